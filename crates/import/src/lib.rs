@@ -1,0 +1,1 @@
+//! Other messengers' exports, read into entries of an archive room.

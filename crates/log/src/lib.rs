@@ -1,0 +1,142 @@
+//! The durable, totally ordered sequence of batches that a cell agrees on.
+//!
+//! A log knows nothing of messages: it orders opaque bytes. The contract is on [`Log`]; the suite in [`conformance`]
+//! checks it against every engine.
+//!
+//! ```text
+//!  node ──append(id, bytes)──► LOG  position = (generation, 1) (generation, 2) (generation, 3) …
+//!                               │
+//!                               └──tail(after)──► every node, each batch once, in order, no gap
+//! ```
+
+use std::fmt;
+use std::future::Future;
+
+use bytes::Bytes;
+
+/// Where a batch stands: which life of the log, and its dense number 1, 2, 3 … in it. Ordinal 0 is the place before the
+/// first batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Position {
+    /// One life of the log; a new one begins when the log is rebuilt or restored.
+    pub generation: u32,
+    /// 1 for the first batch of the generation, then dense.
+    pub ordinal: u64,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.generation, self.ordinal)
+    }
+}
+
+/// Names one batch for ever: a retry of an append carries the same id and has no second effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchId {
+    /// The appending node.
+    pub node: u32,
+    /// One life of that node's process; grows with every start.
+    pub incarnation: u64,
+    /// 1 for the first batch of an incarnation, then dense.
+    pub number: u64,
+}
+
+/// A batch as it stands in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it stands.
+    pub position: Position,
+    /// Who appended it, and as which.
+    pub id: BatchId,
+    /// The bytes handed to [`Log::append`].
+    pub bytes: Bytes,
+}
+
+/// The largest batch that [`Log::append`] takes, in bytes.
+pub const MAX_BATCH_BYTES: usize = 512 * 1024;
+
+/// Why a log operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `after` (or something behind it) was trimmed: the reader must resync from a snapshot.
+    #[error("the log was trimmed up to {trimmed}; what follows {after} is no longer in it")]
+    Trimmed {
+        /// Where the reader wanted to go on.
+        after: Position,
+        /// The last position that was trimmed away.
+        trimmed: Position,
+    },
+    /// A position of another generation, or beyond the last one.
+    #[error("position {asked} is not in this log, which ends at {last}")]
+    NotInLog {
+        /// The position asked for.
+        asked: Position,
+        /// The last position of the log.
+        last: Position,
+    },
+    /// The batch is larger than [`MAX_BATCH_BYTES`].
+    #[error("a batch of {bytes} bytes is over the limit of {MAX_BATCH_BYTES}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// The same id was appended before with other bytes, or its number is not the next of its incarnation.
+    #[error("batch {id:?} conflicts with what the log holds")]
+    Conflict {
+        /// The id.
+        id: BatchId,
+    },
+    /// The log belongs to another cell or is not a log of ours.
+    #[error("{0}")]
+    Foreign(String),
+    /// The disk is full. Nothing was written; appending may be tried again when there is room.
+    #[error("no space left for the log")]
+    Full,
+    /// The engine failed. Whether an append took effect is unknown until it is retried with the same id.
+    #[error("log: {operation} failed")]
+    Engine {
+        /// What was attempted.
+        operation: &'static str,
+        /// Why it failed.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The log was closed.
+    #[error("the log is closed")]
+    Closed,
+}
+
+/// Result of a log operation.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A durable total order of batches.
+pub trait Log: Send + Sync + 'static {
+    /// What [`Log::tail`] gives.
+    type Tail: Tail;
+
+    /// Appends one batch. When it returns a position, the batch is durable there: it survives power loss.
+    ///
+    /// MUST: the same `id` with the same `bytes` again returns the first position and appends nothing, as long as the
+    /// batch is in the log. The same `id` with other bytes is [`Error::Conflict`]. An error other than `Conflict`,
+    /// `TooLarge` and `Full` leaves it open whether the batch is in the log. Dropping the future does too.
+    fn append(&self, id: BatchId, bytes: Bytes) -> impl Future<Output = Result<Position>> + Send;
+
+    /// Reads on from the batch after `after`, then waits for new ones.
+    ///
+    /// MUST: each batch once, ordinals `after.ordinal + 1`, `+ 2`, … without a gap; only durable batches are shown. An error when
+    /// `after` is of another generation, beyond the last position, or before the trimmed part.
+    fn tail(&self, after: Position) -> impl Future<Output = Result<Self::Tail>> + Send;
+
+    /// Removes batches up to and including `up_to`. Ordinals are never reused. Trimming what is already trimmed does nothing; trimming
+    /// beyond the last position is [`Error::NotInLog`].
+    fn trim(&self, up_to: Position) -> impl Future<Output = Result<()>> + Send;
+
+    /// The position of the last durable batch, linearizable: it is at or behind no append that has returned.
+    fn last(&self) -> impl Future<Output = Result<Position>> + Send;
+}
+
+/// A reader of a log, see [`Log::tail`].
+pub trait Tail: Send + 'static {
+    /// The next batch; waits until there is one. Cancel safe: dropping the future loses nothing.
+    fn next(&mut self) -> impl Future<Output = Result<Entry>> + Send;
+}

@@ -1,0 +1,71 @@
+//! Named bugs that a test run switches on in production code, to prove that the tests can fail.
+//!
+//! Without the feature `enabled`, [`Bug::planted`] is the constant `false`. With it, the environment variable `IEUM_PLANTED`
+//! names the one bug of the run. `make planted` goes through the list and shows for each which test catches it.
+
+/// A bug that can be planted, with the test that must catch it (see `planted.toml` beside this crate).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// The node answers a command before the log has its batch.
+    AckBeforeAppend,
+    /// The `sqlite` log commits without fsync.
+    SynchronousOff,
+    /// The `sqlite` log counts its next ordinal from the rows that are left, so trimming makes it reuse some.
+    OrdinalReusedAfterTrim,
+    /// A tail that resumes starts one batch too late.
+    TailResumesOneLate,
+    /// Apply takes a device's command whatever its number.
+    SkipDeviceNumberCheck,
+    /// Apply forgets idempotency keys.
+    IdempotencyKeyIgnored,
+    /// Apply iterates a hash map.
+    HashMapIteration,
+    /// Apply reads the machine's clock.
+    ClockRead,
+    /// Two people who open a direct room at once get two rooms.
+    DirectRoomTwice,
+    /// A removed member goes on receiving the room's messages.
+    RemovedMemberReceives,
+    /// A command that panicked keeps what it wrote before.
+    PanicKeepsWrites,
+    /// The view's position is committed apart from the rows.
+    PositionCommittedApart,
+    /// Catch-up starts one position after the cursor.
+    CatchUpOneLate,
+    /// A full session queue drops the event and goes on.
+    SkipEventWhenFull,
+    /// Logging a device out leaves its live session open.
+    LoggedOutSessionStays,
+    /// The journal is trimmed up to the newer snapshot.
+    TrimPastOlderSnapshot,
+    /// A snapshot's checksums are not compared when it is loaded.
+    SnapshotUnverified,
+    /// The client forgets a command when it was sent, not when it was acknowledged.
+    OutboxForgetsSent,
+    /// A second import of an overlapping export adds its messages again.
+    ImportOverlapTwice,
+}
+
+impl Bug {
+    /// Whether this bug is the one planted in this run.
+    #[cfg(not(feature = "enabled"))]
+    #[inline(always)]
+    #[must_use]
+    pub const fn planted(self) -> bool {
+        false
+    }
+
+    /// Whether this bug is the one planted in this run.
+    #[cfg(feature = "enabled")]
+    #[must_use]
+    pub fn planted(self) -> bool {
+        static NAME: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+        NAME.get_or_init(|| std::env::var("IEUM_PLANTED").ok()).as_deref() == Some(self.name().as_str())
+    }
+
+    /// The name as `IEUM_PLANTED` carries it, for example `AckBeforeAppend`.
+    #[must_use]
+    pub fn name(self) -> String {
+        format!("{self:?}")
+    }
+}

@@ -1,0 +1,1 @@
+//! Ordered key-value engines for a node's view.
