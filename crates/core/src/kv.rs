@@ -21,10 +21,7 @@ pub struct Error {
 
 impl Error {
     /// An error of `operation` caused by `source`.
-    pub fn new(
-        operation: &'static str,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
+    pub fn new(operation: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self { operation, source: source.into() }
     }
 }

@@ -1,0 +1,103 @@
+//! What one append carries.
+
+use bytes::Bytes;
+
+use crate::codec::{Code, Malformed, Reader, choice, record};
+use crate::commands::Command;
+use crate::ids::{DeviceId, Millis, NodeId};
+
+record! {
+    /// Who wrote a batch, and when by its clock. The log's own id of the batch says the same of node, incarnation and number.
+    pub struct Header {
+        /// The node.
+        pub node: NodeId,
+        /// One life of its process; grows with every start.
+        pub incarnation: u64,
+        /// 1, 2, 3 … within the incarnation.
+        pub number: u64,
+        /// The node's wall clock, milliseconds since 1970.
+        pub clock: Millis,
+    }
+}
+
+choice! {
+    /// On whose behalf a command is.
+    pub enum Origin {
+        /// The node's own.
+        0 => Node,
+        /// A device's numbered command.
+        1 => Device { device: DeviceId, number: u64, id: [u8; 16], },
+        /// A change over HTTP by a signed-in device, once per key.
+        2 => Http { device: DeviceId, key: [u8; 16], request: [u8; 16], },
+        /// A change over HTTP by somebody not signed in, once per key.
+        3 => Anonymous { key: [u8; 16], request: [u8; 16], },
+    }
+}
+
+/// A command and on whose behalf it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// On whose behalf.
+    pub origin: Origin,
+    /// What is asked for.
+    pub command: Command,
+}
+
+impl Code for Envelope {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.origin.put(out);
+        self.command.put(out);
+    }
+    fn take(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { origin: Code::take(from)?, command: Code::take(from)? })
+    }
+}
+
+/// What one append carries: header, then commands in the order in which they are applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Who and when.
+    pub header: Header,
+    /// What is asked for.
+    pub commands: Vec<Envelope>,
+}
+
+/// The format of the bytes that follow; another first byte is another format.
+const FORMAT: u8 = 1;
+
+/// The largest batch once decompressed, in bytes: a longer one is malformed.
+pub const MAX_DECODED: usize = 4 * 1024 * 1024;
+
+impl Batch {
+    /// The batch as it goes into the log: format byte, varint of the plain length, LZ4 block.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut plain = Vec::with_capacity(64 + self.commands.len() * 96);
+        self.header.put(&mut plain);
+        self.commands.put(&mut plain);
+        let mut out = vec![FORMAT];
+        crate::codec::put_varint(&mut out, plain.len() as u64);
+        out.extend_from_slice(&lz4_flex::block::compress(&plain));
+        out.into()
+    }
+
+    /// The batch that `bytes` hold.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes);
+        if reader.byte()? != FORMAT {
+            return Err(Malformed("batch of an unknown format"));
+        }
+        let length = usize::try_from(reader.varint()?).map_err(|_| Malformed("batch too long"))?;
+        if length > MAX_DECODED {
+            return Err(Malformed("batch too long"));
+        }
+        let plain =
+            lz4_flex::block::decompress(reader.rest(), length).map_err(|_| Malformed("batch does not decompress"))?;
+        if plain.len() != length {
+            return Err(Malformed("batch of another length than it says"));
+        }
+        let mut reader = Reader::new(&plain);
+        let batch = Self { header: Code::take(&mut reader)?, commands: Code::take(&mut reader)? };
+        if reader.is_empty() { Ok(batch) } else { Err(Malformed("bytes left over")) }
+    }
+}

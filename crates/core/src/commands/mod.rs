@@ -1,0 +1,144 @@
+//! What can be asked of a cell: one file per family, this list the table of contents.
+//!
+//! A command's number and bytes never change once a log holds them. What a later version adds is a new number with a higher
+//! level; a cell whose active level is below it answers [`Reject::Unsupported`] on every node.
+
+pub mod account;
+pub mod archive;
+pub mod device;
+pub mod group;
+pub mod message;
+pub mod operate;
+pub mod receipt;
+pub mod room;
+
+use bytes::Bytes;
+
+use crate::codec::{Code, Malformed, Reader, put_varint};
+use crate::outcome::{Accepted, Reject};
+use crate::scope::{Run, Scope, Step};
+
+/// The highest level that this build knows.
+pub const LEVEL: u32 = 1;
+
+macro_rules! commands {
+    ($($(#[$doc:meta])* $number:literal level $level:literal $name:ident($kind:ty),)*) => {
+        /// A request to change the cell.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Command {
+            $($(#[$doc])* $name($kind),)*
+            /// One that this build does not know or cannot read. It is carried as it is and rejected.
+            Unknown {
+                /// Its number.
+                number: u64,
+                /// Its bytes.
+                bytes: Bytes,
+            },
+        }
+
+        impl Code for Command {
+            fn put(&self, out: &mut Vec<u8>) {
+                let (number, body): (u64, Bytes) = match self {
+                    $(Self::$name(command) => ($number, command.to_bytes().into()),)*
+                    Self::Unknown { number, bytes } => (*number, bytes.clone()),
+                };
+                put_varint(out, number);
+                body.put(out);
+            }
+
+            fn take(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+                let number = from.varint()?;
+                let length = from.length(1)?;
+                let body = from.bytes(length)?;
+                let known = match number {
+                    $($number => <$kind>::from_bytes(body).ok().map(Self::$name),)*
+                    _ => None,
+                };
+                Ok(known.unwrap_or_else(|| Self::Unknown { number, bytes: Bytes::copy_from_slice(body) }))
+            }
+        }
+
+        impl Command {
+            /// The level that a cell must have for this command; `None` for an unknown one.
+            #[must_use]
+            pub fn level(&self) -> Option<u32> {
+                match self {
+                    $(Self::$name(_) => Some($level),)*
+                    Self::Unknown { .. } => None,
+                }
+            }
+        }
+
+        impl Run for Command {
+            fn run(&self, scope: &mut Scope<'_, '_>) -> Step<Accepted> {
+                match self {
+                    $(Self::$name(command) => command.run(scope),)*
+                    Self::Unknown { .. } => Err(Reject::Unsupported.into()),
+                }
+            }
+        }
+
+        $(impl From<$kind> for Command {
+            fn from(command: $kind) -> Self {
+                Self::$name(command)
+            }
+        })*
+    };
+}
+
+commands! {
+    /// A second of a node's monotonic clock has passed.
+    1 level 0 Tick(operate::Tick),
+    /// A node becomes a member.
+    2 level 0 AddNode(operate::AddNode),
+    /// A node is no longer a member.
+    3 level 0 RemoveNode(operate::RemoveNode),
+    /// A node has started: what it knows and signs with.
+    4 level 0 StartNode(operate::StartNode),
+    /// A level becomes active.
+    5 level 0 Activate(operate::Activate),
+    /// The cell's settings change.
+    6 level 1 Configure(operate::Configure),
+    /// People may register with a code.
+    7 level 1 AddInvitation(operate::AddInvitation),
+
+    /// A new account with its first device.
+    10 level 1 Register(account::Register),
+    /// The person changes their name.
+    11 level 1 SetName(account::SetName),
+    /// The person changes their password.
+    12 level 1 SetPassword(account::SetPassword),
+    /// Somebody who knew the password gets a new device.
+    13 level 1 AddDevice(device::AddDevice),
+    /// A device is logged out.
+    14 level 1 LogOut(device::LogOut),
+
+    /// Opens the room of two people.
+    20 level 1 OpenDirect(room::OpenDirect),
+    /// Makes a group room.
+    21 level 1 CreateGroup(group::CreateGroup),
+    /// Brings people into a group.
+    22 level 1 Invite(group::Invite),
+    /// The person leaves a group.
+    23 level 1 Leave(group::Leave),
+    /// A manager removes a member.
+    24 level 1 Remove(group::Remove),
+    /// A manager renames the group.
+    25 level 1 Rename(group::Rename),
+    /// The owner gives a role.
+    26 level 1 GiveRole(group::GiveRole),
+
+    /// Says something.
+    30 level 1 Send(message::Send),
+    /// Says it better.
+    31 level 1 Edit(message::Edit),
+    /// Takes it back for everyone.
+    32 level 1 Delete(message::Delete),
+    /// Has read.
+    33 level 1 Read(receipt::Read),
+
+    /// Opens an archive room.
+    40 level 1 OpenArchive(archive::OpenArchive),
+    /// Adds entries to an archive room.
+    41 level 1 AddToArchive(archive::AddToArchive),
+}

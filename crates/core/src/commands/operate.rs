@@ -1,0 +1,186 @@
+//! What nodes and operators ask for.
+
+use crate::codec::record;
+use crate::ids::{Millis, NodeId};
+use crate::outcome::{Accepted, Reject};
+use crate::scope::{Run, Scope, Step};
+use crate::tables::accounts::{INVITATIONS, Invitation, SIGNING_KEYS, SigningKey};
+use crate::tables::cell::{NODES, Node, ONLY, SETTINGS, Settings};
+
+record! {
+    /// A second of the node's monotonic clock has passed. Its effect on cell time is in [`crate::time`].
+    pub struct Tick {}
+}
+
+record! {
+    /// A node becomes a member of the cell. The first command of a cell's first batch adds the node that wrote it.
+    pub struct AddNode {
+        /// Its number.
+        pub node: NodeId,
+        /// Its data center.
+        pub dc: String,
+        /// The highest level that it knows.
+        pub level: u32,
+        /// The cell's number; counts in the first command of the cell only.
+        pub cell: u16,
+    }
+}
+
+record! {
+    /// A node is no longer a member: its batches are ignored from here on.
+    pub struct RemoveNode {
+        /// Its number.
+        pub node: NodeId,
+    }
+}
+
+record! {
+    /// A node has started.
+    pub struct StartNode {
+        /// The highest level that it knows.
+        pub level: u32,
+        /// Names the key in access tokens.
+        pub key_id: u64,
+        /// Ed25519 key that its access tokens are verified with.
+        pub public_key: [u8; 32],
+    }
+}
+
+record! {
+    /// A level becomes active.
+    pub struct Activate {
+        /// The level.
+        pub level: u32,
+    }
+}
+
+record! {
+    /// The cell's settings change.
+    pub struct Configure {
+        /// How long a message may be edited, ms.
+        pub edit_limit: Millis,
+        /// How long a message may be deleted for everyone, ms.
+        pub delete_limit: Millis,
+        /// How long change indexes reach back, ms.
+        pub horizon: Millis,
+    }
+}
+
+record! {
+    /// People may register with a code.
+    pub struct AddInvitation {
+        /// BLAKE3 of the code.
+        pub code_hash: [u8; 32],
+        /// For how many accounts.
+        pub uses: u32,
+        /// Until when, in cell time.
+        pub expires_at: Millis,
+    }
+}
+
+const MINUTE: Millis = 60_000;
+
+impl Settings {
+    /// The settings of a new cell.
+    #[must_use]
+    pub fn new(cell: u16, level: u32) -> Self {
+        Self { cell, level, edit_limit: 15 * MINUTE, delete_limit: 5 * MINUTE, horizon: 30 * 24 * 60 * MINUTE }
+    }
+}
+
+impl Run for Tick {
+    fn run(&self, scope: &mut Scope<'_, '_>) -> Step<Accepted> {
+        scope.node_only()?;
+        Ok(Accepted::Done)
+    }
+}
+
+impl Run for AddNode {
+    fn run(&self, scope: &mut Scope<'_, '_>) -> Step<Accepted> {
+        scope.node_only()?;
+        if self.dc.is_empty() || self.dc.len() > 64 || self.node == 0 || self.cell > crate::ids::MAX_CELL {
+            return Err(Reject::Invalid.into());
+        }
+        if NODES.has(scope.view(), &self.node)? {
+            return Err(Reject::NodeUnknown.into());
+        }
+        if !SETTINGS.has(scope.view(), &ONLY)? {
+            SETTINGS.put(scope.txn, &ONLY, &Settings::new(self.cell, self.level));
+        }
+        let node = Node { dc: self.dc.clone(), incarnation: 0, number: 0, level: self.level };
+        NODES.put(scope.txn, &self.node, &node);
+        Ok(Accepted::Done)
+    }
+}
+
+impl Run for RemoveNode {
+    fn run(&self, scope: &mut Scope<'_, '_>) -> Step<Accepted> {
+        if scope.node_only()? == self.node {
+            return Err(Reject::NotYourself.into());
+        }
+        if !NODES.has(scope.view(), &self.node)? {
+            return Err(Reject::NodeUnknown.into());
+        }
+        NODES.remove(scope.txn, &self.node);
+        Ok(Accepted::Done)
+    }
+}
+
+impl Run for StartNode {
+    fn run(&self, scope: &mut Scope<'_, '_>) -> Step<Accepted> {
+        let node = scope.node_only()?;
+        let mut row = NODES.get(scope.view(), &node)?.ok_or(Reject::NodeUnknown)?;
+        row.level = self.level;
+        NODES.put(scope.txn, &node, &row);
+        let key = SigningKey { public_key: self.public_key, node, since: scope.position };
+        SIGNING_KEYS.put(scope.txn, &self.key_id, &key);
+        Ok(Accepted::Done)
+    }
+}
+
+impl Run for Activate {
+    fn run(&self, scope: &mut Scope<'_, '_>) -> Step<Accepted> {
+        scope.node_only()?;
+        let mut least = u32::MAX;
+        NODES.range(scope.view(), &0u32, &u32::MAX, crate::kv::Direction::Forward, |_, node| {
+            least = least.min(node.level);
+            std::ops::ControlFlow::Continue(())
+        })?;
+        if self.level > least {
+            return Err(Reject::LevelTooHigh.into());
+        }
+        let mut settings = scope.settings.clone();
+        if self.level < settings.level {
+            return Err(Reject::Invalid.into());
+        }
+        settings.level = self.level;
+        SETTINGS.put(scope.txn, &ONLY, &settings);
+        Ok(Accepted::Done)
+    }
+}
+
+impl Run for Configure {
+    fn run(&self, scope: &mut Scope<'_, '_>) -> Step<Accepted> {
+        scope.node_only()?;
+        let mut settings = scope.settings.clone();
+        settings.edit_limit = self.edit_limit;
+        settings.delete_limit = self.delete_limit;
+        settings.horizon = self.horizon;
+        SETTINGS.put(scope.txn, &ONLY, &settings);
+        Ok(Accepted::Done)
+    }
+}
+
+impl Run for AddInvitation {
+    fn run(&self, scope: &mut Scope<'_, '_>) -> Step<Accepted> {
+        scope.node_only()?;
+        if self.uses == 0 || self.expires_at <= scope.now {
+            return Err(Reject::Invalid.into());
+        }
+        let invitation = Invitation { uses_left: self.uses, expires_at: self.expires_at };
+        INVITATIONS.put(scope.txn, &self.code_hash, &invitation);
+        let key = INVITATIONS.key(&self.code_hash);
+        scope.expire(self.expires_at, key, None);
+        Ok(Accepted::Done)
+    }
+}
