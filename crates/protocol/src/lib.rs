@@ -1,0 +1,36 @@
+//! What clients and servers of Ieum say to each other: the frames of the WebSocket protocol [`SUBPROTOCOL`], the bodies of
+//! HTTP `/v1`, and the errors of both. `docs/protocol/` tells the same in words.
+//!
+//! Everything is JSON. Ids are whole numbers below 2^53; times are milliseconds since 1970-01-01 UTC; a [`Pos`] is opaque.
+
+pub mod errors;
+pub mod frames;
+pub mod http;
+pub mod objects;
+
+/// The WebSocket subprotocol's name.
+pub const SUBPROTOCOL: &str = "ieum.v1";
+
+/// Where the WebSocket is.
+pub const SOCKET_PATH: &str = "/v1/socket";
+
+/// Largest frame that a server takes, in bytes.
+pub const MAX_FRAME: usize = 256 * 1024;
+
+/// Most commands of a device that may be under way unanswered.
+pub const MAX_IN_FLIGHT: usize = 64;
+
+/// Largest body that a server takes over HTTP, in bytes.
+pub const MAX_BODY: usize = 256 * 1024;
+
+/// Request header: the highest position that the client has seen; the answer is never older.
+pub const SEEN_HEADER: &str = "ieum-seen";
+
+/// Response header: the position that the answer was read at.
+pub const POSITION_HEADER: &str = "ieum-position";
+
+/// Request header that makes a change over HTTP exactly once for 24 hours: 1 to 200 visible ASCII characters.
+pub const IDEMPOTENCY_HEADER: &str = "idempotency-key";
+
+/// An opaque position: compare only for equality, keep the latest one that the stream gave.
+pub type Pos = String;
