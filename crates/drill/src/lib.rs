@@ -1,1 +1,14 @@
 //! Does harm on purpose: a file system that forgets unsynced writes, kill -9 rounds, and the checks of what survived.
+//!
+//! - [`unsynced`]: the file system to put under a server's log and view, and its power switch
+//! - [`process`]: runs a real server binary, waits for what it says, kills it
+//! - [`tmpfs`]: a small disk to fill
+//!
+//! Everything that a test starts here ends when its handle is dropped. Mounting needs root and `/dev/fuse`.
+
+mod error;
+pub mod process;
+pub mod tmpfs;
+pub mod unsynced;
+
+pub use error::Error;
