@@ -69,16 +69,14 @@ const FORMAT: u8 = 1;
 pub const MAX_DECODED: usize = 4 * 1024 * 1024;
 
 impl Batch {
-    /// The batch as it goes into the log: format byte, varint of the plain length, LZ4 block.
+    /// The batch as it goes into the log.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut plain = Vec::with_capacity(64 + self.commands.len() * 96);
-        self.header.put(&mut plain);
-        self.commands.put(&mut plain);
-        let mut out = vec![FORMAT];
-        crate::codec::put_varint(&mut out, plain.len() as u64);
-        out.extend_from_slice(&lz4_flex::block::compress(&plain));
-        out.into()
+        let mut commands = Vec::with_capacity(self.commands.len() * 96);
+        for envelope in &self.commands {
+            envelope.put(&mut commands);
+        }
+        seal(&self.header, self.commands.len(), &commands)
     }
 
     /// The batch that `bytes` hold.
@@ -88,7 +86,8 @@ impl Batch {
             return Err(Malformed("batch of an unknown format"));
         }
         let length = usize::try_from(reader.varint()?).map_err(|_| Malformed("batch too long"))?;
-        if length > MAX_DECODED {
+        // An LZ4 block grows at most 255-fold: a longer length is a lie that would cost memory.
+        if length > MAX_DECODED || length / 255 > reader.rest().len() {
             return Err(Malformed("batch too long"));
         }
         let plain =
@@ -100,4 +99,18 @@ impl Batch {
         let batch = Self { header: Code::take(&mut reader)?, commands: Code::take(&mut reader)? };
         if reader.is_empty() { Ok(batch) } else { Err(Malformed("bytes left over")) }
     }
+}
+
+/// The bytes of a batch of `count` commands whose encodings, one after the other, are `commands`: format byte, varint of the plain
+/// length, LZ4 block.
+#[must_use]
+pub fn seal(header: &Header, count: usize, commands: &[u8]) -> Bytes {
+    let mut plain = Vec::with_capacity(commands.len() + 64);
+    header.put(&mut plain);
+    crate::codec::put_varint(&mut plain, count as u64);
+    plain.extend_from_slice(commands);
+    let mut out = vec![FORMAT];
+    crate::codec::put_varint(&mut out, plain.len() as u64);
+    out.extend_from_slice(&lz4_flex::block::compress(&plain));
+    out.into()
 }

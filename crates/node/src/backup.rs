@@ -1,0 +1,134 @@
+//! Backups: a snapshot outside the data folder, and a cell begun anew from one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ieum_log::sqlite::{self, Offline};
+use ieum_store::fjall;
+
+use crate::folder::{Error as FolderError, Extent, Folder};
+use crate::{core_position, snapshot};
+
+/// Why a backup or a restore did not happen. Nothing was changed, unless it says so.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The data folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The backup file.
+    #[error(transparent)]
+    Snapshot(#[from] snapshot::Error),
+    /// The log.
+    #[error("the log")]
+    Log(#[from] ieum_log::Error),
+    /// There is data already.
+    #[error(
+        "{0} already holds data; stop the node and say --replace to keep that data aside and restore into a new folder"
+    )]
+    Occupied(PathBuf),
+    /// The folder itself.
+    #[error("{operation} {path}")]
+    Io {
+        /// What was attempted.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Backs up the folder of a node that does not run, into the file `to`.
+pub fn offline(folder: &Folder, cell: u16, to: &Path) -> Result<snapshot::Meta, Error> {
+    let view = open_offline(folder, cell)?;
+    Ok(snapshot::write(&ieum_core::kv::Kv::snapshot(&view), to)?)
+}
+
+/// The view of a node that does not run, brought up to its log.
+pub(crate) fn open_offline(folder: &Folder, cell: u16) -> Result<fjall::Fjall, Error> {
+    let log = Offline::open(folder.log(), Some(u32::from(cell)))?;
+    let trimmed = ieum_log::Position { ordinal: log.first().ordinal - 1, ..log.first() };
+    let extent = Extent { meta: *log.meta(), trimmed: core_position(trimmed), last: core_position(log.last()) };
+    let (view, _) = folder.open_view(&extent, &fjall::Options::default())?;
+    let view = std::sync::Arc::new(view);
+    let mut applier =
+        crate::applier::Applier::new(std::sync::Arc::clone(&view), Default::default()).map_err(FolderError::Store)?;
+    loop {
+        let entries = log.read(crate::log_position(applier.applied()), 1_000)?;
+        if entries.is_empty() {
+            break;
+        }
+        for entry in &entries {
+            applier.apply(entry).map_err(|e| FolderError::Store(ieum_core::kv::Error::new("apply", e)))?;
+        }
+    }
+    drop(applier);
+    std::sync::Arc::try_unwrap(view)
+        .map_err(|_| FolderError::Store(ieum_core::kv::Error::new("open", "the view is still in use")).into())
+}
+
+/// What a restore did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// What the backup was of.
+    pub from: snapshot::Meta,
+    /// The generation that begins.
+    pub generation: u32,
+    /// Where the data that was there lies now.
+    pub kept_aside: Option<PathBuf>,
+}
+
+/// Begins a new generation of the cell from the backup `from`, in the folder of a node that does not run. With `replace`, data that is
+/// there is moved aside, never deleted.
+pub fn restore(folder: &Folder, from: &Path, replace: bool) -> Result<Restored, Error> {
+    let meta = snapshot::check(from)?;
+    let occupied = fs::read_dir(folder.root()).is_ok_and(|mut entries| entries.next().is_some());
+    let mut newest = meta.position.generation;
+    let mut kept_aside = None;
+    if occupied {
+        if !replace {
+            return Err(Error::Occupied(folder.root().to_owned()));
+        }
+        if folder.log().exists() {
+            // Opening it makes sure that no node runs; a log that cannot be read is moved aside all the same.
+            match Offline::open(folder.log(), None) {
+                Ok(log) => newest = newest.max(log.meta().generation),
+                Err(error) if in_use(&error) => return Err(error.into()),
+                Err(error) => tracing::warn!(%error, "the log that is moved aside cannot be read"),
+            }
+        }
+        kept_aside = Some(move_aside(folder.root())?);
+    }
+    let io = |operation, path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Io { operation, path, source }
+    };
+    let snapshots = folder.snapshots();
+    fs::create_dir_all(&snapshots).map_err(io("creating", &snapshots))?;
+    // The view before the new generation, so that it can be rebuilt; the name tells its position.
+    let view_path = folder.view();
+    let view = fjall::Fjall::open(&view_path, &fjall::Options::default()).map_err(FolderError::View)?;
+    crate::folder::fill(&view, from)?;
+    snapshot::take(&ieum_core::kv::Kv::snapshot(&view), &snapshots)?;
+    drop(view);
+    // Later than any life of the log that was here, so that the new one is not mistaken for it.
+    let generation = newest + 1;
+    let predecessor = crate::folder::predecessor(&meta);
+    let begun = sqlite::begin_generation(folder.log(), u32::from(meta.cell), generation, predecessor)?;
+    Ok(Restored { from: meta, generation: begun.generation, kept_aside })
+}
+
+fn in_use(error: &ieum_log::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|s| s.downcast_ref::<sqlite::InUse>().is_some())
+}
+
+fn move_aside(root: &Path) -> Result<PathBuf, Error> {
+    let name = root.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "data".to_owned());
+    let free = (1..).map(|n| root.with_file_name(format!("{name}.before-restore-{n}"))).find(|p| !p.exists());
+    let aside = free.unwrap_or_else(|| root.with_extension("before-restore"));
+    let error = |source| Error::Io { operation: "moving aside", path: root.to_owned(), source };
+    fs::rename(root, &aside).map_err(error)?;
+    fs::create_dir_all(root).map_err(error)?;
+    Ok(aside)
+}

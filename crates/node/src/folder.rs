@@ -1,0 +1,310 @@
+//! What a node keeps on its disk, and how a view that does not fit is repaired.
+//!
+//! ```text
+//!  data/
+//!    log/        the log (SQLite)
+//!    view/       the view (fjall); can be rebuilt
+//!    snapshots/  two verified copies of the view, outside its folder; the log reaches back to the older
+//! ```
+//!
+//! | what is found | what is done |
+//! |---|---|
+//! | a view that fits the log | opened; the node applies what the log has beyond it |
+//! | no view, an empty one, a damaged one, one behind the trimmed log | rebuilt from the newest good snapshot, or from the whole log |
+//! | a view ahead of the log | refused: the log has lost acknowledged batches |
+//! | nothing to rebuild from | refused |
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ieum_core::apply::{self, position_alone};
+use ieum_core::codec::Code;
+use ieum_core::ids::Position;
+use ieum_core::kv::{self, Kv, WriteSet};
+use ieum_core::tables::cell::{Applied, ENDS, End};
+use ieum_log::sqlite::{self, Meta, Sqlite};
+use ieum_store::fjall::{self, Fjall, OpenError};
+
+use crate::{core_position, log_position, snapshot};
+
+/// A node's data folder.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    root: PathBuf,
+}
+
+/// Why the data could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The log could not be opened.
+    #[error("opening the log in {path}")]
+    Log {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: ieum_log::Error,
+    },
+    /// The view could not be opened, and rebuilding would not help.
+    #[error(transparent)]
+    View(OpenError),
+    /// The log ends before what was applied.
+    #[error(
+        "the log ends at {last}, but the view has applied {applied}: the log has lost batches that were acknowledged. \
+         Put the log's newer files back, or restore a backup with `ieum restore`"
+    )]
+    LogBehind {
+        /// The log's last position.
+        last: Position,
+        /// What the view has applied.
+        applied: Position,
+    },
+    /// There is no view and nothing to make one of.
+    #[error(
+        "the view must be rebuilt ({reason}), but the log begins only after {trimmed} and no snapshot fits it{tried}. \
+         Restore a backup with `ieum restore`"
+    )]
+    NothingToRebuildFrom {
+        /// Why it must be.
+        reason: String,
+        /// Up to where the log was trimmed.
+        trimmed: Position,
+        /// What was tried.
+        tried: String,
+    },
+    /// A snapshot could not be read or written.
+    #[error(transparent)]
+    Snapshot(#[from] snapshot::Error),
+    /// The view engine failed.
+    #[error(transparent)]
+    Store(#[from] kv::Error),
+    /// The folder itself.
+    #[error("{operation} {path}")]
+    Io {
+        /// What was attempted.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// What a log holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Extent {
+    /// What it says of itself.
+    pub meta: Meta,
+    /// Up to where it was trimmed.
+    pub trimmed: Position,
+    /// Its last position.
+    pub last: Position,
+}
+
+/// A folder opened for running.
+pub struct Opened {
+    /// The log.
+    pub log: Arc<Sqlite>,
+    /// The view, which fits the log.
+    pub view: Arc<Fjall>,
+    /// Why the view was rebuilt, if it was.
+    pub rebuilt: Option<String>,
+}
+
+impl Folder {
+    /// The folder at `root`, which need not exist yet.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Where everything lies.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the log lies.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.root.join("log")
+    }
+
+    /// Where the view lies.
+    #[must_use]
+    pub fn view(&self) -> PathBuf {
+        self.root.join("view")
+    }
+
+    /// Where the snapshots lie.
+    #[must_use]
+    pub fn snapshots(&self) -> PathBuf {
+        self.root.join("snapshots")
+    }
+
+    /// Opens log and view for running, made if there is nothing, repaired if it can be. Blocks.
+    pub async fn open(&self, cell: u16, options: &fjall::Options) -> Result<Opened, Error> {
+        let path = self.log();
+        fs::create_dir_all(&self.root).map_err(self.io("creating", &self.root))?;
+        let fresh = !path.exists();
+        if fresh && (self.view().exists() || !snapshot::list(&self.snapshots())?.is_empty()) {
+            return Err(Error::Log { path, source: missing_log() });
+        }
+        let log_options = sqlite::Options { create: fresh, ..sqlite::Options::new(u32::from(cell)) };
+        let log_error = |source| Error::Log { path: path.clone(), source };
+        let log = Sqlite::open(&path, &log_options).map_err(log_error)?;
+        let last = ieum_log::Log::last(&log).await.map_err(log_error)?;
+        let extent = Extent { meta: *log.meta(), trimmed: core_position(log.trimmed()), last: core_position(last) };
+        let (view, rebuilt) = self.open_view(&extent, options)?;
+        Ok(Opened { log: Arc::new(log), view: Arc::new(view), rebuilt })
+    }
+
+    fn io<'a>(&self, operation: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> Error + 'a {
+        move |source| Error::Io { operation, path: path.to_owned(), source }
+    }
+
+    /// Opens the view, or rebuilds one that fits `log`, and says why it was rebuilt.
+    pub fn open_view(&self, log: &Extent, options: &fjall::Options) -> Result<(Fjall, Option<String>), Error> {
+        let reason = match Fjall::open(self.view(), options) {
+            Ok(view) => match fit(&view, log)? {
+                Fit::Fits => return Ok((view, None)),
+                Fit::Not(reason) => reason,
+            },
+            Err(OpenError::Damaged { source, .. }) => format!("it does not open: {source}"),
+            Err(error) => return Err(Error::View(error)),
+        };
+        tracing::warn!(%reason, "rebuilding the view");
+        Ok((self.rebuild(log, options, &reason)?, Some(reason)))
+    }
+
+    /// Makes a view beside the old one and puts it in its place.
+    fn rebuild(&self, log: &Extent, options: &fjall::Options, reason: &str) -> Result<Fjall, Error> {
+        let new = self.root.join("view.new");
+        let mut tried = String::new();
+        for (position, path) in snapshot::list(&self.snapshots())?.into_iter().rev() {
+            match self.from_snapshot(&path, &new, log, options) {
+                Ok(view) => {
+                    drop(view);
+                    return self.put_in_place(&new, options);
+                }
+                Err(error) => {
+                    tracing::warn!(%position, %error, "this snapshot cannot be used");
+                    tried = format!("{tried}; {error}");
+                }
+            }
+        }
+        let whole = log.trimmed.ordinal == 0 && log.meta.predecessor.is_none();
+        if !whole {
+            let (reason, trimmed) = (reason.to_owned(), log.trimmed);
+            return Err(Error::NothingToRebuildFrom { reason, trimmed, tried });
+        }
+        remove(&new)?;
+        drop(Fjall::open(&new, options).map_err(Error::View)?);
+        self.put_in_place(&new, options)
+    }
+
+    fn from_snapshot(&self, path: &Path, new: &Path, log: &Extent, options: &fjall::Options) -> Result<Fjall, Error> {
+        remove(new)?;
+        let view = Fjall::open(new, options).map_err(Error::View)?;
+        start_from(&view, path, log)?;
+        Ok(view)
+    }
+
+    fn put_in_place(&self, new: &Path, options: &fjall::Options) -> Result<Fjall, Error> {
+        remove(&self.view())?;
+        fs::rename(new, self.view()).map_err(self.io("renaming", new))?;
+        snapshot::sync_folder_of(&self.view())?;
+        Fjall::open(self.view(), options).map_err(Error::View)
+    }
+}
+
+fn missing_log() -> ieum_log::Error {
+    ieum_log::Error::Foreign(
+        "there is a view or a snapshot but no log: put the log's folder back, or restore a backup with `ieum restore`"
+            .to_owned(),
+    )
+}
+
+fn remove(view: &Path) -> Result<(), Error> {
+    if view.exists() { fjall::destroy(view).map_err(Error::View) } else { Ok(()) }
+}
+
+/// Fills the empty `view` with the rows of the snapshot at `path`.
+pub(crate) fn fill(view: &Fjall, path: &Path) -> Result<(), Error> {
+    let rows = snapshot::Rows::open(path)?;
+    let mut damage = None;
+    let rows = rows.map(|row| {
+        row.map_err(|error| {
+            let message = error.to_string();
+            damage = Some(error);
+            kv::Error::new("fill", message)
+        })
+    });
+    let filled = view.fill(rows);
+    match (damage, filled) {
+        (Some(damage), _) => Err(damage.into()),
+        (None, Err(error)) => Err(error.into()),
+        (None, Ok(_)) => Ok(view.persist()?),
+    }
+}
+
+/// Fills the empty `view` from the snapshot at `path` so that it can go on with `log`.
+pub(crate) fn start_from(view: &Fjall, path: &Path, log: &Extent) -> Result<(), Error> {
+    fill(view, path)?;
+    match fit(view, log)? {
+        Fit::Fits => Ok(()),
+        Fit::Not(reason) => Err(snapshot::Error::Damaged { path: path.to_owned(), what: reason }.into()),
+    }
+}
+
+enum Fit {
+    Fits,
+    Not(String),
+}
+
+/// Whether a node may go on from `view` with `log`. A view that stands exactly where the log's generation began is taken over into it.
+fn fit(view: &Fjall, log: &Extent) -> Result<Fit, Error> {
+    let applied = match apply::applied(&view.snapshot()) {
+        Ok(applied) => applied,
+        Err(error) => return Ok(Fit::Not(error.to_string())),
+    };
+    let at = applied.position;
+    if at.generation == log.last.generation {
+        if at > log.last {
+            return Err(Error::LogBehind { last: log.last, applied: at });
+        }
+        let behind = at < log.trimmed;
+        return Ok(if behind {
+            Fit::Not(format!("it stands at {at}, the log begins after {}", log.trimmed))
+        } else {
+            Fit::Fits
+        });
+    }
+    match log.meta.predecessor {
+        Some(before)
+            if core_position(before.end) == at && before.digest == applied.digest && log.trimmed.ordinal == 0 =>
+        {
+            take_over(view, &applied, log.last.generation)?;
+            Ok(Fit::Fits)
+        }
+        _ => Ok(Fit::Not(format!("it stands at {at}, the log is of generation {}", log.last.generation))),
+    }
+}
+
+/// Moves a view to the beginning of the next generation and records how the one before ended.
+fn take_over(view: &Fjall, ended: &Applied, generation: u32) -> Result<(), Error> {
+    let mut writes: WriteSet =
+        position_alone(&Applied { position: Position::new(generation, 0), digest: ended.digest });
+    let end = End { position: ended.position, digest: ended.digest };
+    writes.rows.insert(ENDS.key(&ended.position.generation), Some(end.to_bytes().into()));
+    view.commit(&writes)?;
+    view.persist()?;
+    Ok(())
+}
+
+/// Where the log of a cell goes on that is restored from `backup`.
+pub(crate) fn predecessor(backup: &snapshot::Meta) -> sqlite::Predecessor {
+    sqlite::Predecessor { end: log_position(backup.position), digest: backup.digest }
+}

@@ -1,0 +1,36 @@
+//! Runs one node of a cell.
+//!
+//! ```text
+//!  submit ─► Batcher ──one append in flight──► Log ──tail──► Applier ──commit──► view
+//!              ▲                                                │
+//!              └─────────── tickets of our own batches ─────────┤
+//!                                                               └─► delivery: outcomes and events, in order
+//! ```
+//!
+//! [`batcher`] and [`applier`] are state machines without threads, clocks or sockets of their own; [`service`] runs them.
+//! [`folder`] opens what lies on the disk and repairs what can be repaired; [`snapshot`], [`backup`] and [`verify`] are about
+//! whole views.
+
+pub mod applier;
+pub mod backup;
+pub mod batcher;
+pub mod folder;
+pub mod machine;
+pub mod service;
+pub mod snapshot;
+mod upkeep;
+pub mod verify;
+
+use ieum_core::ids::Position;
+
+/// The log's position as the state machine writes it.
+#[must_use]
+pub fn core_position(position: ieum_log::Position) -> Position {
+    Position::new(position.generation, position.ordinal)
+}
+
+/// The state machine's position as the log writes it.
+#[must_use]
+pub fn log_position(position: Position) -> ieum_log::Position {
+    ieum_log::Position { generation: position.generation, ordinal: position.ordinal }
+}

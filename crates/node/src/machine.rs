@@ -1,0 +1,84 @@
+//! A node's logic on one thread: batcher and applier together, handed time and the log's answers. The threads of [`crate::service`]
+//! run the same two parts; simulations and tests run this.
+
+use std::sync::Arc;
+
+use ieum_core::apply::{Author, Skips};
+use ieum_core::batch::Envelope;
+use ieum_core::event::{Alarm, Event};
+use ieum_core::ids::{Millis, Position};
+use ieum_core::kv::{self, Kv};
+use ieum_core::outcome::Outcome;
+use ieum_log::Entry;
+
+use crate::applier::{Applier, Error};
+use crate::batcher::{Append, Batcher, Bounds, Refusal};
+
+/// What came of a batch.
+#[derive(Debug)]
+pub struct Delivery<T> {
+    /// Where the view stands now.
+    pub position: Position,
+    /// Outcomes of commands submitted to this node, in order.
+    pub replies: Vec<(T, Outcome)>,
+    /// What devices are told, in order.
+    pub events: Vec<Event>,
+    /// What an operator must hear of.
+    pub alarms: Vec<Alarm>,
+}
+
+/// A node's logic.
+#[derive(Debug)]
+pub struct Machine<K, T> {
+    batcher: Batcher<T>,
+    applier: Applier<K>,
+}
+
+impl<K: Kv, T> Machine<K, T> {
+    /// A node that goes on where its view stands.
+    pub fn new(node: u32, incarnation: u64, view: Arc<K>, bounds: Bounds) -> kv::Result<Self> {
+        Ok(Self { batcher: Batcher::new(node, incarnation, bounds), applier: Applier::new(view, Skips::new())? })
+    }
+
+    /// Takes a command, or gives its ticket back.
+    pub fn submit(&mut self, envelope: &Envelope, ticket: T, now: Millis) -> Result<(), (Refusal, T)> {
+        self.batcher.push(envelope, ticket, now)
+    }
+
+    /// The batch to append now, if there is one.
+    pub fn append(&mut self, clock: Millis) -> Option<Append> {
+        self.batcher.take(clock)
+    }
+
+    /// The append in flight is durable.
+    pub fn appended(&mut self) {
+        self.batcher.appended();
+    }
+
+    /// The log's next batch.
+    pub fn entry(&mut self, entry: &Entry) -> Result<Delivery<T>, Error> {
+        let effects = self.applier.apply(entry)?;
+        let author = Author { node: entry.id.node, incarnation: entry.id.incarnation, number: entry.id.number };
+        let tickets = self.batcher.applied(author);
+        Ok(deliver(effects, tickets))
+    }
+
+    /// Since when the oldest command waits.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Millis> {
+        self.batcher.oldest()
+    }
+
+    /// The view.
+    #[must_use]
+    pub fn view(&self) -> &Arc<K> {
+        self.applier.view()
+    }
+}
+
+/// Brings outcomes and those who wait for them together.
+pub(crate) fn deliver<T>(effects: ieum_core::Effects, tickets: Vec<T>) -> Delivery<T> {
+    // A batch that was skipped as a whole has no outcomes; who waits for one hears nothing and repeats.
+    let replies = tickets.into_iter().zip(effects.outcomes).collect();
+    Delivery { position: effects.applied.position, replies, events: effects.events, alarms: effects.alarms }
+}

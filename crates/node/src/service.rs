@@ -1,0 +1,495 @@
+//! The threads of a node.
+//!
+//! | thread | does |
+//! |---|---|
+//! | a task of the runtime | appends the next batch, one at a time, and repeats it until the log has it |
+//! | `apply` | reads the log's tail, applies each batch, commits it |
+//! | `deliver` | hands outcomes and events to the [`Deliver`] in order |
+//! | `upkeep` | persists the view, takes snapshots, trims the log |
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use ieum_core::apply::Author;
+use ieum_core::batch::{Envelope, Origin};
+use ieum_core::commands::LEVEL;
+use ieum_core::commands::operate::{AddNode, StartNode, Tick};
+use ieum_core::event::Alarm;
+use ieum_core::ids::{Millis, Position};
+use ieum_core::kv::Kv;
+use ieum_core::tables::cell::{NODES, ONLY, SETTINGS};
+use ieum_log::{BatchId, Log, Tail};
+use parking_lot::Mutex;
+use tokio::runtime::Handle as Runtime;
+use tokio::sync::{Notify, watch};
+
+use crate::applier::Applier;
+use crate::batcher::{Batcher, Bounds, Refusal};
+use crate::machine::{Delivery, deliver};
+use crate::upkeep::{self, Policy};
+use crate::{core_position, log_position};
+
+/// Batches that were applied and wait to be delivered, at most.
+const UNDELIVERED: usize = 256;
+/// How long an append that failed waits before it is repeated.
+const APPEND_RETRY: Duration = Duration::from_millis(100);
+/// How many commands may be applied before the view is persisted.
+pub(crate) const PERSIST_COMMANDS: u64 = 20_000;
+
+/// Who this node is.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Its number in the cell, 1 and up.
+    pub node: u32,
+    /// Its data center.
+    pub dc: String,
+    /// The cell's number.
+    pub cell: u16,
+    /// Names the key that its access tokens are signed with.
+    pub key_id: u64,
+    /// The Ed25519 key that they are verified with.
+    pub public_key: [u8; 32],
+}
+
+/// How to run a node.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Who it is.
+    pub identity: Identity,
+    /// How much may wait.
+    pub bounds: Bounds,
+    /// Where snapshots lie and when they are taken.
+    pub snapshots: Policy,
+    /// The folder for snapshots.
+    pub folder: PathBuf,
+}
+
+/// Takes what was applied, in order, on a thread of its own. MUST NOT wait for any client.
+pub trait Deliver<T>: Send + 'static {
+    /// The next batch's outcomes and events.
+    fn deliver(&mut self, delivery: Delivery<T>);
+}
+
+impl<T, F: FnMut(Delivery<T>) + Send + 'static> Deliver<T> for F {
+    fn deliver(&mut self, delivery: Delivery<T>) {
+        self(delivery);
+    }
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log failed.
+    #[error("reading the log")]
+    Log(#[from] ieum_log::Error),
+    /// The view failed.
+    #[error("bringing the view up to the log")]
+    Apply(#[from] crate::applier::Error),
+    /// The view engine failed.
+    #[error(transparent)]
+    Store(#[from] ieum_core::kv::Error),
+    /// A thread could not be started.
+    #[error("starting a thread")]
+    Thread(#[source] std::io::Error),
+    /// The data is of another cell.
+    #[error(
+        "the data is of cell {found}, not of cell {asked}: set the cell's number right, or use another data folder"
+    )]
+    Cell {
+        /// In the data.
+        found: u16,
+        /// In the configuration.
+        asked: u16,
+    },
+}
+
+/// A running node, for those who use it. Cheap to clone.
+pub struct Handle<K, T> {
+    shared: Arc<Shared<K, T>>,
+}
+
+impl<K, T> Clone for Handle<K, T> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+pub(crate) struct Shared<K, T> {
+    pub(crate) view: Arc<K>,
+    batcher: Mutex<Batcher<Ticket<T>>>,
+    ready_to_append: Notify,
+    started: Instant,
+    applied: watch::Sender<Position>,
+    pub(crate) fatal: watch::Sender<Option<String>>,
+    pub(crate) progress: Mutex<Progress>,
+    alarms: Mutex<Alarms>,
+}
+
+/// What has happened since the view was last persisted or copied.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Progress {
+    pub(crate) unpersisted: u64,
+    pub(crate) commands: u64,
+    pub(crate) log_bytes: u64,
+}
+
+/// What an operator must hear of, counted.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Alarms {
+    /// Commands whose apply panicked.
+    pub panicked: u64,
+    /// Batches that could not be read.
+    pub malformed: u64,
+    /// Batches of nodes that are no members.
+    pub not_members: u64,
+    /// Appends that failed and were repeated.
+    pub append_failures: u64,
+}
+
+/// Whose command it was.
+enum Ticket<T> {
+    /// The node's own.
+    Own,
+    /// Somebody's who waits.
+    Client(T),
+}
+
+impl<K: Kv, T: Send + 'static> Handle<K, T> {
+    /// Takes a command. Its outcome comes to the [`Deliver`] with `ticket`; a refusal gives the ticket back.
+    pub fn submit(&self, envelope: &Envelope, ticket: T) -> Result<(), (Refusal, T)> {
+        let now = self.shared.now();
+        let pushed = self.shared.batcher.lock().push(envelope, Ticket::Client(ticket), now);
+        match pushed {
+            Ok(()) => {
+                self.shared.ready_to_append.notify_one();
+                Ok(())
+            }
+            Err((refusal, Ticket::Client(ticket))) => Err((refusal, ticket)),
+            Err((_, Ticket::Own)) => Ok(()),
+        }
+    }
+
+    /// A consistent look at the view.
+    #[must_use]
+    pub fn view(&self) -> K::Snapshot {
+        self.shared.view.snapshot()
+    }
+
+    /// The view's engine.
+    #[must_use]
+    pub fn kv(&self) -> &Arc<K> {
+        &self.shared.view
+    }
+
+    /// Where the view stands.
+    #[must_use]
+    pub fn applied(&self) -> Position {
+        *self.shared.applied.borrow()
+    }
+
+    /// Waits until the view stands at `position` or beyond.
+    pub async fn reach(&self, position: Position) {
+        let mut applied = self.shared.applied.subscribe();
+        // The sender lives as long as this handle.
+        let _ = applied.wait_for(|at| *at >= position).await;
+    }
+
+    /// For how long the oldest command has been waiting for its outcome.
+    #[must_use]
+    pub fn waiting(&self) -> Duration {
+        let oldest = self.shared.batcher.lock().oldest();
+        oldest.map_or(Duration::ZERO, |since| Duration::from_millis(self.shared.now().saturating_sub(since)))
+    }
+
+    /// Waits until the node cannot go on, and says why.
+    pub async fn failed(&self) -> String {
+        let mut fatal = self.shared.fatal.subscribe();
+        match fatal.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => String::new(),
+        }
+    }
+
+    /// What an operator must hear of.
+    #[must_use]
+    pub fn alarms(&self) -> Alarms {
+        *self.shared.alarms.lock()
+    }
+}
+
+impl<K, T> Shared<K, T> {
+    fn now(&self) -> Millis {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn fail(&self, reason: String) {
+        tracing::error!(%reason, "the node stops");
+        self.fatal.send_if_modified(|fatal| fatal.is_none() && fatal.replace(reason).is_none());
+    }
+}
+
+/// A running node, for the one who started it.
+pub struct Node<L, K, T> {
+    log: Arc<L>,
+    handle: Handle<K, T>,
+    stop: watch::Sender<bool>,
+    appender: tokio::task::JoinHandle<()>,
+    ticker: tokio::task::JoinHandle<()>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl<L: Log, K: Kv, T: Send + 'static> Node<L, K, T> {
+    /// Brings the view up to the log's end, founds the cell if there is none, and runs. `view` must be one that fits `log`; see
+    /// [`crate::folder`].
+    pub async fn start(
+        log: Arc<L>,
+        view: Arc<K>,
+        options: Options,
+        deliver: impl Deliver<T>,
+    ) -> Result<Self, StartError> {
+        let mut applier = Applier::new(Arc::clone(&view), Default::default())?;
+        let tail = bring_up(log.as_ref(), &mut applier).await?;
+        check_cell(view.as_ref(), options.identity.cell)?;
+        let identity = &options.identity;
+        let incarnation = NODES.get(&view.snapshot(), &identity.node)?.map_or(1, |n| n.incarnation + 1);
+        let shared = Arc::new(Shared {
+            view,
+            batcher: Mutex::new(Batcher::new(identity.node, incarnation, options.bounds)),
+            ready_to_append: Notify::new(),
+            started: Instant::now(),
+            applied: watch::Sender::new(applier.applied()),
+            fatal: watch::Sender::new(None),
+            progress: Mutex::default(),
+            alarms: Mutex::default(),
+        });
+        greet(&shared, identity)?;
+        let stop = watch::Sender::new(false);
+        let appender = tokio::spawn(append(Arc::clone(&log), Arc::clone(&shared), stop.subscribe()));
+        let ticker = tokio::spawn(tick(Arc::clone(&shared), stop.subscribe()));
+        let (delivered, deliveries) = sync_channel(UNDELIVERED);
+        let threads = [
+            spawn("deliver", move || deliver_all(&deliveries, deliver)),
+            spawn("apply", {
+                let (shared, stop, runtime) = (Arc::clone(&shared), stop.subscribe(), Runtime::current());
+                move || runtime.block_on(apply_all(tail, applier, &shared, &delivered, stop))
+            }),
+            spawn("upkeep", {
+                let (log, shared, stop, runtime) =
+                    (Arc::clone(&log), Arc::clone(&shared), stop.subscribe(), Runtime::current());
+                let (policy, folder) = (options.snapshots, options.folder.clone());
+                move || upkeep::run(log.as_ref(), &shared, &folder, policy, stop, &runtime)
+            }),
+        ];
+        let threads = threads.into_iter().collect::<Result<_, _>>().map_err(StartError::Thread)?;
+        Ok(Self { log, handle: Handle { shared }, stop, appender, ticker, threads })
+    }
+
+    /// For those who use it.
+    #[must_use]
+    pub fn handle(&self) -> Handle<K, T> {
+        self.handle.clone()
+    }
+
+    /// Stops: what was submitted is appended and applied first, for at most `patience`. Gives the log back.
+    pub async fn stop(self, patience: Duration) -> Arc<L> {
+        let Self { log, handle, stop, appender, ticker, threads } = self;
+        ticker.abort();
+        let drained = async {
+            let mut applied = handle.shared.applied.subscribe();
+            while !handle.shared.batcher.lock().is_idle() {
+                if applied.changed().await.is_err() {
+                    break;
+                }
+            }
+        };
+        // What is not applied by then was never acknowledged.
+        let _ = tokio::time::timeout(patience, drained).await;
+        stop.send_replace(true);
+        let _ = appender.await;
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                // A thread that panicked has said so; the node is stopping anyway.
+                let _ = thread.join();
+            }
+        });
+        let _ = joined.await;
+        if let Err(error) = handle.shared.view.persist() {
+            tracing::warn!(%error, "the view was not persisted; it will be caught up at the next start");
+        }
+        log
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(format!("ieum-{name}")).spawn(run)
+}
+
+/// Applies what the log has beyond the view.
+async fn bring_up<L: Log, K: Kv>(log: &L, applier: &mut Applier<K>) -> Result<L::Tail, StartError> {
+    let last = log.last().await?;
+    let mut tail = log.tail(log_position(applier.applied())).await?;
+    while log_position(applier.applied()) < last {
+        let entry = tail.next().await?;
+        applier.apply(&entry)?;
+    }
+    Ok(tail)
+}
+
+fn check_cell<K: Kv>(view: &K, asked: u16) -> Result<(), StartError> {
+    match SETTINGS.get(&view.snapshot(), &ONLY)? {
+        Some(settings) if settings.cell != asked => Err(StartError::Cell { found: settings.cell, asked }),
+        _ => Ok(()),
+    }
+}
+
+/// The node's first commands: it founds the cell if there is none, and says what it knows and signs with.
+fn greet<K: Kv, T>(shared: &Shared<K, T>, identity: &Identity) -> Result<(), StartError> {
+    let founded = SETTINGS.has(&shared.view.snapshot(), &ONLY)?;
+    let add = AddNode { node: identity.node, dc: identity.dc.clone(), level: LEVEL, cell: identity.cell };
+    let start = StartNode { level: LEVEL, key_id: identity.key_id, public_key: identity.public_key };
+    let found = (!founded).then(|| add.into());
+    let mut batcher = shared.batcher.lock();
+    for command in found.into_iter().chain([start.into()]) {
+        let envelope = Envelope { origin: Origin::Node, command };
+        // An empty batcher takes two small commands.
+        let _ = batcher.push(&envelope, Ticket::Own, 0);
+    }
+    Ok(())
+}
+
+fn wall_clock() -> Millis {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Appends batch after batch. A batch whose append failed or whose result is unknown is repeated with the same id until the log
+/// says that it has it: nothing behind it is appended before.
+async fn append<L: Log, K: Kv, T: Send>(log: Arc<L>, shared: Arc<Shared<K, T>>, mut stop: watch::Receiver<bool>) {
+    loop {
+        let next = shared.batcher.lock().take(wall_clock());
+        let Some(next) = next else {
+            tokio::select! {
+                () = shared.ready_to_append.notified() => continue,
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        };
+        let id = BatchId { node: next.author.node, incarnation: next.author.incarnation, number: next.author.number };
+        let mut failures = 0u32;
+        while let Err(error) = log.append(id, next.bytes.clone()).await {
+            shared.alarms.lock().append_failures += 1;
+            if matches!(
+                error,
+                ieum_log::Error::Conflict { .. } | ieum_log::Error::TooLarge { .. } | ieum_log::Error::Closed
+            ) {
+                shared.fail(format!("the log refused a batch: {error}"));
+                return;
+            }
+            if failures % 50 == 0 {
+                tracing::error!(error = &error as &dyn std::error::Error, "the log did not take a batch; trying again");
+            }
+            failures = failures.wrapping_add(1);
+            tokio::select! {
+                () = tokio::time::sleep(APPEND_RETRY) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
+        shared.batcher.lock().appended();
+    }
+}
+
+/// Logs a tick per second.
+async fn tick<K: Kv, T: Send>(shared: Arc<Shared<K, T>>, mut stop: watch::Receiver<bool>) {
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    second.tick().await;
+    let envelope = Envelope { origin: Origin::Node, command: Tick {}.into() };
+    loop {
+        tokio::select! {
+            _ = second.tick() => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        let now = shared.now();
+        // A full batcher has stamps enough: every batch carries one.
+        if shared.batcher.lock().push(&envelope, Ticket::Own, now).is_ok() {
+            shared.ready_to_append.notify_one();
+        }
+    }
+}
+
+async fn apply_all<K: Kv, T: Send>(
+    mut tail: impl Tail,
+    mut applier: Applier<K>,
+    shared: &Shared<K, T>,
+    delivered: &SyncSender<Delivery<T>>,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        let entry = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return,
+            entry = tail.next() => entry,
+        };
+        let result = entry.map_err(|e| format!("reading the log: {e}")).and_then(|entry| {
+            let effects = applier.apply(&entry).map_err(|e| chain(&e))?;
+            Ok((entry, effects))
+        });
+        let (entry, effects) = match result {
+            Ok(applied) => applied,
+            Err(reason) => return shared.fail(reason),
+        };
+        let author = Author { node: entry.id.node, incarnation: entry.id.incarnation, number: entry.id.number };
+        let tickets = shared.batcher.lock().applied(author);
+        {
+            let mut progress = shared.progress.lock();
+            progress.unpersisted += effects.outcomes.len() as u64 + 1;
+            progress.commands += effects.outcomes.len() as u64;
+            progress.log_bytes += entry.bytes.len() as u64;
+        }
+        count_alarms(shared, &effects.alarms);
+        let Delivery { position, replies, events, alarms } = deliver(effects, tickets);
+        let replies = replies
+            .into_iter()
+            .filter_map(|(ticket, outcome)| match ticket {
+                Ticket::Client(ticket) => Some((ticket, outcome)),
+                Ticket::Own => None,
+            })
+            .collect();
+        shared.applied.send_replace(core_position(entry.position));
+        if delivered.send(Delivery { position, replies, events, alarms }).is_err() {
+            return shared.fail("the delivery thread ended".to_owned());
+        }
+    }
+}
+
+fn count_alarms<K, T>(shared: &Shared<K, T>, alarms: &[Alarm]) {
+    for alarm in alarms {
+        tracing::error!(?alarm, "alarm");
+        let mut counted = shared.alarms.lock();
+        match alarm {
+            Alarm::Panicked { .. } => counted.panicked += 1,
+            Alarm::MalformedBatch { .. } => counted.malformed += 1,
+            Alarm::NotAMember { .. } => counted.not_members += 1,
+        }
+    }
+}
+
+/// An error with all its sources, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+fn deliver_all<T>(deliveries: &Receiver<Delivery<T>>, mut to: impl Deliver<T>) {
+    while let Ok(delivery) = deliveries.recv() {
+        to.deliver(delivery);
+    }
+}

@@ -1,0 +1,370 @@
+//! A view in one file: to rebuild from, to back up, to hand to a peer.
+//!
+//! ```text
+//!  "IEUMSNP1"
+//!  length u32 · header (cell, position, digest) · BLAKE3 of the header
+//!  chunk*:  plain length u32 > 0 · length u32 · LZ4 block of rows · first 16 bytes of its BLAKE3
+//!  end:     0 u32 · number of rows u64 · BLAKE3 over the chunks' checksums
+//! ```
+//!
+//! Numbers are little-endian; a row is varint length and key, varint length and value, keys ascending. A file is written under
+//! another name, made durable, read back, and only then given its name.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use ieum_core::codec::{Code, Reader};
+use ieum_core::ids::Position;
+use ieum_core::kv::{self, Direction, Read};
+use ieum_core::tables::cell::{ONLY, SETTINGS};
+use ieum_planted::Bug;
+
+const MAGIC: &[u8; 8] = b"IEUMSNP1";
+const CHUNK_BYTES: usize = 256 * 1024;
+/// Longest chunk that is believed; a row may be larger than [`CHUNK_BYTES`].
+const MAX_CHUNK: u32 = 64 * 1024 * 1024;
+const SUFFIX: &str = "snap";
+
+/// What a snapshot is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meta {
+    /// The cell's number.
+    pub cell: u16,
+    /// Where the view stood.
+    pub position: Position,
+    /// The rolling digest there.
+    pub digest: [u8; 32],
+}
+
+/// Why a snapshot could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file could not be written or read.
+    #[error("{operation} {path}")]
+    Io {
+        /// What was attempted.
+        operation: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is not what was written.
+    #[error("snapshot {path} is damaged: {what}")]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// How it shows.
+        what: String,
+    },
+    /// The view engine failed.
+    #[error(transparent)]
+    Store(#[from] kv::Error),
+}
+
+fn io_error<'a>(operation: &'static str, path: &'a Path) -> impl Fn(io::Error) -> Error + 'a {
+    move |source| Error::Io { operation, path: path.to_owned(), source }
+}
+
+/// The snapshots in `folder`, oldest first; none when there is no such folder.
+pub fn list(folder: &Path) -> Result<Vec<(Position, PathBuf)>, Error> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(io_error("listing", folder)(error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(io_error("listing", folder))?.path();
+        let position = path.extension().is_some_and(|e| e == SUFFIX).then(|| path.file_stem()).flatten();
+        if let Some(position) = position.and_then(|stem| stem.to_str()).and_then(parse_stem) {
+            found.push((position, path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn parse_stem(stem: &str) -> Option<Position> {
+    let (generation, ordinal) = stem.split_once('-')?;
+    Some(Position::new(generation.parse().ok()?, ordinal.parse().ok()?))
+}
+
+/// Writes `view` into `folder`, verified and durable, under a name that tells its position.
+pub fn take(view: &impl Read, folder: &Path) -> Result<(Meta, PathBuf), Error> {
+    fs::create_dir_all(folder).map_err(io_error("creating", folder))?;
+    let position = ieum_core::apply::applied(view)?.position;
+    let path = folder.join(format!("{:010}-{:020}.{SUFFIX}", position.generation, position.ordinal));
+    let meta = write(view, &path)?;
+    Ok((meta, path))
+}
+
+/// Writes `view` to `path`, verified and durable. Whatever was there is replaced at the end, or stays if this fails.
+pub fn write(view: &impl Read, path: &Path) -> Result<Meta, Error> {
+    let partial = path.with_extension("partial");
+    let written = write_partial(view, &partial, path);
+    if written.is_err() {
+        // The error that counts is the one above; a partial file is overwritten by the next attempt.
+        let _ = fs::remove_file(&partial);
+    }
+    written
+}
+
+fn write_partial(view: &impl Read, partial: &Path, path: &Path) -> Result<Meta, Error> {
+    let applied = ieum_core::apply::applied(view)?;
+    let cell = SETTINGS.get(view, &ONLY)?.map_or(0, |s| s.cell);
+    let meta = Meta { cell, position: applied.position, digest: applied.digest };
+    let file = File::create(partial).map_err(io_error("creating", partial))?;
+    let mut writer = Writer {
+        out: BufWriter::with_capacity(1 << 20, file),
+        chunk: Vec::new(),
+        rows: 0,
+        sums: blake3::Hasher::new(),
+    };
+    let mut failure = writer.header(&meta).err();
+    if failure.is_none() {
+        view.scan(&[], &[0xff], Direction::Forward, &mut |key, value| match writer.row(key, value) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failure = Some(error);
+                ControlFlow::Break(())
+            }
+        })?;
+    }
+    let finished = failure.map_or(Ok(()), Err).and_then(|()| writer.finish());
+    finished.map_err(io_error("writing", partial))?;
+    check(partial)?;
+    fs::rename(partial, path).map_err(io_error("renaming", partial))?;
+    sync_folder_of(path)?;
+    Ok(meta)
+}
+
+/// Makes the names in the folder of `path` durable.
+pub(crate) fn sync_folder_of(path: &Path) -> Result<(), Error> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder).and_then(|f| f.sync_all()).map_err(io_error("syncing", folder))
+}
+
+struct Writer {
+    out: BufWriter<File>,
+    chunk: Vec<u8>,
+    rows: u64,
+    sums: blake3::Hasher,
+}
+
+impl Writer {
+    fn header(&mut self, meta: &Meta) -> io::Result<()> {
+        let header = header_bytes(meta);
+        self.out.write_all(MAGIC)?;
+        self.out.write_all(&length(header.len())?.to_le_bytes())?;
+        self.out.write_all(&header)?;
+        self.out.write_all(blake3::hash(&header).as_bytes())
+    }
+
+    fn row(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        for part in [key, value] {
+            ieum_core::codec::put_varint(&mut self.chunk, part.len() as u64);
+            self.chunk.extend_from_slice(part);
+        }
+        self.rows += 1;
+        if self.chunk.len() >= CHUNK_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.chunk.is_empty() {
+            return Ok(());
+        }
+        let packed = lz4_flex::block::compress(&self.chunk);
+        let sum = checksum(&packed);
+        self.out.write_all(&length(self.chunk.len())?.to_le_bytes())?;
+        self.out.write_all(&length(packed.len())?.to_le_bytes())?;
+        self.out.write_all(&packed)?;
+        self.out.write_all(&sum)?;
+        self.sums.update(&sum);
+        self.chunk.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> io::Result<()> {
+        self.flush()?;
+        self.out.write_all(&0u32.to_le_bytes())?;
+        self.out.write_all(&self.rows.to_le_bytes())?;
+        self.out.write_all(self.sums.finalize().as_bytes())?;
+        let file = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.sync_all()
+    }
+}
+
+fn length(bytes: usize) -> io::Result<u32> {
+    u32::try_from(bytes).map_err(|_| io::Error::other("a row is over 4 GiB"))
+}
+
+fn checksum(packed: &[u8]) -> [u8; 16] {
+    let mut sum = [0; 16];
+    sum.copy_from_slice(blake3::hash(packed).as_bytes().first_chunk::<16>().unwrap_or(&[0; 16]));
+    sum
+}
+
+fn header_bytes(meta: &Meta) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    meta.cell.put(&mut bytes);
+    meta.position.put(&mut bytes);
+    meta.digest.put(&mut bytes);
+    bytes
+}
+
+/// Reads the whole file against its checksums and gives what it is of.
+pub fn check(path: &Path) -> Result<Meta, Error> {
+    let mut rows = Rows::open(path)?;
+    for row in &mut rows {
+        row?;
+    }
+    Ok(rows.meta)
+}
+
+/// The rows of a snapshot, ascending. An error ends them; without one, all of the file was as it was written.
+pub struct Rows {
+    path: PathBuf,
+    input: BufReader<File>,
+    meta: Meta,
+    chunk: Bytes,
+    count: u64,
+    sums: blake3::Hasher,
+    ended: bool,
+}
+
+impl Rows {
+    /// Opens the file and reads its header.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let file = File::open(path).map_err(io_error("opening", path))?;
+        let mut input = BufReader::with_capacity(1 << 20, file);
+        let meta = read_header(&mut input).map_err(|what| Error::Damaged { path: path.to_owned(), what })?;
+        let path = path.to_owned();
+        Ok(Self { path, input, meta, chunk: Bytes::new(), count: 0, sums: blake3::Hasher::new(), ended: false })
+    }
+
+    /// What the snapshot is of.
+    #[must_use]
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    fn next_row(&mut self) -> Result<Option<(Bytes, Bytes)>, String> {
+        if self.chunk.is_empty() && !self.next_chunk()? {
+            return Ok(None);
+        }
+        let key = self.part()?;
+        let value = self.part()?;
+        self.count += 1;
+        Ok(Some((key, value)))
+    }
+
+    fn part(&mut self) -> Result<Bytes, String> {
+        let mut reader = Reader::new(&self.chunk);
+        let length = reader.length(1).map_err(|e| e.to_string())?;
+        let start = self.chunk.len() - reader.rest().len();
+        let part = self.chunk.slice(start..start + length);
+        self.chunk = self.chunk.slice(start + length..);
+        Ok(part)
+    }
+
+    /// Reads the next chunk; false at the end of a whole file.
+    fn next_chunk(&mut self) -> Result<bool, String> {
+        let plain = read_u32(&mut self.input)?;
+        if plain == 0 {
+            return self.end().map(|()| false);
+        }
+        let packed = read_u32(&mut self.input)?;
+        if plain > MAX_CHUNK || packed > MAX_CHUNK {
+            return Err("a chunk of an impossible length".to_owned());
+        }
+        let packed = read_bytes(&mut self.input, packed as usize)?;
+        let sum = read_bytes(&mut self.input, 16)?;
+        if checksum(&packed).as_slice() != sum && !Bug::SnapshotUnverified.planted() {
+            return Err(format!("the chunk behind row {} does not fit its checksum", self.count));
+        }
+        self.sums.update(&sum);
+        let chunk = lz4_flex::block::decompress(&packed, plain as usize).map_err(|e| e.to_string())?;
+        if chunk.len() != plain as usize {
+            return Err("a chunk of another length than it says".to_owned());
+        }
+        self.chunk = chunk.into();
+        Ok(true)
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        let rows = read_bytes(&mut self.input, 8)?;
+        let sum = read_bytes(&mut self.input, 32)?;
+        if rows != self.count.to_le_bytes() {
+            return Err(format!("it ends after {} rows, which are not all", self.count));
+        }
+        if sum != self.sums.finalize().as_bytes() && !Bug::SnapshotUnverified.planted() {
+            return Err("the file does not fit its checksum".to_owned());
+        }
+        let mut more = [0];
+        match self.input.read(&mut more) {
+            Ok(0) => Ok(()),
+            Ok(_) => Err("there are bytes behind its end".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Result<(Bytes, Bytes), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let next = self.next_row();
+        self.ended = !matches!(next, Ok(Some(_)));
+        next.map_err(|what| Error::Damaged { path: self.path.clone(), what }).transpose()
+    }
+}
+
+fn read_header(input: &mut impl io::Read) -> Result<Meta, String> {
+    if read_bytes(input, MAGIC.len())? != MAGIC {
+        return Err("it is not a snapshot of a view".to_owned());
+    }
+    let length = read_u32(input)?;
+    if length > 4096 {
+        return Err("a header of an impossible length".to_owned());
+    }
+    let header = read_bytes(input, length as usize)?;
+    if read_bytes(input, 32)? != blake3::hash(&header).as_bytes() {
+        return Err("the header does not fit its checksum".to_owned());
+    }
+    let mut reader = Reader::new(&header);
+    let meta = (|| {
+        Ok(Meta {
+            cell: Code::take(&mut reader)?,
+            position: Code::take(&mut reader)?,
+            digest: Code::take(&mut reader)?,
+        })
+    })();
+    meta.map_err(|e: ieum_core::codec::Malformed| e.to_string())
+}
+
+fn read_u32(input: &mut impl io::Read) -> Result<u32, String> {
+    let mut bytes = [0; 4];
+    input.read_exact(&mut bytes).map_err(|e| short(&e))?;
+    Ok(u32::from_le_bytes(bytes))
+}
+
+fn read_bytes(input: &mut impl io::Read, count: usize) -> Result<Vec<u8>, String> {
+    let mut bytes = vec![0; count];
+    input.read_exact(&mut bytes).map_err(|e| short(&e))?;
+    Ok(bytes)
+}
+
+fn short(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "it ends too early".to_owned(),
+        _ => error.to_string(),
+    }
+}

@@ -1,0 +1,119 @@
+//! What goes on beside the messages: persisting the view, taking snapshots, trimming the log.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ieum_core::kv::Kv;
+use ieum_log::Log;
+use ieum_planted::Bug;
+use tokio::runtime::Handle as Runtime;
+use tokio::sync::watch;
+
+use crate::service::{PERSIST_COMMANDS, Shared, chain};
+use crate::{log_position, snapshot};
+
+/// How often upkeep looks what there is to do.
+const ROUND: Duration = Duration::from_millis(200);
+/// How long a commit may stay unpersisted.
+const PERSIST_EVERY: Duration = Duration::from_secs(1);
+/// How many snapshots are kept.
+const KEPT: usize = 2;
+
+/// When a snapshot is taken: whichever comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// After so many bytes of log.
+    pub log_bytes: u64,
+    /// After so many commands.
+    pub commands: u64,
+    /// After so long, if anything was logged.
+    pub every: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { log_bytes: 4 << 30, commands: 50_000_000, every: Duration::from_secs(24 * 60 * 60) }
+    }
+}
+
+pub(crate) fn run<L: Log, K: Kv, T: Send + 'static>(
+    log: &L,
+    shared: &Arc<Shared<K, T>>,
+    folder: &Path,
+    policy: Policy,
+    mut stop: watch::Receiver<bool>,
+    runtime: &Runtime,
+) {
+    let (mut persisted, mut snapped) = (Instant::now(), Instant::now());
+    let mut snapshot: Option<JoinHandle<()>> = None;
+    loop {
+        let stopping =
+            runtime.block_on(async { tokio::time::timeout(ROUND, stop.wait_for(|stop| *stop)).await.is_ok() });
+        if stopping {
+            break;
+        }
+        let unpersisted = shared.progress.lock().unpersisted;
+        if unpersisted >= PERSIST_COMMANDS || (unpersisted > 0 && persisted.elapsed() >= PERSIST_EVERY) {
+            shared.progress.lock().unpersisted = 0;
+            if let Err(error) = shared.view.persist() {
+                return shared.fail(chain(&error));
+            }
+            persisted = Instant::now();
+        }
+        if let Some(done) = snapshot.take_if(|s| s.is_finished()) {
+            // A snapshot that failed or panicked has said so; the log is then kept until one succeeds.
+            let _ = done.join();
+            if let Err(error) = runtime.block_on(trim(log, folder)) {
+                tracing::warn!(%error, "the log was not trimmed");
+            }
+        }
+        let progress = *shared.progress.lock();
+        let due = progress.log_bytes >= policy.log_bytes
+            || progress.commands >= policy.commands
+            || (progress.commands > 0 && snapped.elapsed() >= policy.every);
+        if due && snapshot.is_none() {
+            let mut progress = shared.progress.lock();
+            (progress.log_bytes, progress.commands) = (0, 0);
+            drop(progress);
+            snapped = Instant::now();
+            snapshot = start_snapshot(Arc::clone(shared), folder);
+        }
+    }
+    if let Some(running) = snapshot {
+        let _ = running.join();
+    }
+}
+
+fn start_snapshot<K: Kv, T: Send + 'static>(shared: Arc<Shared<K, T>>, folder: &Path) -> Option<JoinHandle<()>> {
+    let folder = folder.to_owned();
+    let work = move || match snapshot::take(&shared.view.snapshot(), &folder) {
+        Ok((meta, path)) => tracing::info!(position = %meta.position, path = %path.display(), "snapshot taken"),
+        Err(error) => tracing::error!(error = chain(&error), "no snapshot was taken; the log is kept"),
+    };
+    let spawned = std::thread::Builder::new().name("ieum-snapshot".to_owned()).spawn(work);
+    spawned.map_err(|error| tracing::error!(%error, "no thread for a snapshot")).ok()
+}
+
+/// Keeps the two newest snapshots that can be read whole, and the log from the older of them on.
+pub(crate) async fn trim<L: Log>(log: &L, folder: &Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let mut all = snapshot::list(folder)?;
+    if all.len() < KEPT {
+        return Ok(());
+    }
+    let kept = all.split_off(all.len() - KEPT);
+    let older = if Bug::TrimPastOlderSnapshot.planted() { kept.last() } else { kept.first() };
+    let Some((older, _)) = older else { return Ok(()) };
+    for (_, path) in &kept {
+        snapshot::check(path)?;
+    }
+    let last = log.last().await?;
+    if older.generation == last.generation {
+        log.trim(log_position(*older)).await?;
+    }
+    for (_, path) in all {
+        std::fs::remove_file(path)?;
+    }
+    Ok(())
+}
