@@ -1,0 +1,214 @@
+//! Brings what was applied to the sessions of this node.
+//!
+//! ```text
+//!  deliver(batch) ──► each event, encoded once ──► queue of every session concerned
+//!                 ──► then `complete` moves to the batch's position, and the sessions are woken
+//! ```
+//!
+//! A session takes from its queue only what belongs to complete positions, so that the cursor which it tells its client never
+//! stands in the middle of a batch. A session registers before it reads the view at S: batches delivered before are in S, and what comes
+//! from S's part of the log again is dropped by its position. So there is no gap and no overlap.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ieum_core::event::{Audience, Event, News};
+use ieum_core::ids::{DeviceId, Position, UserId};
+use ieum_core::kv::Read;
+use ieum_core::outcome::Outcome;
+use ieum_planted::Bug;
+use ieum_protocol::errors::Code;
+use parking_lot::RwLock;
+
+use crate::cell::{Ticket, Waiter};
+use crate::map::{objects, outcomes};
+use crate::session::Session;
+
+/// The sessions of a node.
+#[derive(Debug, Default)]
+pub struct Hub {
+    sessions: RwLock<Sessions>,
+    complete: RwLock<Position>,
+    /// Events put into queues since the start.
+    pub(crate) delivered: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Sessions {
+    users: HashMap<UserId, Vec<Arc<Session>>>,
+    devices: HashMap<DeviceId, Arc<Session>>,
+}
+
+impl Hub {
+    /// A hub without sessions.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Everything up to here was put into the queues.
+    pub(crate) fn complete(&self) -> Position {
+        *self.complete.read()
+    }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.read().devices.len()
+    }
+
+    /// From here on the session gets what is delivered. An earlier session of the same device ends.
+    pub(crate) fn enter(&self, session: &Arc<Session>) {
+        let mut sessions = self.sessions.write();
+        if let Some(before) = sessions.devices.insert(session.device, Arc::clone(session)) {
+            before.end(Code::Replaced);
+            sessions.forget(&before);
+        }
+        sessions.users.entry(session.user).or_default().push(Arc::clone(session));
+    }
+
+    /// The session gets nothing more.
+    pub(crate) fn leave(&self, session: &Arc<Session>) {
+        let mut sessions = self.sessions.write();
+        if sessions.devices.get(&session.device).is_some_and(|s| Arc::ptr_eq(s, session)) {
+            sessions.devices.remove(&session.device);
+        }
+        sessions.forget(session);
+    }
+
+    /// Ends every session.
+    pub(crate) fn end_all(&self, code: Code) {
+        self.each(|session| session.end(code));
+    }
+
+    pub(crate) fn each(&self, mut visit: impl FnMut(&Arc<Session>)) {
+        self.sessions.read().devices.values().for_each(&mut visit);
+    }
+
+    /// Takes in what a batch gave: `replies` to those who asked, `events` to those concerned. Called once per batch, in order,
+    /// with a `view` that stands at `position` or beyond.
+    pub fn deliver(
+        &self,
+        position: Position,
+        replies: Vec<(Ticket, Outcome)>,
+        events: Vec<Event>,
+        view: impl FnOnce() -> Box<dyn Read>,
+    ) {
+        let mut woken: Vec<Arc<Session>> = Vec::new();
+        let mut requests = Vec::new();
+        {
+            let sessions = self.sessions.read();
+            for (Ticket(waiter), outcome) in replies {
+                match waiter {
+                    Waiter::Session(session, n) => {
+                        let unused = matches!(outcome, Outcome::Rejected(r) if r.leaves_number_unused());
+                        if session.answer(n, unused, position, outcomes::frame(n, position, &outcome)) {
+                            woken.push(session);
+                        }
+                    }
+                    Waiter::Request(reply) => requests.push((reply, outcome)),
+                }
+            }
+            let mut lazy = Lazy { view: Some(view), opened: None };
+            for event in events {
+                self.event(&sessions, position, event, &mut lazy, &mut woken);
+            }
+            *self.complete.write() = position;
+        }
+        for session in woken {
+            session.wake();
+        }
+        for (reply, outcome) in requests {
+            // Whoever asked may have gone.
+            let _ = reply.send((position, outcome));
+        }
+    }
+
+    fn event(
+        &self,
+        sessions: &Sessions,
+        position: Position,
+        event: Event,
+        view: &mut Lazy<impl FnOnce() -> Box<dyn Read>>,
+        woken: &mut Vec<Arc<Session>>,
+    ) {
+        let Event { audience, news } = event;
+        if let Audience::Device(device) = audience {
+            if news == News::LoggedOut
+                && !Bug::LoggedOutSessionStays.planted()
+                && let Some(session) = sessions.devices.get(&device)
+            {
+                session.end(Code::LoggedOut);
+            }
+            return;
+        }
+        let mut concerned = audience.users().filter_map(|user| sessions.users.get(&user)).flatten().peekable();
+        if concerned.peek().is_none() {
+            return;
+        }
+        let me = if let Audience::User(user) = audience { Some(user) } else { None };
+        let encoded = objects::event(news, me, &&*view.get());
+        let bytes = match encoded {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "an event was not told; its sessions resync");
+                return concerned.for_each(|session| session.end(Code::SlowReader));
+            }
+        };
+        let mut count = 0;
+        for session in concerned {
+            count += 1;
+            if session.tell(position, &bytes) {
+                woken.push(Arc::clone(session));
+            }
+        }
+        self.delivered.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+impl Sessions {
+    fn forget(&mut self, session: &Arc<Session>) {
+        if let Some(of_user) = self.users.get_mut(&session.user) {
+            of_user.retain(|s| !Arc::ptr_eq(s, session));
+            if of_user.is_empty() {
+                self.users.remove(&session.user);
+            }
+        }
+    }
+}
+
+/// A look at the view, opened when it is first needed.
+struct Lazy<F> {
+    view: Option<F>,
+    opened: Option<Box<dyn Read>>,
+}
+
+impl<F: FnOnce() -> Box<dyn Read>> Lazy<F> {
+    fn get(&mut self) -> &dyn Read {
+        if let Some(view) = self.view.take() {
+            self.opened = Some(view());
+        }
+        self.opened.as_deref().unwrap_or(&Nothing)
+    }
+}
+
+/// An empty view.
+struct Nothing;
+
+impl Read for Nothing {
+    fn get(&self, _: &[u8]) -> ieum_core::kv::Result<Option<bytes::Bytes>> {
+        Ok(None)
+    }
+
+    fn scan(
+        &self,
+        _: &[u8],
+        _: &[u8],
+        _: ieum_core::kv::Direction,
+        _: &mut ieum_core::kv::Visit<'_>,
+    ) -> ieum_core::kv::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+//! The door of a node: HTTP `/v1` and WebSocket `ieum.v1`.
+//!
+//! ```text
+//!  socket ─► session task ─► Change ─► Command ─► Cell::submit            (this crate declares `Cell`; a node is one)
+//!  socket ◄─ session task ◄─ queue ◄─ Hub::deliver ◄─ outcomes, events    (each event is encoded once for all sessions)
+//! ```
+//!
+//! Bad input ends here: nothing reaches the cell that is not a well-formed command of somebody signed in.
+
+pub mod cell;
+pub mod hub;
+pub mod limits;
+pub mod map;
+pub mod metrics;
+pub mod options;
+pub mod server;
+
+mod http;
+mod passwords;
+mod session;
+mod tokens;
+
+use std::sync::Arc;
+
+use ieum_core::apply::owner_of;
+use ieum_core::ids::{DeviceId, Position, UserId};
+use ieum_core::kv::{self, Read};
+use ieum_core::tables::accounts::DEVICES;
+use ieum_protocol::errors::{Code, Problem};
+
+pub use cell::{Cell, Refused, Ticket};
+pub use hub::Hub;
+pub use http::openapi;
+pub use options::{Options, Registration};
+pub use tokens::SigningKeys;
+
+/// Everything that sessions and requests of one node share.
+pub struct Gateway<C> {
+    cell: C,
+    hub: Arc<Hub>,
+    options: Options,
+    keys: SigningKeys,
+    passwords: passwords::Pool,
+    limits: limits::Limits,
+    metrics: metrics::Metrics,
+    stopping: tokio::sync::watch::Sender<bool>,
+}
+
+impl<C: Cell> Gateway<C> {
+    /// The gateway of `cell`. `hub` must be given what the cell delivers.
+    pub fn new(cell: C, hub: Arc<Hub>, options: Options, keys: SigningKeys) -> Arc<Self> {
+        Arc::new(Self {
+            cell,
+            hub,
+            passwords: passwords::Pool::new(&options.passwords),
+            limits: limits::Limits::new(&options.limits),
+            metrics: metrics::Metrics::default(),
+            keys,
+            options,
+            stopping: tokio::sync::watch::Sender::new(false),
+        })
+    }
+
+    /// Tells every client to come back elsewhere or later, and takes no new ones.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+        self.hub.end_all(Code::ShuttingDown);
+    }
+
+    /// Sessions that are connected.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.hub.sessions()
+    }
+
+    /// Runs `read` on a look at the view, off the threads that serve sockets.
+    async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&C::View) -> kv::Result<T> + Send + 'static,
+    ) -> Result<(T, Position), Problem> {
+        let gateway = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || {
+            let view = gateway.cell.view();
+            let position = ieum_core::apply::applied(&view)?.position;
+            Ok::<_, kv::Error>((read(&view)?, position))
+        });
+        match done.await {
+            Ok(Ok(read)) => Ok(read),
+            Ok(Err(error)) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "reading the view");
+                Err(Code::Internal.problem())
+            }
+            Err(_) => Err(Code::Internal.problem()),
+        }
+    }
+
+    /// Waits until the view is not older than what the client has seen, for a second.
+    async fn catch_up_with(&self, seen: Option<Position>) -> Result<(), Problem> {
+        let Some(seen) = seen.filter(|seen| *seen > self.cell.applied()) else { return Ok(()) };
+        match tokio::time::timeout(self.options.behind_patience, self.cell.reach(seen)).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(Problem { endpoints: self.options.endpoints.clone(), ..Code::Behind.problem() }),
+        }
+    }
+
+    /// Whether the cell makes no progress just now.
+    fn stalled(&self) -> bool {
+        self.cell.waiting() >= self.options.stall_after
+    }
+}
+
+/// The device with this secret, if it is signed in.
+fn check_secret(view: &impl Read, device: DeviceId, secret: &str) -> kv::Result<Option<UserId>> {
+    let Some(hash) = hash_secret(secret) else { return Ok(None) };
+    let Some(row) = DEVICES.get(view, &device)? else { return Ok(None) };
+    // `blake3::Hash` compares in constant time.
+    let same = blake3::Hash::from_bytes(row.secret_hash) == blake3::Hash::from_bytes(hash);
+    Ok(if same { owner_of(view, device)? } else { None })
+}
+
+/// What the cell keeps of a secret: nothing that is not 32 bytes as base64url is one.
+fn hash_secret(secret: &str) -> Option<[u8; 32]> {
+    let bytes = data_encoding::BASE64URL_NOPAD.decode(secret.as_bytes()).ok()?;
+    (bytes.len() == 32).then(|| *blake3::hash(&bytes).as_bytes())
+}

@@ -1,0 +1,74 @@
+//! Changes to commands.
+
+use data_encoding::HEXLOWER;
+use ieum_core::commands::{Command, account, archive, device, group, message, receipt, room};
+use ieum_core::ids::{DeviceId, RoomId, UserId};
+use ieum_core::tables::rooms::Role;
+use ieum_protocol::errors::{Code, Problem};
+use ieum_protocol::frames::{ArchiveEntry, Change};
+use ieum_protocol::objects;
+
+/// 16 bytes written as 32 lowercase hexadecimal digits.
+pub fn hex16(text: &str) -> Result<[u8; 16], Problem> {
+    let bytes = HEXLOWER.decode(text.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or_else(|| Code::BadFrame.problem().detail("an id or key is 32 lowercase hexadecimal digits"))
+}
+
+/// The command that `change` asks for. What is wrong with it beyond its shape is the cell's to say, so that the command's number is
+/// used up and those behind it can go on.
+pub fn command(change: Change) -> Result<Command, Problem> {
+    Ok(match change {
+        Change::Send { room, text, reply_to } => {
+            message::Send { room: RoomId(room), text: worded(text), reply_to }.into()
+        }
+        Change::Edit { room, seq, text } => message::Edit { room: RoomId(room), seq, text: worded(text) }.into(),
+        Change::Delete { room, seq } => message::Delete { room: RoomId(room), seq }.into(),
+        Change::Read { room, seq } => receipt::Read { room: RoomId(room), seq }.into(),
+        Change::OpenDirect { user } => room::OpenDirect { with: UserId(user) }.into(),
+        Change::CreateGroup { name, members } => {
+            group::CreateGroup { name: tidy(&name), members: users(members) }.into()
+        }
+        Change::Invite { room, users: named } => group::Invite { room: RoomId(room), users: users(named) }.into(),
+        Change::Leave { room } => group::Leave { room: RoomId(room) }.into(),
+        Change::Remove { room, user } => group::Remove { room: RoomId(room), user: UserId(user) }.into(),
+        Change::Rename { room, name } => group::Rename { room: RoomId(room), name: tidy(&name) }.into(),
+        Change::GiveRole { room, user, role: given } => {
+            group::GiveRole { room: RoomId(room), user: UserId(user), role: role(given) }.into()
+        }
+        Change::SetName { name } => account::SetName { name: tidy(&name) }.into(),
+        Change::LogOut { device } => device::LogOut { device: DeviceId(device) }.into(),
+        Change::OpenArchive { key, name } => archive::OpenArchive { key: hex16(&key)?, name: tidy(&name) }.into(),
+        Change::AddToArchive { room, entries } => {
+            let entries = entries.into_iter().map(entry).collect::<Result<_, _>>()?;
+            archive::AddToArchive { room: RoomId(room), entries }.into()
+        }
+    })
+}
+
+/// A name without white space around it. Done here, because what counts as white space is a table that may change.
+pub fn tidy(name: &str) -> String {
+    name.trim().to_owned()
+}
+
+/// A message of nothing but white space is an empty one, which the cell rejects.
+fn worded(text: String) -> String {
+    if text.trim().is_empty() { String::new() } else { text }
+}
+
+/// The people named; of far too many, just as many as the cell rejects.
+fn users(ids: Vec<u64>) -> Vec<UserId> {
+    ids.into_iter().take(ieum_core::scope::MAX_PEOPLE + 1).map(UserId).collect()
+}
+
+fn entry(entry: ArchiveEntry) -> Result<archive::Entry, Problem> {
+    let ArchiveEntry { key, time, author, kind, text } = entry;
+    Ok(archive::Entry { key: hex16(&key)?, time, author, kind, text })
+}
+
+fn role(role: objects::Role) -> Role {
+    match role {
+        objects::Role::Member => Role::Member,
+        objects::Role::Manager => Role::Manager,
+        objects::Role::Owner => Role::Owner,
+    }
+}

@@ -1,0 +1,105 @@
+//! What an operator may set about a gateway.
+
+use std::time::Duration;
+
+/// Who may register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registration {
+    /// Anybody.
+    Open,
+    /// Whoever has an invitation code.
+    Invitation,
+    /// Nobody.
+    Closed,
+}
+
+/// What an operator may set about a gateway.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Who may register.
+    pub registration: Registration,
+    /// Where clients find the cell's servers, this one among them: base addresses such as `https://a.example`.
+    pub endpoints: Vec<String>,
+    /// For how long an access token is good.
+    pub token_life: Duration,
+    /// How passwords are hashed.
+    pub passwords: Passwords,
+    /// How much one device or address may do.
+    pub limits: Limits,
+    /// Events and answers that may wait in a session, at most.
+    pub queue_items: usize,
+    /// Their bytes, at most.
+    pub queue_bytes: usize,
+    /// After so long without an outcome the cell counts as stalled.
+    pub stall_after: Duration,
+    /// How long a request waits for a view that is behind what its client has seen.
+    pub behind_patience: Duration,
+    /// How long a request over HTTP waits for its outcome.
+    pub outcome_patience: Duration,
+    /// A session that is silent for so long is over.
+    pub silence: Duration,
+    /// A client that has not said hello, or does not take what it is sent, is given up after so long.
+    pub patience: Duration,
+}
+
+/// How passwords are hashed with Argon2id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passwords {
+    /// Memory, in KiB.
+    pub memory_kib: u32,
+    /// Passes.
+    pub passes: u32,
+    /// At most so many at once.
+    pub at_once: usize,
+    /// At most so many more that wait; beyond them clients are told to come back.
+    pub waiting: usize,
+}
+
+/// How much one device or address may do. A rate is what comes back per second, a burst how much may be saved up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Commands per device.
+    pub commands: Rate,
+    /// HTTP requests per address.
+    pub requests: Rate,
+    /// Registrations and sign-ins per address.
+    pub sign_ins: Rate,
+    /// Sessions per address.
+    pub sessions_per_address: usize,
+    /// Sessions in all.
+    pub sessions: usize,
+}
+
+/// A token bucket's size and filling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Per second.
+    pub per_second: u32,
+    /// At once.
+    pub burst: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            registration: Registration::Open,
+            endpoints: Vec::new(),
+            token_life: Duration::from_secs(15 * 60),
+            passwords: Passwords { memory_kib: 19 * 1024, passes: 2, at_once: 2, waiting: 64 },
+            limits: Limits {
+                commands: Rate { per_second: 50, burst: 500 },
+                requests: Rate { per_second: 200, burst: 2_000 },
+                sign_ins: Rate { per_second: 2, burst: 30 },
+                sessions_per_address: 5_000,
+                sessions: 18_000,
+            },
+            queue_items: 8_192,
+            queue_bytes: 2 * 1024 * 1024,
+            stall_after: Duration::from_millis(1_500),
+            behind_patience: Duration::from_secs(1),
+            outcome_patience: Duration::from_millis(2_000),
+            silence: Duration::from_secs(120),
+            patience: Duration::from_secs(10),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Argon2id in a small bounded pool: hashing a password takes much memory and time on purpose, so only few are hashed at once,
+//! a few more wait, and whoever comes on top is told to come back.
+
+use std::sync::Arc;
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::{Algorithm, Argon2, Params, Version};
+use ieum_protocol::errors::{Code, Problem};
+use tokio::sync::Semaphore;
+
+use crate::options;
+
+pub(crate) struct Pool {
+    argon: Argon2<'static>,
+    running: Arc<Semaphore>,
+    admitted: Arc<Semaphore>,
+    /// What the password of somebody who does not exist is checked against, so that the answer takes as long.
+    nobody: Arc<str>,
+}
+
+impl Pool {
+    pub(crate) fn new(options: &options::Passwords) -> Self {
+        let params = Params::new(options.memory_kib, options.passes, 1, None).unwrap_or_default();
+        let argon = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        let nobody = argon.hash_password(b"nobody's").map(|h| h.to_string()).unwrap_or_default();
+        Self {
+            argon,
+            running: Arc::new(Semaphore::new(options.at_once.max(1))),
+            admitted: Arc::new(Semaphore::new(options.at_once.max(1) + options.waiting)),
+            nobody: nobody.into(),
+        }
+    }
+
+    /// The hash of a new password as a PHC string.
+    pub(crate) async fn hash(&self, password: String) -> Result<String, Problem> {
+        check(&password)?;
+        self.run(move |argon| argon.hash_password(password.as_bytes()).map(|hash| hash.to_string()).ok())
+            .await?
+            .ok_or_else(|| Code::Internal.problem())
+    }
+
+    /// Whether `password` is the one that `hash` was made from; a password of nobody is wrong.
+    pub(crate) async fn verify(&self, password: String, hash: Option<String>) -> Result<bool, Problem> {
+        if password.len() > MAX_BYTES {
+            return Ok(false);
+        }
+        let somebody = hash.is_some();
+        let hash = hash.unwrap_or_else(|| self.nobody.as_ref().to_owned());
+        let same = self.run(move |argon| {
+            PasswordHash::new(&hash).is_ok_and(|parsed| argon.verify_password(password.as_bytes(), &parsed).is_ok())
+        });
+        Ok(same.await? && somebody)
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Argon2<'static>) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let _admitted = self.admitted.try_acquire().map_err(|_| Code::Busy.problem())?;
+        let running = Arc::clone(&self.running).acquire_owned().await.map_err(|_| Code::ShuttingDown.problem())?;
+        let argon = self.argon.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let result = work(&argon);
+            // Held until the work is done, also when whoever waited for it has gone.
+            drop(running);
+            result
+        });
+        done.await.map_err(|_| Code::Internal.problem())
+    }
+}
+
+/// 200 characters of four bytes each.
+const MAX_BYTES: usize = 800;
+
+fn check(password: &str) -> Result<(), Problem> {
+    if (8..=200).contains(&password.chars().count()) { Ok(()) } else { Err(Code::PasswordInvalid.problem()) }
+}

@@ -1,0 +1,95 @@
+//! One live connection of a device.
+
+mod catch_up;
+mod queue;
+mod run;
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ieum_core::ids::{DeviceId, Position, UserId};
+use ieum_protocol::errors::Code;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::options::Options;
+use queue::{Item, Queue};
+pub(crate) use run::serve;
+
+/// What the hub and the session's task share.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) user: UserId,
+    pub(crate) device: DeviceId,
+    queue: Mutex<Queue>,
+    something: Notify,
+    /// Commands submitted and not answered yet.
+    in_flight: AtomicUsize,
+    /// The lowest number that the cell refused since the session's task looked last.
+    refused: AtomicU64,
+    began: Instant,
+    /// Milliseconds after `began` at which the client was heard last.
+    heard: AtomicU64,
+}
+
+impl Session {
+    fn new(user: UserId, device: DeviceId, options: &Options) -> Self {
+        Self {
+            user,
+            device,
+            queue: Mutex::new(Queue::new(options.queue_items, options.queue_bytes)),
+            something: Notify::new(),
+            in_flight: AtomicUsize::new(0),
+            refused: AtomicU64::new(u64::MAX),
+            began: Instant::now(),
+            heard: AtomicU64::new(0),
+        }
+    }
+
+    /// Puts an event into the queue; true when the session is to be woken once the batch is complete.
+    pub(crate) fn tell(&self, position: Position, event: &Bytes) -> bool {
+        self.queue.lock().push(position, Item::Event(event.clone()))
+    }
+
+    /// Puts the answer to command `n` into the queue; true when the session is to be woken. A command whose number is still
+    /// `unused` is expected again.
+    pub(crate) fn answer(&self, n: u64, unused: bool, position: Position, frame: Bytes) -> bool {
+        if unused {
+            self.refused.fetch_min(n, Ordering::Relaxed);
+        }
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.queue.lock().push(position, Item::Answer(frame))
+    }
+
+    /// The lowest number that the cell refused since this was asked last; the largest number there is if none.
+    fn first_refused(&self) -> u64 {
+        self.refused.swap(u64::MAX, Ordering::Relaxed)
+    }
+
+    /// Ends the session with a reason that its client is told.
+    pub(crate) fn end(&self, code: Code) {
+        self.queue.lock().end(code);
+        self.wake();
+    }
+
+    /// Tells the session's task that there is something in the queue.
+    pub(crate) fn wake(&self) {
+        self.something.notify_one();
+    }
+
+    /// Commands submitted and not answered yet.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    fn heard(&self, now: Instant) {
+        let after = now.saturating_duration_since(self.began).as_millis();
+        self.heard.store(u64::try_from(after).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// For how long the client has been silent.
+    pub(crate) fn silence(&self) -> Duration {
+        self.began.elapsed().saturating_sub(Duration::from_millis(self.heard.load(Ordering::Relaxed)))
+    }
+}

@@ -1,0 +1,127 @@
+//! What waits to be sent to one session.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use ieum_core::ids::Position;
+use ieum_planted::Bug;
+use ieum_protocol::errors::Code;
+
+/// What a session is sent, in order.
+#[derive(Debug)]
+pub(crate) enum Item {
+    /// An encoded event of the stream.
+    Event(Bytes),
+    /// A whole frame: the answer to a command.
+    Answer(Bytes),
+}
+
+impl Item {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Event(bytes) | Self::Answer(bytes) => bytes.len(),
+        }
+    }
+}
+
+/// A bounded queue. When it is full the session's stream ends, so that nothing is ever skipped inside a stream.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    items: VecDeque<(Position, Item)>,
+    bytes: usize,
+    /// Whether the session was told that there is something.
+    woken: bool,
+    ended: Option<Code>,
+    max_items: usize,
+    max_bytes: usize,
+}
+
+impl Queue {
+    pub(crate) fn new(max_items: usize, max_bytes: usize) -> Self {
+        Self { items: VecDeque::new(), bytes: 0, woken: false, ended: None, max_items, max_bytes }
+    }
+
+    /// Adds an item; true when the session must be woken.
+    pub(crate) fn push(&mut self, position: Position, item: Item) -> bool {
+        if self.ended.is_some() {
+            return false;
+        }
+        if self.items.len() >= self.max_items || self.bytes >= self.max_bytes {
+            if Bug::SkipEventWhenFull.planted() {
+                return false;
+            }
+            return self.end(Code::SlowReader);
+        }
+        self.bytes += item.bytes();
+        self.items.push_back((position, item));
+        !std::mem::replace(&mut self.woken, true)
+    }
+
+    /// Ends the stream; true when the session must be woken. What waits is dropped: the client asks again from its cursor.
+    pub(crate) fn end(&mut self, code: Code) -> bool {
+        if self.ended.is_none() {
+            self.ended = Some(code);
+        }
+        self.items = VecDeque::new();
+        self.bytes = 0;
+        !std::mem::replace(&mut self.woken, true)
+    }
+
+    /// Takes everything up to `complete` into `into`, and says whether the stream has ended.
+    pub(crate) fn take(&mut self, complete: Position, into: &mut Vec<(Position, Item)>) -> Option<Code> {
+        self.woken = false;
+        while let Some((position, _)) = self.items.front()
+            && *position <= complete
+            && let Some(item) = self.items.pop_front()
+        {
+            self.bytes -= item.1.bytes();
+            into.push(item);
+        }
+        if self.items.is_empty() && self.items.capacity() > 64 {
+            // An idle session gives back what a burst took.
+            self.items = VecDeque::new();
+        }
+        self.ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(text: &'static str) -> Item {
+        Item::Event(Bytes::from_static(text.as_bytes()))
+    }
+
+    fn at(ordinal: u64) -> Position {
+        Position::new(1, ordinal)
+    }
+
+    #[test]
+    fn only_complete_positions_are_taken() {
+        let mut queue = Queue::new(10, 1_000);
+        assert!(queue.push(at(1), event("a")));
+        assert!(!queue.push(at(2), event("b")), "it was woken already");
+        let mut taken = Vec::new();
+        assert_eq!(queue.take(at(1), &mut taken), None);
+        assert_eq!(taken.len(), 1);
+        assert!(queue.push(at(2), event("c")));
+        queue.take(at(2), &mut taken);
+        assert_eq!(taken.len(), 3);
+    }
+
+    #[test]
+    fn a_full_queue_ends_the_stream_and_skips_nothing() {
+        let mut queue = Queue::new(2, 1_000);
+        for ordinal in 1..=3 {
+            queue.push(at(ordinal), event("x"));
+        }
+        let mut taken = Vec::new();
+        assert_eq!(queue.take(at(9), &mut taken), Some(Code::SlowReader));
+        assert!(taken.is_empty(), "an ended stream has nothing behind its gap, nor anything before it that could hide it");
+        let mut queue = Queue::new(10, 3);
+        queue.push(at(1), event("long text"));
+        queue.push(at(1), event("x"));
+        assert_eq!(queue.take(at(9), &mut taken), Some(Code::SlowReader));
+    }
+}
