@@ -52,6 +52,15 @@ pub enum Refused {
 #[derive(Debug)]
 pub struct Ticket(pub(crate) Waiter);
 
+impl Ticket {
+    /// A ticket for an operator's command, and where its outcome comes.
+    #[must_use]
+    pub fn request() -> (Self, oneshot::Receiver<(Position, Outcome)>) {
+        let (reply, outcome) = oneshot::channel();
+        (Self(Waiter::Request(reply)), outcome)
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum Waiter {
     /// A session, with the number that its device gave the command.

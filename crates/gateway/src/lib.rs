@@ -29,8 +29,8 @@ use ieum_core::tables::accounts::DEVICES;
 use ieum_protocol::errors::{Code, Problem};
 
 pub use cell::{Cell, Refused, Ticket};
-pub use hub::Hub;
 pub use http::openapi;
+pub use hub::Hub;
 pub use options::{Options, Registration};
 pub use tokens::SigningKeys;
 

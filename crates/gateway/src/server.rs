@@ -17,8 +17,8 @@ use ieum_protocol::{SOCKET_PATH, SUBPROTOCOL};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
-use tower_service::Service as _;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tower_service::Service as _;
 
 use crate::cell::Cell;
 use crate::http::{Fail, Peer, router};

@@ -18,7 +18,7 @@ pub mod folder;
 pub mod machine;
 pub mod service;
 pub mod snapshot;
-mod upkeep;
+pub mod upkeep;
 pub mod verify;
 
 use ieum_core::ids::Position;

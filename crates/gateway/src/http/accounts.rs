@@ -76,7 +76,8 @@ pub(crate) async fn register<C: Cell>(
     let secret = secret(asked.secret)?;
     // Without the password: what the cell keeps of a request must not help to guess it. Without the secret where the server made it.
     let own = if secret.told.is_none() { &secret.hash[..] } else { &[] };
-    let request = short_hash(&[b"register", asked.handle.as_bytes(), asked.name.as_bytes(), asked.device.as_bytes(), own]);
+    let request =
+        short_hash(&[b"register", asked.handle.as_bytes(), asked.name.as_bytes(), asked.device.as_bytes(), own]);
     let password = gateway.passwords.hash(asked.password).await?;
     let command = RegisterCommand {
         handle: asked.handle,

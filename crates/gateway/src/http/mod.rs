@@ -143,7 +143,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         }
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
             let too_large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
-            Fail(if too_large { Code::TooLarge.problem() } else { Code::BadRequest.problem().detail(rejection.body_text()) })
+            Fail(if too_large {
+                Code::TooLarge.problem()
+            } else {
+                Code::BadRequest.problem().detail(rejection.body_text())
+            })
         })?;
         let parsed = serde_json::from_slice(&bytes);
         parsed.map(Self).map_err(|error| Fail(Code::BadRequest.problem().detail(error.to_string())))
@@ -157,10 +161,10 @@ fn text_of<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 /// The idempotency key of a change, as the cell keeps it.
 pub(crate) fn key(headers: &HeaderMap) -> Result<[u8; 16], Problem> {
-    let key = text_of(headers, IDEMPOTENCY_HEADER).filter(|key| {
-        (1..=200).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic())
-    });
-    let missing = "a change needs the header Idempotency-Key: 1 to 200 visible ASCII characters, random for each new change";
+    let key = text_of(headers, IDEMPOTENCY_HEADER)
+        .filter(|key| (1..=200).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic()));
+    let missing =
+        "a change needs the header Idempotency-Key: 1 to 200 visible ASCII characters, random for each new change";
     key.map(|key| short_hash(&[key.as_bytes()])).ok_or_else(|| Code::BadRequest.problem().detail(missing))
 }
 

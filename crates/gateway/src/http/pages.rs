@@ -32,7 +32,11 @@ fn escape(text: &str) -> String {
 /// The status page, until there is a web client.
 pub(crate) async fn home<C: Cell>(State(gateway): State<Arc<Gateway<C>>>) -> Html<String> {
     let (state, words, worte) = if gateway.stalled() {
-        ("bad", "The cell makes no progress just now. Messages wait on people's devices.", "지금은 메시지를 처리하지 못하고 있습니다. 보낸 메시지는 기기에 보관됩니다.")
+        (
+            "bad",
+            "The cell makes no progress just now. Messages wait on people's devices.",
+            "지금은 메시지를 처리하지 못하고 있습니다. 보낸 메시지는 기기에 보관됩니다.",
+        )
     } else {
         ("good", "Messages flow.", "메시지가 오가고 있습니다.")
     };
@@ -141,9 +145,21 @@ pub(crate) async fn metrics<C: Cell>(State(gateway): State<Arc<Gateway<C>>>) -> 
     let delivered = gateway.hub.delivered.load(std::sync::atomic::Ordering::Relaxed);
     gateway.metrics.page(&mut page, gateway.hub.sessions(), delivered);
     figure(&mut page, "gauge", "applied_generation", "Generation of the log.", gateway.cell.applied().generation);
-    figure(&mut page, "counter", "applied_ordinal", "Position that the view stands at.", gateway.cell.applied().ordinal);
+    figure(
+        &mut page,
+        "counter",
+        "applied_ordinal",
+        "Position that the view stands at.",
+        gateway.cell.applied().ordinal,
+    );
     let waiting = gateway.cell.waiting().as_secs_f64();
-    figure(&mut page, "gauge", "oldest_command_seconds", "For how long the oldest command waits for its outcome.", waiting);
+    figure(
+        &mut page,
+        "gauge",
+        "oldest_command_seconds",
+        "For how long the oldest command waits for its outcome.",
+        waiting,
+    );
     figure(&mut page, "gauge", "stalled", "1 while the cell makes no progress.", u8::from(gateway.stalled()));
     gateway.cell.metrics(&mut page);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], page).into_response()

@@ -81,9 +81,8 @@ async fn of_room<C: Cell, T: Send + 'static>(
 ) -> Result<At<T>, Fail> {
     let (me, _) = gateway.signed_in(headers).await?;
     let id: RoomId = id.parse().map_err(|_| Code::RoomUnknown)?;
-    let (found, position) = gateway
-        .read(move |view| query::room(view, me, id)?.map(|mine| read(view, me, &mine)).transpose())
-        .await?;
+    let (found, position) =
+        gateway.read(move |view| query::room(view, me, id)?.map(|mine| read(view, me, &mine)).transpose()).await?;
     Ok(At(found.ok_or(Code::RoomUnknown)?, position))
 }
 

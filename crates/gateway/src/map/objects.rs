@@ -98,11 +98,7 @@ pub fn changes(view: &impl Read, me: UserId, changes: Changes) -> kv::Result<Roo
         messages: told(changes.messages),
         gap: changes.gap,
         changed: told(changes.changed),
-        receipts: changes
-            .receipts
-            .into_iter()
-            .map(|(user, seq)| objects::Receipt { user: user.0, seq })
-            .collect(),
+        receipts: changes.receipts.into_iter().map(|(user, seq)| objects::Receipt { user: user.0, seq }).collect(),
     })
 }
 

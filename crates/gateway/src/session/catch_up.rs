@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ieum_core::ids::{Position, RoomId, UserId};
+use ieum_core::ids::{RoomId, UserId};
 use ieum_core::query::catch_up::{self, Limits, Start};
 use ieum_protocol::errors::Problem;
 use ieum_protocol::frames::CatchUp;
@@ -19,21 +19,22 @@ pub(super) struct Pages<V> {
     view: Arc<V>,
     user: UserId,
     start: Start,
-    /// Where the view stands.
-    pub(super) position: Position,
     after: Option<RoomId>,
     ended: bool,
     first: bool,
 }
 
 impl<V: ieum_core::kv::Read + Send + Sync + 'static> Pages<V> {
-    /// A catch-up of `user` from `start` in a view that stands at `position`.
-    pub(super) fn new(view: V, user: UserId, start: Start, position: Position) -> Self {
-        Self { view: Arc::new(view), user, start, position, after: None, ended: false, first: true }
+    /// A catch-up of `user` from `start`.
+    pub(super) fn new(view: V, user: UserId, start: Start) -> Self {
+        Self { view: Arc::new(view), user, start, after: None, ended: false, first: true }
     }
 
     /// The next page that holds anything; none at the end.
-    pub(super) async fn next<C: Cell<View = V>>(&mut self, gateway: &Arc<Gateway<C>>) -> Result<Option<CatchUp>, Problem> {
+    pub(super) async fn next<C: Cell<View = V>>(
+        &mut self,
+        gateway: &Arc<Gateway<C>>,
+    ) -> Result<Option<CatchUp>, Problem> {
         while !self.ended {
             let (view, user, start, after, first) =
                 (Arc::clone(&self.view), self.user, self.start, self.after, self.first);

@@ -118,7 +118,10 @@ mod tests {
         }
         let mut taken = Vec::new();
         assert_eq!(queue.take(at(9), &mut taken), Some(Code::SlowReader));
-        assert!(taken.is_empty(), "an ended stream has nothing behind its gap, nor anything before it that could hide it");
+        assert!(
+            taken.is_empty(),
+            "an ended stream has nothing behind its gap, nor anything before it that could hide it"
+        );
         let mut queue = Queue::new(10, 3);
         queue.push(at(1), event("long text"));
         queue.push(at(1), event("x"));

@@ -20,9 +20,9 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
+use super::Session;
 use super::catch_up::Pages;
 use super::queue::Item;
-use super::Session;
 use crate::cell::{Cell, Refused, Ticket, Waiter};
 use crate::limits::Bucket;
 use crate::map::{changes, outcomes};
@@ -212,7 +212,7 @@ async fn caught_up<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
         if near && apply::owner_of(&view, session.device).map_err(internal)?.is_none() {
             return Err(Code::LoggedOut.problem().into());
         }
-        let mut pages = Pages::new(view, session.user, start, at);
+        let mut pages = Pages::new(view, session.user, start);
         while let Some(page) = pages.next(gateway).await? {
             socket.feed(outcomes::text(&ServerFrame::CatchUp(page))).await?;
             socket.flush().await?;

@@ -1,0 +1,328 @@
+//! What an operator sets: one commented TOML file (`ieum.example.toml`) and environment variables over it.
+//!
+//! The variable of `[node] data` is `IEUM_NODE__DATA`: section and key in capitals, two underscores between. An unknown key, in either, is an
+//! error.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ieum_gateway::options::{Limits, Passwords, Rate};
+use ieum_gateway::{Options, Registration};
+use serde::Deserialize;
+
+/// Variables that begin like ours and are no settings.
+const OTHER_VARIABLES: &[&str] =
+    &["IEUM_CONFIG", "IEUM_LOG", "IEUM_PLANTED", "IEUM_SERVER", "IEUM_PROFILE", "IEUM_HOME", "IEUM_PASSWORD"];
+
+/// Everything that can be set.
+#[derive(Debug, Clone, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// `[node]`
+    pub node: Node,
+    /// `[listen]`
+    pub listen: Listen,
+    /// `[accounts]`
+    pub accounts: Accounts,
+    /// `[limits]`
+    pub limits: LimitSettings,
+    /// `[view]`
+    pub view: View,
+    /// `[snapshots]`
+    pub snapshots: Snapshots,
+}
+
+/// `[node]`: who this node is and where its data lies.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Node {
+    /// The cell's number.
+    pub cell: u16,
+    /// The node's number within the cell.
+    pub number: u32,
+    /// The name of its data center.
+    pub dc: String,
+    /// The folder for its data.
+    pub data: PathBuf,
+}
+
+/// `[listen]`: where clients come in.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Listen {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// PEM file with the certificate and its chain. With `key`, everything is TLS.
+    pub certificate: Option<PathBuf>,
+    /// PEM file with the certificate's private key.
+    pub key: Option<PathBuf>,
+    /// Base addresses that clients are told, such as `https://a.example`.
+    pub endpoints: Vec<String>,
+}
+
+/// Who may register.
+#[derive(Debug, Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RegistrationMode {
+    /// Anybody.
+    Open,
+    /// With an invitation code (`ieum invite`).
+    Invitation,
+    /// Nobody.
+    Closed,
+}
+
+/// `[accounts]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Accounts {
+    /// Who may register.
+    pub registration: RegistrationMode,
+    /// For how many seconds an access token is good.
+    pub token_seconds: u64,
+    /// Argon2id's memory in KiB.
+    pub password_memory_kib: u32,
+    /// Argon2id's passes.
+    pub password_passes: u32,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LimitSettings {
+    /// Commands per device and second.
+    pub commands_per_second: u32,
+    /// How many of them at once.
+    pub commands_burst: u32,
+    /// HTTP requests per address and second.
+    pub requests_per_second: u32,
+    /// How many of them at once.
+    pub requests_burst: u32,
+    /// Registrations and sign-ins per address and second.
+    pub sign_ins_per_second: u32,
+    /// How many of them at once.
+    pub sign_ins_burst: u32,
+    /// Sessions per address.
+    pub sessions_per_address: usize,
+    /// Sessions in all.
+    pub sessions: usize,
+}
+
+/// `[view]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct View {
+    /// Memory for rows that were read lately, in MiB.
+    pub cache_mib: u64,
+}
+
+/// `[snapshots]`: when the view is copied; the log is kept from the older of two copies on.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Snapshots {
+    /// At least every so many hours.
+    pub hours: u64,
+    /// And after so many MiB of log.
+    pub log_mib: u64,
+    /// And after so many commands.
+    pub commands: u64,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self { cell: 1, number: 1, dc: "a".to_owned(), data: PathBuf::from("data") }
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 8080)), certificate: None, key: None, endpoints: Vec::new() }
+    }
+}
+
+impl Default for Accounts {
+    fn default() -> Self {
+        Self {
+            registration: RegistrationMode::Open,
+            token_seconds: 15 * 60,
+            password_memory_kib: 19 * 1024,
+            password_passes: 2,
+        }
+    }
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        let limits = Options::default().limits;
+        Self {
+            commands_per_second: limits.commands.per_second,
+            commands_burst: limits.commands.burst,
+            requests_per_second: limits.requests.per_second,
+            requests_burst: limits.requests.burst,
+            sign_ins_per_second: limits.sign_ins.per_second,
+            sign_ins_burst: limits.sign_ins.burst,
+            sessions_per_address: limits.sessions_per_address,
+            sessions: limits.sessions,
+        }
+    }
+}
+
+impl Default for View {
+    fn default() -> Self {
+        Self { cache_mib: 256 }
+    }
+}
+
+impl Default for Snapshots {
+    fn default() -> Self {
+        Self { hours: 24, log_mib: 4096, commands: 50_000_000 }
+    }
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The file could not be read.
+    #[error("reading {path}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is not what it should be.
+    #[error("{place}: {message}")]
+    Invalid {
+        /// In which file, or which variable.
+        place: String,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+fn invalid(place: impl ToString, message: impl ToString) -> Error {
+    Error::Invalid { place: place.to_string(), message: message.to_string() }
+}
+
+impl Config {
+    /// The defaults, the file over them if there is one, and `variables` over that.
+    pub(crate) fn load(file: Option<&Path>, variables: impl Iterator<Item = (String, String)>) -> Result<Self, Error> {
+        let mut table = match file {
+            Some(path) => {
+                let text =
+                    std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+                // Read on its own first, so that an error names the line.
+                toml::from_str::<Self>(&text).map_err(|e| invalid(path.display(), e))?;
+                toml::from_str::<toml::Table>(&text).map_err(|e| invalid(path.display(), e))?
+            }
+            None => toml::Table::new(),
+        };
+        for (name, value) in variables {
+            if let Some(path) = name.strip_prefix("IEUM_").filter(|_| !OTHER_VARIABLES.contains(&name.as_str())) {
+                set(&mut table, &name, path, &value)?;
+            }
+        }
+        let config: Self = table.try_into().map_err(|e| invalid("settings", e))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if self.node.cell > ieum_core::ids::MAX_CELL {
+            return Err(invalid("node.cell", format!("at most {}", ieum_core::ids::MAX_CELL)));
+        }
+        if self.node.number == 0 {
+            return Err(invalid("node.number", "1 and up"));
+        }
+        if self.node.dc.is_empty() || self.node.dc.len() > 64 {
+            return Err(invalid("node.dc", "1 to 64 bytes"));
+        }
+        if self.listen.certificate.is_some() != self.listen.key.is_some() {
+            return Err(invalid("listen", "certificate and key go together"));
+        }
+        Ok(())
+    }
+
+    /// The gateway's part.
+    pub(crate) fn gateway(&self) -> Options {
+        let (limits, accounts) = (&self.limits, &self.accounts);
+        let rate = |per_second, burst| Rate { per_second, burst };
+        let defaults = Options::default();
+        Options {
+            registration: match accounts.registration {
+                RegistrationMode::Open => Registration::Open,
+                RegistrationMode::Invitation => Registration::Invitation,
+                RegistrationMode::Closed => Registration::Closed,
+            },
+            endpoints: self.listen.endpoints.clone(),
+            token_life: Duration::from_secs(accounts.token_seconds),
+            passwords: Passwords {
+                memory_kib: accounts.password_memory_kib,
+                passes: accounts.password_passes,
+                ..defaults.passwords
+            },
+            limits: Limits {
+                commands: rate(limits.commands_per_second, limits.commands_burst),
+                requests: rate(limits.requests_per_second, limits.requests_burst),
+                sign_ins: rate(limits.sign_ins_per_second, limits.sign_ins_burst),
+                sessions_per_address: limits.sessions_per_address,
+                sessions: limits.sessions,
+            },
+            ..defaults
+        }
+    }
+}
+
+/// Sets the key that a variable names.
+fn set(table: &mut toml::Table, name: &str, path: &str, value: &str) -> Result<(), Error> {
+    let (section, key) = path
+        .split_once("__")
+        .ok_or_else(|| invalid(name, "no such setting: a variable is IEUM_, the section, two underscores, the key"))?;
+    let section = table.entry(section.to_ascii_lowercase()).or_insert_with(|| toml::Table::new().into());
+    let section = section.as_table_mut().ok_or_else(|| invalid(name, "no such section"))?;
+    // A number, a flag or a list as TOML writes it; anything else is text.
+    let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("v"));
+    section.insert(key.to_ascii_lowercase(), parsed.unwrap_or_else(|| value.to_owned().into()));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, Error> {
+        let file = std::env::temp_dir().join(format!("ieum-config-{}-{}", std::process::id(), text.len()));
+        std::fs::write(&file, text).unwrap();
+        let variables: Vec<_> = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let loaded = Config::load(Some(&file), variables.into_iter());
+        std::fs::remove_file(&file).unwrap();
+        loaded
+    }
+
+    #[test]
+    fn the_example_holds_the_defaults() {
+        let example = toml::from_str::<Config>(include_str!("../../../ieum.example.toml")).unwrap();
+        assert_eq!(format!("{example:?}"), format!("{:?}", Config::default()));
+    }
+
+    #[test]
+    fn variables_go_over_the_file() {
+        let set = load(
+            "[node]\ncell = 7\n",
+            &[("IEUM_NODE__DATA", "/srv/x"), ("IEUM_LIMITS__SESSIONS", "12"), ("HOME", "/")],
+        );
+        let config = set.unwrap();
+        assert_eq!((config.node.cell, config.limits.sessions), (7, 12));
+        assert_eq!(config.node.data, PathBuf::from("/srv/x"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error() {
+        assert!(load("[node]\ncel = 7\n", &[]).unwrap_err().to_string().contains("cel"));
+        assert!(load("", &[("IEUM_NODE__CEL", "7")]).unwrap_err().to_string().contains("cel"));
+        assert!(load("", &[("IEUM_NODE", "7")]).is_err());
+        assert!(load("[node]\nnumber = 0\n", &[]).is_err());
+    }
+}

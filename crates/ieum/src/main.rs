@@ -1,0 +1,128 @@
+//! Ieum: the binary. Configuration and wiring only.
+
+mod admin;
+mod cell;
+mod config;
+mod invite;
+mod operate;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use config::Config;
+
+/// Ieum (이음): a messenger that does not go down.
+#[derive(Debug, Parser)]
+#[command(name = "ieum", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node: the server.
+    Serve(Settings),
+    /// Copy a node's data into one file, while it runs or not.
+    Backup {
+        #[command(flatten)]
+        settings: Settings,
+        /// The file to write.
+        to: PathBuf,
+    },
+    /// Begin anew from a backup. The node must be stopped.
+    Restore {
+        #[command(flatten)]
+        settings: Settings,
+        /// The file that `ieum backup` wrote.
+        from: PathBuf,
+        /// Move data that is there aside (it is kept) and restore.
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Check that a node's log, snapshots and view agree, while it runs or not, and say what differs.
+    Verify(Settings),
+    /// Make a code with which people may register, where registration is by invitation. The node must run.
+    Invite {
+        #[command(flatten)]
+        settings: Settings,
+        /// For how many accounts it is good.
+        #[arg(long, default_value_t = 1)]
+        uses: u32,
+        /// For how many days it is good.
+        #[arg(long, default_value_t = 14)]
+        days: u32,
+    },
+    /// Print a script that completes ieum's commands in a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where a node's settings come from.
+#[derive(Debug, clap::Args)]
+struct Settings {
+    /// The settings, see ieum.example.toml; defaults when not given.
+    #[arg(long, env = "IEUM_CONFIG")]
+    config: Option<PathBuf>,
+    /// The data folder; overrides the settings.
+    #[arg(long)]
+    data: Option<PathBuf>,
+}
+
+impl Settings {
+    fn load(&self) -> Result<Config, config::Error> {
+        let mut config = Config::load(self.config.as_deref(), std::env::vars())?;
+        if let Some(data) = &self.data {
+            config.node.data.clone_from(data);
+        }
+        Ok(config)
+    }
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("IEUM_LOG").unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(arguments.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("ieum: {}", chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Serve(settings) => serve::run(&settings.load()?)?,
+        Command::Backup { settings, to } => return operate::backup(&settings.load()?, &to),
+        Command::Restore { settings, from, replace } => return operate::restore(&settings.load()?, &from, replace),
+        Command::Verify(settings) => return operate::verify(&settings.load()?),
+        Command::Invite { settings, uses, days } => return operate::invite(&settings.load()?, uses, days),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "ieum", &mut std::io::stdout());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// An error with all its sources, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        source = error.source();
+    }
+    text
+}

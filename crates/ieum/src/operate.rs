@@ -1,0 +1,71 @@
+//! What operators do with a node's data: through the node when it runs, on the folder when it does not.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use ieum_node::folder::Folder;
+use ieum_node::{backup, verify};
+
+use crate::Failure;
+use crate::admin::{self, Answer, Request};
+use crate::config::Config;
+
+pub(crate) fn backup(config: &Config, to: &Path) -> Result<ExitCode, Failure> {
+    // The node writes it, from its own working directory.
+    let to = std::path::absolute(to)?;
+    let position = match admin::ask(&config.node.data, &Request::Backup { to: to.clone() })? {
+        Some(Answer::BackedUp { position }) => position,
+        Some(other) => return unexpected(other),
+        None => backup::offline(&Folder::new(&config.node.data), config.node.cell, &to)?.position.to_string(),
+    };
+    println!("Backed up to {}: everything up to position {position}.", to.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn restore(config: &Config, from: &Path, replace: bool) -> Result<ExitCode, Failure> {
+    let restored = backup::restore(&Folder::new(&config.node.data), from, replace)?;
+    println!(
+        "Restored cell {} as of position {}. Generation {} of its log begins.",
+        restored.from.cell, restored.from.position, restored.generation
+    );
+    if let Some(aside) = restored.kept_aside {
+        println!("The data that was there is kept in {}.", aside.display());
+    }
+    println!("Start the node: ieum serve");
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn verify(config: &Config) -> Result<ExitCode, Failure> {
+    let answer = match admin::ask(&config.node.data, &Request::Verify)? {
+        Some(answer) => answer,
+        None => admin::verified(&verify::offline(&Folder::new(&config.node.data), config.node.cell)?),
+    };
+    let Answer::Verified { position, from, batches, rows, findings } = answer else { return unexpected(answer) };
+    if findings.is_empty() {
+        println!("All is well at position {position}: {rows} rows are what {batches} batches behind {from} give.");
+        return Ok(ExitCode::SUCCESS);
+    }
+    for finding in &findings {
+        println!("{finding}");
+    }
+    println!("{} findings. What each means and what to do: docs/operating/verify.md", findings.len());
+    Ok(ExitCode::from(2))
+}
+
+pub(crate) fn invite(config: &Config, uses: u32, days: u32) -> Result<ExitCode, Failure> {
+    match admin::ask(&config.node.data, &Request::Invite { uses, days })? {
+        Some(Answer::Invited { code }) => println!("{code}"),
+        Some(other) => return unexpected(other),
+        None => {
+            return Err(format!("no node runs on {}; start it with `ieum serve`", config.node.data.display()).into());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn unexpected(answer: Answer) -> Result<ExitCode, Failure> {
+    match answer {
+        Answer::Failed { reason } => Err(reason.into()),
+        other => Err(format!("the node answered something else: {other:?}").into()),
+    }
+}

@@ -1,0 +1,208 @@
+//! `ieum serve`: a node and its gateway.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ieum_core::kv::{Kv, Read};
+use ieum_gateway::{Gateway, Hub, SigningKeys, Ticket};
+use ieum_log::sqlite::Sqlite;
+use ieum_node::batcher::Bounds;
+use ieum_node::folder::{self, Folder};
+use ieum_node::machine::Delivery;
+use ieum_node::service::{self, Identity, Node};
+use ieum_node::upkeep::Policy;
+use ieum_store::fjall::{self, Fjall};
+use ring::rand::{SecureRandom, SystemRandom};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+
+use crate::admin;
+use crate::cell::NodeCell;
+use crate::config::{self, Config};
+
+/// How long a stop waits for what was submitted.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a node does not run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Folder(#[from] folder::Error),
+    #[error("starting the node")]
+    Start(#[from] service::StartError),
+    #[error("{operation} {path}")]
+    File {
+        operation: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{path} does not hold what it should: {what}")]
+    Pem { path: PathBuf, what: String },
+    #[error("listening on {address}; is another server running there? Set [listen] address")]
+    Listen {
+        address: std::net::SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{0}")]
+    Runtime(#[from] io::Error),
+    #[error("{0}")]
+    Stopped(String),
+}
+
+/// Runs a node until it is told to stop.
+pub(crate) fn run(config: &Config) -> Result<(), Error> {
+    // Two threads for sockets; blocking work (passwords, reads of the view) has a bounded pool.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(16)
+        .thread_name("ieum-io")
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: &Config) -> Result<(), Error> {
+    let tls = tls(config)?;
+    let address = config.listen.address;
+    // Bound first: a port that is taken is the most common mistake, and nothing has been touched yet.
+    let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+    let address = listener.local_addr()?;
+    let folder = Folder::new(&config.node.data);
+    let view = fjall::Options { cache_bytes: config.view.cache_mib << 20, ..fjall::Options::default() };
+    let opened = folder.open(config.node.cell, &view).await?;
+    if let Some(reason) = &opened.rebuilt {
+        tracing::warn!(%reason, "the view was rebuilt");
+    }
+    let keys = signing_keys(&config.node.data)?;
+    let hub = Hub::new();
+    let identity = Identity {
+        node: config.node.number,
+        dc: config.node.dc.clone(),
+        cell: config.node.cell,
+        key_id: keys.id(),
+        public_key: keys.public_key(),
+    };
+    let options = service::Options {
+        identity,
+        bounds: Bounds::default(),
+        snapshots: policy(&config.snapshots),
+        folder: folder.snapshots(),
+    };
+    let deliver = deliver(Arc::clone(&hub), Arc::clone(&opened.view));
+    let node = Node::start(Arc::clone(&opened.log), opened.view, options, deliver).await?;
+    let handle = node.handle();
+    let gateway = Gateway::new(NodeCell(handle.clone()), hub, config.gateway(), keys);
+    let admin = admin::listen(folder.clone(), Arc::clone(&opened.log), handle.clone())?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    greet(scheme, address);
+    let server = tokio::spawn(ieum_gateway::server::serve(Arc::clone(&gateway), listener, tls));
+    let failure = until_told(&handle).await;
+    gateway.stop();
+    let _ = server.await;
+    admin.abort();
+    drop(gateway);
+    // The log closes when its last user is gone.
+    drop(node.stop(STOP_PATIENCE).await);
+    failure.map_or(Ok(()), |reason| Err(Error::Stopped(reason)))
+}
+
+fn greet(scheme: &str, address: std::net::SocketAddr) {
+    println!("Ieum is running at {scheme}://{address}/");
+    println!();
+    println!("  Register and talk, in two terminals:");
+    println!("    ieum account register --server {scheme}://{address}");
+    println!("    ieum chat");
+    println!("  Stop with Ctrl-C. / 이음이 실행 중입니다. 종료하려면 Ctrl-C를 누르세요.");
+}
+
+/// What the node delivers goes to the hub.
+fn deliver(hub: Arc<Hub>, view: Arc<Fjall>) -> impl FnMut(Delivery<Ticket>) + Send + 'static {
+    move |Delivery { position, replies, events, .. }| {
+        let view = Arc::clone(&view);
+        hub.deliver(position, replies, events, move || Box::new(view.snapshot()) as Box<dyn Read>);
+    }
+}
+
+fn policy(snapshots: &config::Snapshots) -> Policy {
+    Policy {
+        log_bytes: snapshots.log_mib << 20,
+        commands: snapshots.commands,
+        every: Duration::from_secs(snapshots.hours.saturating_mul(3600)),
+    }
+}
+
+/// Waits for Ctrl-C, SIGTERM or a failure of the node, which it gives.
+async fn until_told(handle: &service::Handle<Fjall, Ticket>) -> Option<String> {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => None,
+        () = terminated => None,
+        reason = handle.failed() => Some(reason),
+    }
+}
+
+fn tls(config: &Config) -> Result<Option<TlsAcceptor>, Error> {
+    let (Some(certificate), Some(key)) = (&config.listen.certificate, &config.listen.key) else { return Ok(None) };
+    let pem = |path: &Path, what: String| Error::Pem { path: path.to_owned(), what };
+    let chain = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let chain = chain.map_err(|e| pem(certificate, e.to_string()))?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|e| pem(key, e.to_string()))?;
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| pem(certificate, e.to_string()))?
+        .with_no_client_auth()
+        .with_single_cert(chain, private)
+        .map_err(|e| pem(certificate, e.to_string()))?;
+    Ok(Some(TlsAcceptor::from(Arc::new(config))))
+}
+
+/// The key that this node signs access tokens with, made at the first start.
+fn signing_keys(data: &Path) -> Result<SigningKeys, Error> {
+    let path = data.join("signing.key");
+    let seed = match std::fs::read(&path) {
+        Ok(seed) => seed,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make_seed(&path)?,
+        Err(source) => return Err(Error::File { operation: "reading", path, source }),
+    };
+    let keys = seed.as_slice().try_into().ok().and_then(SigningKeys::from_seed);
+    keys.ok_or_else(|| Error::Pem {
+        path,
+        what: "not a signing key; remove it, and clients get new access tokens by themselves".to_owned(),
+    })
+}
+
+fn make_seed(path: &Path) -> Result<Vec<u8>, Error> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut seed = vec![0; 32];
+    let random = SystemRandom::new().fill(&mut seed).map_err(|_| io::Error::other("no randomness"));
+    let partial = path.with_extension("partial");
+    let write = || {
+        random?;
+        // A file left half written by a crash holds nothing yet.
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+        file.write_all(&seed)?;
+        file.sync_all()?;
+        std::fs::rename(&partial, path)
+    };
+    write().map_err(|source| Error::File { operation: "writing", path: path.to_owned(), source })?;
+    Ok(seed)
+}
+
+/// The log's engine, for the admin socket.
+pub(crate) type Log = Sqlite;
