@@ -48,7 +48,8 @@ impl Hub {
     }
 
     /// Everything up to here was put into the queues.
-    pub(crate) fn complete(&self) -> Position {
+    #[must_use]
+    pub fn complete(&self) -> Position {
         *self.complete.read()
     }
 
@@ -59,7 +60,7 @@ impl Hub {
     }
 
     /// From here on the session gets what is delivered. An earlier session of the same device ends.
-    pub(crate) fn enter(&self, session: &Arc<Session>) {
+    pub fn enter(&self, session: &Arc<Session>) {
         let mut sessions = self.sessions.write();
         if let Some(before) = sessions.devices.insert(session.device, Arc::clone(session)) {
             before.end(Code::Replaced);
@@ -69,7 +70,7 @@ impl Hub {
     }
 
     /// The session gets nothing more.
-    pub(crate) fn leave(&self, session: &Arc<Session>) {
+    pub fn leave(&self, session: &Arc<Session>) {
         let mut sessions = self.sessions.write();
         if sessions.devices.get(&session.device).is_some_and(|s| Arc::ptr_eq(s, session)) {
             sessions.devices.remove(&session.device);

@@ -14,10 +14,10 @@ pub mod map;
 pub mod metrics;
 pub mod options;
 pub mod server;
+pub mod session;
 
 mod http;
 mod passwords;
-mod session;
 mod tokens;
 
 use std::sync::Arc;

@@ -116,6 +116,11 @@ pub fn restore(folder: &Folder, from: &Path, replace: bool) -> Result<Restored, 
     let generation = newest + 1;
     let predecessor = crate::folder::predecessor(&meta);
     let begun = sqlite::begin_generation(folder.log(), u32::from(meta.cell), generation, predecessor)?;
+    // Takes the view over into the new generation.
+    let begin = core_position(begun);
+    let meta_of_log = *Offline::open(folder.log(), Some(u32::from(meta.cell)))?.meta();
+    let extent = Extent { meta: meta_of_log, trimmed: begin, last: begin };
+    drop(folder.open_view(&extent, &fjall::Options::default())?);
     Ok(Restored { from: meta, generation: begun.generation, kept_aside })
 }
 

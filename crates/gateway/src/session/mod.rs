@@ -1,6 +1,10 @@
 //! One live connection of a device.
+//!
+//! [`hello`], [`Pages`] and [`Live`] are the logic, handed time, views and frames; `run` moves their frames through a socket.
 
 mod catch_up;
+pub mod hello;
+mod live;
 mod queue;
 mod run;
 
@@ -9,17 +13,24 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ieum_core::ids::{DeviceId, Position, UserId};
-use ieum_protocol::errors::Code;
+use ieum_protocol::errors::{Code, Problem};
+use ieum_protocol::frames::ClientFrame;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::options::Options;
+pub use catch_up::Pages;
+pub use live::Live;
 use queue::{Item, Queue};
 pub(crate) use run::serve;
 
+fn parse(text: &str) -> Result<ClientFrame, Problem> {
+    serde_json::from_str(text).map_err(|error| Code::BadFrame.problem().detail(error.to_string()))
+}
+
 /// What the hub and the session's task share.
 #[derive(Debug)]
-pub(crate) struct Session {
+pub struct Session {
     pub(crate) user: UserId,
     pub(crate) device: DeviceId,
     queue: Mutex<Queue>,
@@ -34,7 +45,9 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    fn new(user: UserId, device: DeviceId, options: &Options) -> Self {
+    /// A session of `device` that has just begun.
+    #[must_use]
+    pub fn new(user: UserId, device: DeviceId, options: &Options) -> Self {
         Self {
             user,
             device,

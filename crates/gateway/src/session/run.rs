@@ -7,30 +7,20 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use ieum_core::apply;
-use ieum_core::batch::{Envelope, Origin};
-use ieum_core::ids::{DeviceId, Position};
-use ieum_core::query::catch_up::{self as core_catch_up, Start};
-use ieum_core::tables::accounts::PROGRESS;
+use ieum_core::query::catch_up::Start;
+use ieum_protocol::MAX_FRAME;
 use ieum_protocol::errors::{Code, Problem};
-use ieum_protocol::frames::{ClientFrame, Cmd, Hello, ServerFrame, Welcome};
-use ieum_protocol::{MAX_FRAME, MAX_IN_FLIGHT};
+use ieum_protocol::frames::{ClientFrame, ServerFrame, Welcome};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
-use super::Session;
-use super::catch_up::Pages;
-use super::queue::Item;
-use crate::cell::{Cell, Refused, Ticket, Waiter};
-use crate::limits::Bucket;
-use crate::map::{changes, outcomes};
-use crate::{Gateway, check_secret};
-
-/// A catch-up over more positions than this is sent before the session is registered, so that its queue need not hold what happens
-/// meanwhile.
-const LONG_WAY: u64 = 2_000;
+use super::hello::{self, Device};
+use super::{Live, Pages, Session, parse};
+use crate::Gateway;
+use crate::cell::Cell;
+use crate::map::outcomes;
 
 /// Serves one WebSocket connection until it ends.
 pub(crate) async fn serve<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
@@ -48,9 +38,9 @@ pub(crate) async fn serve<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
     let mut socket = Socket { socket, patience: gateway.options.patience };
     gateway.metrics.sessions_opened.fetch_add(1, Ordering::Relaxed);
     let reason = match hello(&gateway, &mut socket).await {
-        Ok((session, live)) => {
-            let reason = live.run(&gateway, &mut socket).await;
-            gateway.hub.leave(&session);
+        Ok(mut live) => {
+            let reason = run(&gateway, &mut socket, &mut live).await;
+            gateway.hub.leave(live.session());
             reason
         }
         Err(end) => end,
@@ -85,19 +75,24 @@ struct Socket<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     async fn send(&mut self, frame: &ServerFrame) -> Result<(), End> {
-        self.feed(outcomes::text(frame)).await?;
-        self.flush().await
+        self.send_all(&mut vec![outcomes::text(frame)]).await
     }
 
-    /// Writes a frame without waiting until it is on its way.
-    async fn feed(&mut self, frame: Bytes) -> Result<(), End> {
-        // What this crate encodes is UTF-8, being JSON.
-        let text = Utf8Bytes::try_from(frame).map_err(|_| End::Gone)?;
-        self.bounded(async |socket| socket.feed(Message::Text(text)).await).await
-    }
-
-    async fn flush(&mut self) -> Result<(), End> {
-        self.bounded(async |socket| socket.flush().await).await
+    /// Sends frames, together where the socket takes them together.
+    async fn send_all(&mut self, frames: &mut Vec<Bytes>) -> Result<(), End> {
+        if frames.is_empty() {
+            return Ok(());
+        }
+        let drained = frames.drain(..);
+        self.bounded(async |socket| {
+            for frame in drained {
+                // What this crate encodes is UTF-8, being JSON.
+                let text = Utf8Bytes::try_from(frame).map_err(|error| tungstenite::Error::Utf8(error.to_string()))?;
+                socket.feed(Message::Text(text)).await?;
+            }
+            socket.flush().await
+        })
+        .await
     }
 
     /// A client that does not take what it is sent is given up.
@@ -134,40 +129,21 @@ fn told(error: tungstenite::Error) -> End {
     }
 }
 
-fn parse(text: &str) -> Result<ClientFrame, Problem> {
-    serde_json::from_str(text).map_err(|error| Code::BadFrame.problem().detail(error.to_string()))
-}
-
-fn position(text: Option<&str>) -> Result<Option<Position>, Problem> {
-    let bad = |_| Code::BadFrame.problem().detail("a position is one that the server gave");
-    text.map(str::parse).transpose().map_err(bad)
-}
-
 /// Signs the device in, registers its session and brings it up to the view.
 async fn hello<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
     gateway: &Arc<Gateway<C>>,
     socket: &mut Socket<S>,
-) -> Result<(Arc<Session>, Live), End> {
+) -> Result<Live, End> {
     let first = tokio::time::timeout(gateway.options.patience, socket.next()).await;
     let Ok(text) = first else { return Err(Code::HelloFirst.problem().into()) };
-    let ClientFrame::Hello(Hello { device, secret, cursor, seen, client }) = parse(&text?)? else {
-        return Err(Code::HelloFirst.problem().into());
-    };
-    let (cursor, seen) = (position(cursor.as_deref())?, position(seen.as_deref())?);
-    let device = DeviceId(device);
-    gateway.catch_up_with(seen).await?;
-    let ((user, start, last), at) = gateway
-        .read(move |view| {
-            let user = check_secret(view, device, &secret)?;
-            let last = PROGRESS.get(view, &device)?.map_or(0, |p| p.last);
-            Ok((user, core_catch_up::start(view, cursor)?, last))
-        })
-        .await?;
-    let user = user.ok_or_else(|| Code::SecretWrong.problem())?;
+    let ClientFrame::Hello(frame) = parse(&text?)? else { return Err(Code::HelloFirst.problem().into()) };
+    let asked = hello::Asked::of(frame)?;
+    gateway.catch_up_with(asked.seen).await?;
+    let (found, at) = gateway.read(move |view| hello::sign_in(view, &asked)).await?;
+    let Device { user, device, start, last } = found.ok_or_else(|| Code::SecretWrong.problem())?;
     if gateway.hub.sessions() >= gateway.options.limits.sessions {
         return Err(Code::TooManySessions.problem().into());
     }
-    tracing::debug!(%user, %device, ?client, "session");
     let welcome = Welcome {
         n: last,
         pos: at.to_string(),
@@ -178,7 +154,7 @@ async fn hello<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
     socket.send(&ServerFrame::Welcome(welcome)).await?;
     let session = Arc::new(Session::new(user, device, &gateway.options));
     match caught_up(gateway, socket, &session, start).await {
-        Ok(at) => Ok((Arc::clone(&session), Live::new(session, last, at, gateway.options.limits.commands))),
+        Ok(at) => Ok(Live::new(session, last, at, gateway.options.limits.commands, Instant::now())),
         Err(end) => {
             gateway.hub.leave(&session);
             Err(end)
@@ -191,31 +167,25 @@ async fn caught_up<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
     gateway: &Arc<Gateway<C>>,
     socket: &mut Socket<S>,
     session: &Arc<Session>,
-    start: Start,
-) -> Result<Position, End> {
-    let mut start = start;
+    mut start: Start,
+) -> Result<ieum_core::ids::Position, End> {
     loop {
-        let ahead = gateway.cell.applied();
-        let near = match start {
-            Start::Since(since) => {
-                since.generation == ahead.generation && ahead.ordinal.saturating_sub(since.ordinal) <= LONG_WAY
-            }
-            Start::Resync => false,
-        };
+        let near = hello::is_near(start, gateway.cell.applied());
         if near {
             gateway.hub.enter(session);
         }
-        let view = gateway.cell.view();
-        let internal = |_| End::from(Code::Internal.problem());
-        let at = apply::applied(&view).map_err(internal)?.position;
+        let mut pages = Pages::new(gateway.cell.view(), session.user, start);
         // The device may have been logged out before the session was registered.
-        if near && apply::owner_of(&view, session.device).map_err(internal)?.is_none() {
+        let internal = |_| End::from(Code::Internal.problem());
+        if near && !pages.is_signed_in(session.device).map_err(internal)? {
             return Err(Code::LoggedOut.problem().into());
         }
-        let mut pages = Pages::new(view, session.user, start);
-        while let Some(page) = pages.next(gateway).await? {
-            socket.feed(outcomes::text(&ServerFrame::CatchUp(page))).await?;
-            socket.flush().await?;
+        let at = pages.position().map_err(internal)?;
+        loop {
+            let (page, rest) = next_page(pages).await?;
+            pages = rest;
+            let Some(page) = page else { break };
+            socket.send(&ServerFrame::CatchUp(page)).await?;
         }
         if near {
             socket.send(&ServerFrame::CaughtUp { pos: at.to_string() }).await?;
@@ -227,164 +197,47 @@ async fn caught_up<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// A session whose live stream has begun.
-struct Live {
-    session: Arc<Session>,
-    /// The number that the device's next command must have.
-    next: u64,
-    /// Up to where the client has everything.
-    sent: Position,
-    commands: Bucket,
-    rate: crate::options::Rate,
-}
+type Page = Option<ieum_protocol::frames::CatchUp>;
 
-impl Live {
-    fn new(session: Arc<Session>, last: u64, sent: Position, rate: crate::options::Rate) -> Self {
-        let now = Instant::now();
-        Self { session, next: last + 1, sent, commands: Bucket::full(rate, now), rate }
-    }
-
-    async fn run<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
-        mut self,
-        gateway: &Arc<Gateway<C>>,
-        socket: &mut Socket<S>,
-    ) -> End {
-        loop {
-            let done = tokio::select! {
-                () = self.session.something.notified() => self.send_queue(gateway, socket).await,
-                frame = socket.next() => match frame {
-                    Ok(text) => self.frame(gateway, socket, &text).await,
-                    Err(end) => Err(end),
-                },
-            };
-            if let Err(end) = done {
-                return end;
-            }
+/// Reads the next page off the threads that serve sockets.
+async fn next_page<V>(mut pages: Pages<V>) -> Result<(Page, Pages<V>), End>
+where
+    V: ieum_core::kv::Read + Send + Sync + 'static,
+{
+    let done = tokio::task::spawn_blocking(move || pages.next_page().map(|page| (page, pages))).await;
+    match done {
+        Ok(Ok(read)) => Ok(read),
+        Ok(Err(error)) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "reading a catch-up");
+            Err(Code::Internal.problem().into())
         }
-    }
-
-    /// Sends what waits, up to the last complete position.
-    async fn send_queue<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
-        &mut self,
-        gateway: &Arc<Gateway<C>>,
-        socket: &mut Socket<S>,
-    ) -> Result<(), End> {
-        let complete = gateway.hub.complete();
-        let mut items = Vec::new();
-        let ended = self.session.queue.lock().take(complete, &mut items);
-        let mut events = Frame::default();
-        for (position, item) in items {
-            match item {
-                // The catch-up held it already.
-                Item::Event(_) if position <= self.sent => {}
-                Item::Event(event) => {
-                    events.add(&event);
-                    if let Some(frame) = events.finish_if_long(self.sent) {
-                        socket.feed(frame).await?;
-                    }
-                }
-                Item::Answer(frame) => socket.feed(frame).await?,
-            }
-        }
-        if complete > self.sent {
-            self.sent = complete;
-        }
-        if let Some(frame) = events.finish(self.sent) {
-            socket.feed(frame).await?;
-        }
-        socket.flush().await?;
-        ended.map_or(Ok(()), |code| Err(code.problem().into()))
-    }
-
-    async fn frame<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
-        &mut self,
-        gateway: &Arc<Gateway<C>>,
-        socket: &mut Socket<S>,
-        text: &str,
-    ) -> Result<(), End> {
-        let now = Instant::now();
-        self.session.heard(now);
-        match parse(text)? {
-            ClientFrame::Hello(_) => Err(Code::BadFrame.problem().detail("hello comes once").into()),
-            ClientFrame::Ping(ping) => {
-                self.send_queue(gateway, socket).await?;
-                socket.send(&ServerFrame::Pong { id: ping.id, pos: self.sent.to_string() }).await
-            }
-            ClientFrame::Cmd(cmd) => {
-                let n = cmd.n;
-                match self.command(gateway, cmd, now)? {
-                    None => Ok(()),
-                    Some(code) => socket.send(&ServerFrame::Refused { n, error: code.problem() }).await,
-                }
-            }
-        }
-    }
-
-    /// Submits a command whose turn it is, or gives the reason why it was not taken: its number is then unused, and those behind
-    /// it are refused too. An error ends the session: the frame is not one of the protocol's.
-    fn command<C: Cell>(&mut self, gateway: &Gateway<C>, cmd: Cmd, now: Instant) -> Result<Option<Code>, Problem> {
-        self.next = self.next.min(self.session.first_refused());
-        if cmd.n == 0 || cmd.n > self.next {
-            return Ok(Some(Code::OutOfOrder));
-        }
-        if gateway.stalled() {
-            return Ok(Some(Code::Unavailable));
-        }
-        if self.session.in_flight() >= MAX_IN_FLIGHT {
-            return Ok(Some(Code::Busy));
-        }
-        if !self.commands.take(self.rate, now) {
-            return Ok(Some(Code::RateLimited));
-        }
-        let origin = Origin::Device { device: self.session.device, number: cmd.n, id: changes::hex16(&cmd.id)? };
-        let envelope = Envelope { origin, command: changes::command(cmd.change)? };
-        self.session.in_flight.fetch_add(1, Ordering::Relaxed);
-        let ticket = Ticket(Waiter::Session(Arc::clone(&self.session), cmd.n));
-        if let Err((refused, _)) = gateway.cell.submit(&envelope, ticket) {
-            self.session.in_flight.fetch_sub(1, Ordering::Relaxed);
-            return match refused {
-                Refused::Busy => Ok(Some(Code::Busy)),
-                Refused::TooLarge => Err(Code::TooLarge.problem()),
-            };
-        }
-        self.next = self.next.max(cmd.n + 1);
-        Ok(None)
+        Err(_) => Err(Code::Internal.problem().into()),
     }
 }
 
-/// Events beyond this go into another frame, in bytes.
-const LONG_FRAME: usize = 64 * 1024;
-
-/// An `events` frame being put together from encoded events.
-#[derive(Default)]
-struct Frame {
-    list: Vec<u8>,
-}
-
-impl Frame {
-    fn add(&mut self, event: &[u8]) {
-        if !self.list.is_empty() {
-            self.list.push(b',');
+/// Moves frames between the socket and the live session until one of them ends.
+async fn run<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
+    gateway: &Arc<Gateway<C>>,
+    socket: &mut Socket<S>,
+    live: &mut Live,
+) -> End {
+    let session = Arc::clone(live.session());
+    let mut out = Vec::new();
+    loop {
+        let ended = tokio::select! {
+            () = session.something.notified() => {
+                live.queued(gateway.hub.complete(), &mut out).map(|code| End::Told(code.problem()))
+            }
+            frame = socket.next() => match frame {
+                Ok(text) => live.frame(gateway, &text, Instant::now(), &mut out).err().map(End::Told),
+                Err(end) => Some(end),
+            },
+        };
+        if let Err(end) = socket.send_all(&mut out).await {
+            return end;
         }
-        self.list.extend_from_slice(event);
-    }
-
-    /// The frame, if it is long. It does not move the cursor beyond `before`, because more events of its position follow.
-    fn finish_if_long(&mut self, before: Position) -> Option<Bytes> {
-        if self.list.len() < LONG_FRAME { None } else { std::mem::take(self).finish(before) }
-    }
-
-    /// The frame, if it holds anything.
-    fn finish(self, position: Position) -> Option<Bytes> {
-        if self.list.is_empty() {
-            return None;
+        if let Some(end) = ended {
+            return end;
         }
-        let mut frame = Vec::with_capacity(self.list.len() + 48);
-        frame.extend_from_slice(br#"{"events":{"pos":""#);
-        frame.extend_from_slice(position.to_string().as_bytes());
-        frame.extend_from_slice(br#"","list":["#);
-        frame.extend_from_slice(&self.list);
-        frame.extend_from_slice(b"]}}");
-        Some(frame.into())
     }
 }
