@@ -1,0 +1,36 @@
+# What can be done here. Each target says what it needs; `make test` installs what tests need by itself.
+
+CARGO ?= cargo
+TOOLS := $(CURDIR)/.tools
+
+.PHONY: help run test check fmt lint fast deny bench planted drill-fs
+
+help: ## Show this list.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+run: ## Run the product on loopback, with its data in ./data.
+	$(CARGO) run --release --locked -p ieum -- serve
+
+test: ## Run everything: lints, licences, all tests. Ends with the counts.
+	scripts/test.sh
+
+check: fmt lint fast ## Formatting, lints and the fast tests.
+
+fmt:
+	$(CARGO) fmt --all --check
+
+lint:
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+fast:
+	$(CARGO) test --workspace --locked --lib --bins
+
+deny: ## Check dependencies: bans, licences, sources.
+	@command -v cargo-deny >/dev/null || test -x $(TOOLS)/bin/cargo-deny || $(CARGO) install --locked --root $(TOOLS) cargo-deny@0.20.2
+	PATH="$(TOOLS)/bin:$$PATH" $(CARGO) deny --offline check bans licenses sources
+
+bench: ## Measure; QUICK=1 for smaller sizes. Table and bench/results/latest.json.
+	$(CARGO) run --release --locked -p ieum -- bench $(if $(QUICK),--quick)
+
+planted: ## Show for each planted bug which test catches it.
+	scripts/planted.sh

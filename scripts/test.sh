@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Everything that must hold, in stages with budgets. Ends with one line of counts over all of them.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+passed=0
+failed=0
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# stage NAME BUDGET_SECONDS COMMAND…: runs it, counts its tests, says how long it took.
+stage() {
+    local name=$1 budget=$2 started=$SECONDS status
+    shift 2
+    echo "== $name"
+    "$@" 2>&1 | tee "$log"
+    status=${PIPESTATUS[0]}
+    local took=$((SECONDS - started)) ok bad
+    ok=$(grep -E '^test result:' "$log" | grep -oE '[0-9]+ passed' | awk '{n += $1} END {print n + 0}')
+    bad=$(grep -E '^test result:' "$log" | grep -oE '[0-9]+ failed' | awk '{n += $1} END {print n + 0}')
+    if [ "$((ok + bad))" -eq 0 ]; then
+        # A stage without tests of its own counts as one.
+        if [ "$status" -eq 0 ]; then ok=1; else bad=1; fi
+    elif [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; then
+        bad=1
+    fi
+    passed=$((passed + ok))
+    failed=$((failed + bad))
+    echo "== $name: $ok passed, $bad failed, ${took} s of ${budget} s"
+}
+
+stage format 30 cargo fmt --all --check
+stage lint 300 cargo clippy --workspace --all-targets --locked -- -D warnings
+stage tests 600 cargo test --workspace --locked --no-fail-fast
+stage deny 240 make --no-print-directory deny
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
