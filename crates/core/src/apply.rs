@@ -98,6 +98,8 @@ pub fn apply(
     }
     let mut run =
         Applier { txn: Txn::new(view), position, outcomes: Vec::new(), events: Vec::new(), alarms: Vec::new() };
+    // Before the bytes are looked at: to a build that is too old a newer form of batch would seem malformed.
+    run.settings()?;
     match Batch::decode(bytes) {
         Ok(batch) => run.batch(author, &batch, skips)?,
         Err(malformed) => run.alarms.push(Alarm::MalformedBatch { position, message: malformed.0 }),
@@ -111,6 +113,13 @@ pub fn apply(
     }
     let Applier { txn, outcomes, events, alarms, .. } = run;
     Ok(Effects { applied, outcomes, events, alarms, writes: txn.finish() })
+}
+
+/// The write set that moves a view's position and nothing else: for tools that take a view over into a new generation.
+#[must_use]
+pub fn position_alone(applied: &Applied) -> WriteSet {
+    let row = (APPLIED.key(&ONLY), Some(Bytes::from(crate::codec::Code::to_bytes(applied))));
+    WriteSet { rows: [row].into() }
 }
 
 /// The rolling digest: BLAKE3 over the digest before, the position and the write set in key order.
@@ -151,42 +160,49 @@ impl Applier<'_> {
         for (index, envelope) in batch.commands.iter().enumerate() {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
             let settings = self.settings()?;
-            if settings.level > LEVEL {
-                return Err(Error::Level { cell: settings.level });
-            }
             let skip = skips.contains(&(self.position, index));
             let outcome = self.command(author.node, now, &settings, envelope, index, skip)?;
             self.outcomes.push(outcome);
         }
-        self.expire(now, batch.commands.len())?;
-        Ok(())
+        self.number(author)?;
+        self.expire(now, batch.commands.len())
     }
 
-    fn settings(&self) -> kv::Result<Settings> {
-        Ok(SETTINGS.get(&self.txn, &ONLY)?.unwrap_or_else(|| Settings::new(0, LEVEL)))
+    /// The cell's settings, if this build knows the active level.
+    fn settings(&self) -> Result<Settings, Error> {
+        let settings = SETTINGS.get(&self.txn, &ONLY)?.unwrap_or_else(|| Settings::new(0, LEVEL));
+        if settings.level > LEVEL { Err(Error::Level { cell: settings.level }) } else { Ok(settings) }
     }
 
     /// The author's data center, if the batch counts: a member's, and not one that was applied before.
     fn admit(&mut self, author: Author, batch: &Batch) -> Result<Option<String>, Error> {
         let known = NODES.get(&self.txn, &author.node)?;
-        let Some(mut node) = known else {
-            let first = batch.commands.first().map(|e| &e.command);
+        let Some(node) = known else {
             let founded = SETTINGS.has(&self.txn, &ONLY)?;
-            return match first {
-                Some(Command::AddNode(add)) if !founded && add.node == author.node => Ok(Some(add.dc.clone())),
+            return match batch.commands.first() {
+                Some(Envelope { origin: Origin::Node, command: Command::AddNode(add) })
+                    if !founded && add.node == author.node && add.check().is_ok() =>
+                {
+                    Ok(Some(add.dc.clone()))
+                }
                 _ => {
                     self.alarms.push(Alarm::NotAMember { position: self.position, node: author.node });
                     Ok(None)
                 }
             };
         };
-        if (author.incarnation, author.number) <= (node.incarnation, node.number) {
-            return Ok(None);
+        let repeat = (author.incarnation, author.number) <= (node.incarnation, node.number);
+        Ok(if repeat { None } else { Some(node.dc) })
+    }
+
+    /// Remembers the batch, so that its repeats are known. After its commands, because the first batch of all makes its author a member.
+    fn number(&mut self, author: Author) -> kv::Result<()> {
+        if let Some(mut node) = NODES.get(&self.txn, &author.node)? {
+            (node.incarnation, node.number) = (author.incarnation, author.number);
+            NODES.put(&mut self.txn, &author.node, &node);
+            self.txn.keep();
         }
-        (node.incarnation, node.number) = (author.incarnation, author.number);
-        NODES.put(&mut self.txn, &author.node, &node);
-        self.txn.keep();
-        Ok(Some(node.dc))
+        Ok(())
     }
 
     fn advance_clock(&mut self, node: u32, dc: &str, stamp: Millis, ticks: u32) -> kv::Result<Millis> {
@@ -346,7 +362,7 @@ impl Applier<'_> {
     }
 
     /// Removes what has expired, more than a batch can add, so that it keeps up.
-    fn expire(&mut self, now: Millis, commands: usize) -> kv::Result<()> {
+    fn expire(&mut self, now: Millis, commands: usize) -> Result<(), Error> {
         let settings = self.settings()?;
         let mut events = Vec::new();
         let mut scope = Scope {
@@ -382,3 +398,6 @@ fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
 pub fn owner_of(view: &(impl Read + ?Sized), device: DeviceId) -> kv::Result<Option<UserId>> {
     Ok(PROGRESS.get(view, &device)?.map(|p| p.user))
 }
+
+#[cfg(test)]
+mod tests;

@@ -114,3 +114,6 @@ pub fn seal(header: &Header, count: usize, commands: &[u8]) -> Bytes {
     out.extend_from_slice(&lz4_flex::block::compress(&plain));
     out.into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -112,3 +112,6 @@ impl Code for Position {
         Ok(Self { generation: Code::take(from)?, ordinal: Code::take(from)? })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@
 //! | [`tables`] | the rows of the view |
 //! | [`query`] | what clients read from a view |
 //! | [`kv`], [`codec`] | the key-value interface below, the bytes of it all |
+//! | `testing` | with the feature of that name: a cell in memory |
 
 mod txn;
 
@@ -26,6 +27,8 @@ pub mod outcome;
 pub mod query;
 pub mod scope;
 pub mod tables;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod time;
 
 pub use apply::{Author, Effects, apply};

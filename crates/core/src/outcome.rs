@@ -139,3 +139,6 @@ impl Reject {
         matches!(self, Self::OutOfOrder | Self::DeviceUnknown)
     }
 }
+
+#[cfg(test)]
+mod tests;

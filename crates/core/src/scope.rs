@@ -137,6 +137,11 @@ impl<'v> Scope<'_, 'v> {
         EXPIRY.put(self.txn, &(at, Bytes::from(key)), &index);
     }
 
+    /// Takes back that the row at `key` was to be removed at `at`.
+    pub(crate) fn keep_longer(&mut self, at: Millis, key: &[u8]) {
+        EXPIRY.remove(self.txn, &(at, Bytes::copy_from_slice(key)));
+    }
+
     /// Changes what `user` holds.
     pub(crate) fn hold(&mut self, user: UserId, change: impl FnOnce(&mut Holdings) -> Result<(), Reject>) -> Step<()> {
         let mut holdings = HOLDINGS.get(self.txn, &user)?.unwrap_or(Holdings { rooms: 0, devices: 0 });
@@ -170,6 +175,21 @@ impl<'v> Scope<'_, 'v> {
             Kind::Archive { owner } => Audience::User(owner),
             Kind::Group => Audience::Users(AUDIENCES.get(self.txn, &room)?.unwrap_or_default().into()),
         })
+    }
+
+    /// Everybody in the room who sees its message `seq`: not those who joined later.
+    pub(crate) fn audience_of(&self, room: RoomId, about: &Room, seq: Seq) -> Step<Audience> {
+        if about.kind != Kind::Group {
+            return self.audience(room, about);
+        }
+        let mut users = Vec::new();
+        MEMBERS.within(self.txn, &room, None, |(_, user), member| {
+            if member.from <= seq {
+                users.push(user);
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(Audience::Users(users.into()))
     }
 
     /// Appends a message and tells the room. The sender has read up to their own message; a system message counts for nobody.
@@ -234,7 +254,7 @@ impl<'v> Scope<'_, 'v> {
     /// Removes whatever was to be removed by now, at most `limit` rows.
     pub(crate) fn remove_expired(&mut self, limit: usize) -> kv::Result<Option<Position>> {
         let mut due = Vec::new();
-        EXPIRY.range(self.txn, &0u64, &(self.now + 1), kv::Direction::Forward, |key, index| {
+        EXPIRY.range(self.txn, &0u64, &self.now.saturating_add(1), kv::Direction::Forward, |key, index| {
             due.push((key, index));
             if due.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;

@@ -127,3 +127,6 @@ impl Overlay {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

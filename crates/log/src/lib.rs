@@ -9,6 +9,11 @@
 //!                               └──tail(after)──► every node, each batch once, in order, no gap
 //! ```
 
+pub mod conformance;
+pub mod memory;
+mod numbering;
+pub mod sqlite;
+
 use std::fmt;
 use std::future::Future;
 
@@ -80,7 +85,8 @@ pub enum Error {
         /// Its size.
         bytes: usize,
     },
-    /// The same id was appended before with other bytes, or its number is not the next of its incarnation.
+    /// The same id was appended before with other bytes, or its number is not the next of its incarnation, or a later
+    /// incarnation of its node has appended. Nothing was appended.
     #[error("batch {id:?} conflicts with what the log holds")]
     Conflict {
         /// The id.
@@ -117,26 +123,34 @@ pub trait Log: Send + Sync + 'static {
     /// Appends one batch. When it returns a position, the batch is durable there: it survives power loss.
     ///
     /// MUST: the same `id` with the same `bytes` again returns the first position and appends nothing, as long as the
-    /// batch is in the log. The same `id` with other bytes is [`Error::Conflict`]. An error other than `Conflict`,
-    /// `TooLarge` and `Full` leaves it open whether the batch is in the log. Dropping the future does too.
+    /// batch is in the log. The same `id` with other bytes is [`Error::Conflict`], and so is a number that leaves one of
+    /// its incarnation out: else a batch that failed while later ones were on their way would be overtaken, and lost
+    /// when it is retried. An error other than `Conflict`, `TooLarge` and `Full` leaves it open whether the batch is in
+    /// the log. Dropping the future does too.
     fn append(&self, id: BatchId, bytes: Bytes) -> impl Future<Output = Result<Position>> + Send;
 
     /// Reads on from the batch after `after`, then waits for new ones.
     ///
-    /// MUST: each batch once, ordinals `after.ordinal + 1`, `+ 2`, … without a gap; only durable batches are shown. An error when
-    /// `after` is of another generation, beyond the last position, or before the trimmed part.
+    /// MUST: each batch once, ordinals `after.ordinal + 1`, `+ 2`, … without a gap; only durable batches are shown.
+    /// [`Error::NotInLog`] when `after` is of another generation or beyond the last position, [`Error::Trimmed`] when
+    /// the batch after it was trimmed.
     fn tail(&self, after: Position) -> impl Future<Output = Result<Self::Tail>> + Send;
 
-    /// Removes batches up to and including `up_to`. Ordinals are never reused. Trimming what is already trimmed does nothing; trimming
-    /// beyond the last position is [`Error::NotInLog`].
+    /// Removes batches up to and including `up_to`. Ordinals are never reused. Trimming what is already trimmed does
+    /// nothing; trimming beyond the last position or in another generation is [`Error::NotInLog`]. After another error,
+    /// or when the future was dropped, any first part of what was asked for may be gone.
     fn trim(&self, up_to: Position) -> impl Future<Output = Result<()>> + Send;
 
-    /// The position of the last durable batch, linearizable: it is at or behind no append that has returned.
+    /// The position of the last durable batch, linearizable: never before one that an append has returned or a tail has
+    /// shown. Ordinal 0 when nothing was ever appended; trimming does not change it.
     fn last(&self) -> impl Future<Output = Result<Position>> + Send;
 }
 
 /// A reader of a log, see [`Log::tail`].
 pub trait Tail: Send + 'static {
     /// The next batch; waits until there is one. Cancel safe: dropping the future loses nothing.
+    ///
+    /// MUST: [`Error::Trimmed`] when the log was trimmed past this reader, which may first show what it has read
+    /// already. After any error the reader is still at the same place.
     fn next(&mut self) -> impl Future<Output = Result<Entry>> + Send;
 }

@@ -97,7 +97,7 @@ fn start_snapshot<K: Kv, T: Send + 'static>(shared: Arc<Shared<K, T>>, folder: &
 }
 
 /// Keeps the two newest snapshots that can be read whole, and the log from the older of them on.
-pub(crate) async fn trim<L: Log>(log: &L, folder: &Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+pub async fn trim<L: Log>(log: &L, folder: &Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let mut all = snapshot::list(folder)?;
     if all.len() < KEPT {
         return Ok(());

@@ -120,3 +120,6 @@ impl Run for SetPassword {
         Ok(Accepted::Done)
     }
 }
+
+#[cfg(test)]
+mod tests;

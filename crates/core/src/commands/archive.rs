@@ -110,3 +110,6 @@ fn add(scope: &mut Scope<'_, '_>, room: RoomId, head: &mut Head, from: crate::id
     MESSAGES.put(scope.txn, &(room, head.last), &message);
     ARCHIVE_KEYS.put(scope.txn, &(room, entry.key), &head.last);
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,7 +63,8 @@ impl Run for AddDevice {
 impl Run for LogOut {
     fn run(&self, scope: &mut Scope<'_, '_>) -> Step<Accepted> {
         let (user, _) = scope.person()?;
-        let row = DEVICES.get(scope.view(), &self.device)?.filter(|d| d.user == user).ok_or(Reject::DeviceUnknown)?;
+        // Not `DeviceUnknown`: that says of the asking device that it is logged out, and leaves its number unused.
+        let row = DEVICES.get(scope.view(), &self.device)?.filter(|d| d.user == user).ok_or(Reject::NotAllowed)?;
         DEVICES.remove(scope.txn, &self.device);
         USER_DEVICES.remove(scope.txn, &(row.user, self.device));
         PROGRESS.remove(scope.txn, &self.device);
@@ -79,3 +80,6 @@ impl Run for LogOut {
         Ok(Accepted::Done)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -279,3 +279,6 @@ impl Run for GiveRole {
         Ok(Accepted::Done)
     }
 }
+
+#[cfg(test)]
+mod tests;

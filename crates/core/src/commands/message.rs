@@ -95,7 +95,7 @@ impl Own {
         CHANGES.put(scope.txn, &change, &true);
         let until = scope.now.saturating_add(scope.settings.horizon);
         scope.expire(until, CHANGES.key(&change), Some(at));
-        let audience = scope.audience(room, &self.about)?;
+        let audience = scope.audience_of(room, &self.about, seq)?;
         scope.tell(audience, News::Changed { room, seq, message: self.message });
         Ok(())
     }
@@ -128,3 +128,6 @@ impl Run for Delete {
         Ok(Accepted::Done)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,9 +15,9 @@ record! {
 record! {
     /// A node becomes a member of the cell. The first command of a cell's first batch adds the node that wrote it.
     pub struct AddNode {
-        /// Its number.
+        /// Its number, 1 to 4,294,967,294.
         pub node: NodeId,
-        /// Its data center.
+        /// Its data center, 1 to 64 bytes.
         pub dc: String,
         /// The highest level that it knows.
         pub level: u32,
@@ -67,7 +67,7 @@ record! {
 }
 
 record! {
-    /// People may register with a code.
+    /// People may register with a code. A code added again starts anew.
     pub struct AddInvitation {
         /// BLAKE3 of the code.
         pub code_hash: [u8; 32],
@@ -95,12 +95,20 @@ impl Run for Tick {
     }
 }
 
+impl AddNode {
+    /// Whether its values are in their ranges.
+    pub(crate) fn check(&self) -> Result<(), Reject> {
+        let fits = (1..=64).contains(&self.dc.len())
+            && (1..NodeId::MAX).contains(&self.node)
+            && self.cell <= crate::ids::MAX_CELL;
+        if fits { Ok(()) } else { Err(Reject::Invalid) }
+    }
+}
+
 impl Run for AddNode {
     fn run(&self, scope: &mut Scope<'_, '_>) -> Step<Accepted> {
         scope.node_only()?;
-        if self.dc.is_empty() || self.dc.len() > 64 || self.node == 0 || self.cell > crate::ids::MAX_CELL {
-            return Err(Reject::Invalid.into());
-        }
+        self.check()?;
         if NODES.has(scope.view(), &self.node)? {
             return Err(Reject::NodeUnknown.into());
         }
@@ -177,10 +185,16 @@ impl Run for AddInvitation {
         if self.uses == 0 || self.expires_at <= scope.now {
             return Err(Reject::Invalid.into());
         }
+        let key = INVITATIONS.key(&self.code_hash);
+        if let Some(before) = INVITATIONS.get(scope.view(), &self.code_hash)? {
+            scope.keep_longer(before.expires_at, &key);
+        }
         let invitation = Invitation { uses_left: self.uses, expires_at: self.expires_at };
         INVITATIONS.put(scope.txn, &self.code_hash, &invitation);
-        let key = INVITATIONS.key(&self.code_hash);
         scope.expire(self.expires_at, key, None);
         Ok(Accepted::Done)
     }
 }
+
+#[cfg(test)]
+mod tests;

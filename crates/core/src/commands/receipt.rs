@@ -48,3 +48,6 @@ impl Run for Read {
         Ok(Accepted::Done)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,3 +45,6 @@ impl Run for OpenDirect {
         Ok(Accepted::Room { room, created: true })
     }
 }
+
+#[cfg(test)]
+mod tests;

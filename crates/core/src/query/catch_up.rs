@@ -197,3 +197,6 @@ pub fn left(view: &(impl Read + ?Sized), user: UserId, since: Position) -> kv::R
     }
     Ok(gone)
 }
+
+#[cfg(test)]
+mod tests;

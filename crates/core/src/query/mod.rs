@@ -55,6 +55,9 @@ pub fn room(view: &(impl Read + ?Sized), user: UserId, room: RoomId) -> kv::Resu
 
 /// The rooms of `user` behind `after`, at most `limit`, by id.
 pub fn rooms(view: &(impl Read + ?Sized), user: UserId, after: Option<RoomId>, limit: usize) -> kv::Result<Vec<Mine>> {
+    if limit == 0 {
+        return Ok(Vec::new());
+    }
     let mut ids = Vec::new();
     USER_ROOMS.within(view, &user, after.map(|a| (user, a)).as_ref(), |(_, id), _| {
         ids.push(id);
@@ -165,3 +168,6 @@ pub fn audience(view: &(impl Read + ?Sized), mine: &Mine) -> kv::Result<Vec<User
         Kind::Group => AUDIENCES.get(view, &mine.id)?.unwrap_or_default(),
     })
 }
+
+#[cfg(test)]
+mod tests;

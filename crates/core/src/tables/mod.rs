@@ -240,3 +240,6 @@ fn beyond(mut prefix: Vec<u8>) -> Vec<u8> {
     }
     prefix
 }
+
+#[cfg(test)]
+mod tests;

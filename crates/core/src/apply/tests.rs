@@ -1,0 +1,4 @@
+mod batches;
+mod exactly_once;
+mod expiry;
+mod failures;

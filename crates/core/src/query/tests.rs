@@ -1,0 +1,88 @@
+use super::*;
+use crate::commands::archive::OpenArchive;
+use crate::commands::group::{Invite, Leave};
+use crate::testing::{Cell, id};
+
+#[test]
+fn messages_come_in_pages_and_ascend() {
+    let mut cell = Cell::found();
+    let [minji, dohyun] = cell.people();
+    let room = cell.direct(minji, dohyun);
+    for n in 1..=5 {
+        cell.say(minji, room, &n.to_string());
+    }
+    let mine = cell.mine(dohyun, room);
+    let page = |page, limit| messages(&cell.view, &mine, page, limit).unwrap().iter().map(|m| m.0).collect::<Vec<_>>();
+    assert_eq!(page(Page::Last, 2), [4, 5]);
+    assert_eq!(page(Page::Before(4), 2), [2, 3]);
+    assert_eq!(page(Page::Before(2), 9), [1]);
+    assert_eq!(page(Page::After(0), 2), [1, 2]);
+    assert_eq!(page(Page::After(3), 9), [4, 5]);
+    for nothing in [Page::Before(0), Page::Before(1), Page::After(5), Page::After(u64::MAX)] {
+        assert_eq!(page(nothing, 9), []);
+    }
+    assert_eq!(page(Page::Last, 0), []);
+}
+
+#[test]
+fn no_page_shows_what_was_before_the_member() {
+    let mut cell = Cell::found();
+    let [minji, dohyun] = cell.people();
+    let room = cell.group(minji, &[]);
+    let hidden = cell.say(minji, room, "before");
+    cell.ok(minji, Invite { room, users: vec![dohyun.user] });
+    let mine = cell.mine(dohyun, room);
+    for page in [Page::Last, Page::Before(u64::MAX), Page::Before(hidden + 1), Page::After(0), Page::After(hidden)] {
+        assert!(messages(&cell.view, &mine, page, 9).unwrap().iter().all(|(seq, _)| *seq > hidden), "{page:?}");
+    }
+}
+
+#[test]
+fn rooms_come_in_pages_by_id() {
+    let mut cell = Cell::found();
+    let [minji, dohyun] = cell.people();
+    let all = [cell.group(minji, &[]), cell.direct(minji, dohyun), cell.group(minji, &[dohyun])];
+    let ids =
+        |after, limit| rooms(&cell.view, minji.user, after, limit).unwrap().iter().map(|m| m.id).collect::<Vec<_>>();
+    assert_eq!(ids(None, 9), all);
+    assert_eq!(ids(None, 2), all[..2]);
+    assert_eq!(ids(Some(all[1]), 2), all[2..]);
+    assert_eq!(ids(Some(all[2]), 2), []);
+    assert_eq!(ids(None, 0), []);
+}
+
+#[test]
+fn two_people_share_a_room_while_both_are_in_it() {
+    let mut cell = Cell::found();
+    let [minji, dohyun, seoyeon] = cell.people();
+    let share = |cell: &Cell, a: crate::testing::Person, b: crate::testing::Person| {
+        let ways =
+            [share_a_room(&cell.view, a.user, b.user), share_a_room(&cell.view, b.user, a.user)].map(Result::unwrap);
+        assert_eq!(ways[0], ways[1]);
+        ways[0]
+    };
+    assert!(share(&cell, minji, minji));
+    assert!(!share(&cell, minji, dohyun));
+    let room = cell.group(minji, &[dohyun]);
+    cell.group(seoyeon, &[]);
+    assert!(share(&cell, minji, dohyun));
+    assert!(!share(&cell, minji, seoyeon));
+    cell.ok(dohyun, Leave { room });
+    assert!(!share(&cell, minji, dohyun));
+    cell.direct(minji, seoyeon);
+    assert!(share(&cell, minji, seoyeon));
+}
+
+#[test]
+fn an_audience_is_everybody_in_the_room() {
+    let mut cell = Cell::found();
+    let [minji, dohyun] = cell.people();
+    let direct = cell.direct(dohyun, minji);
+    let group = cell.group(dohyun, &[minji]);
+    let archive = cell.made(minji, OpenArchive { key: id(1), name: "old".to_owned() });
+    let of = |room| audience(&cell.view, &cell.mine(minji, room)).unwrap();
+    assert_eq!(of(direct), [minji.user, dohyun.user]);
+    assert_eq!(of(group), [minji.user, dohyun.user]);
+    assert_eq!(of(archive), [minji.user]);
+    assert_eq!(unread_counts(&cell.view, &cell.mine(minji, archive), &[1, 2]).unwrap(), [0, 0]);
+}

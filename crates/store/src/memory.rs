@@ -1,0 +1,145 @@
+//! The view in memory, with the crash semantics of a disk that is not fsynced.
+//!
+//! Rows live in a persistent (structure-sharing) tree, so a snapshot is one reference count. [`Memory`] is a handle: clones
+//! share the same rows, so a simulation keeps one clone as "the disk" and gives another to the node that it may crash.
+
+use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ieum_core::kv::{self, Direction, Kv, Read, Visit, WriteSet};
+use parking_lot::Mutex;
+use rpds::RedBlackTreeMapSync;
+
+type Rows = RedBlackTreeMapSync<Bytes, Bytes>;
+
+/// An engine that keeps its rows in memory.
+#[derive(Clone, Default)]
+pub struct Memory {
+    disk: Arc<Mutex<Disk>>,
+}
+
+#[derive(Default)]
+struct Disk {
+    /// What a snapshot sees.
+    rows: Rows,
+    /// What surely survives a power cut.
+    persisted: Rows,
+    /// The commits since, oldest first, each with its changes.
+    unpersisted: Vec<Vec<(Bytes, Option<Bytes>)>>,
+    /// Set by [`Memory::fail`]: every write is refused.
+    failing: bool,
+}
+
+/// The rows of a [`Memory`] as they were after one commit.
+#[derive(Clone)]
+pub struct Snapshot {
+    rows: Rows,
+}
+
+/// Why a write was refused.
+#[derive(Debug, thiserror::Error)]
+#[error("the disk fails, as the test asked for")]
+struct Failing;
+
+impl Memory {
+    /// An empty engine.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many commits a power cut may lose: those since the last [`Kv::persist`].
+    #[must_use]
+    pub fn unpersisted(&self) -> usize {
+        self.disk.lock().unpersisted.len()
+    }
+
+    /// A power cut: of the commits since the last persist only the first `keep` are found again (all of them when there are
+    /// fewer). Snapshots that were taken before keep what they saw. Also ends [`Memory::fail`].
+    pub fn crash(&self, keep: usize) {
+        let mut disk = self.disk.lock();
+        let mut found = disk.persisted.clone();
+        for changes in std::mem::take(&mut disk.unpersisted).into_iter().take(keep) {
+            apply(&mut found, changes);
+        }
+        disk.persisted = found.clone();
+        disk.rows = found;
+        disk.failing = false;
+    }
+
+    /// From now on every commit and persist fails and changes nothing, as on a full disk, until [`Memory::crash`].
+    pub fn fail(&self) {
+        self.disk.lock().failing = true;
+    }
+
+    /// The number of rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.disk.lock().rows.size()
+    }
+}
+
+fn apply(rows: &mut Rows, changes: Vec<(Bytes, Option<Bytes>)>) {
+    for (key, value) in changes {
+        match value {
+            Some(value) => rows.insert_mut(key, value),
+            None => {
+                rows.remove_mut(&key[..]);
+            }
+        }
+    }
+}
+
+impl Kv for Memory {
+    type Snapshot = Snapshot;
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot { rows: self.disk.lock().rows.clone() }
+    }
+
+    fn commit(&self, writes: &WriteSet) -> kv::Result<()> {
+        crate::check_rows(writes)?;
+        let changes: Vec<_> =
+            writes.rows.iter().map(|(key, value)| (Bytes::copy_from_slice(key), value.clone())).collect();
+        let mut disk = self.disk.lock();
+        if disk.failing {
+            return Err(kv::Error::new("commit", Failing));
+        }
+        apply(&mut disk.rows, changes.clone());
+        disk.unpersisted.push(changes);
+        Ok(())
+    }
+
+    fn persist(&self) -> kv::Result<()> {
+        let mut disk = self.disk.lock();
+        if disk.failing {
+            return Err(kv::Error::new("persist", Failing));
+        }
+        disk.unpersisted.clear();
+        disk.persisted = disk.rows.clone();
+        Ok(())
+    }
+}
+
+impl Read for Snapshot {
+    fn get(&self, key: &[u8]) -> kv::Result<Option<Bytes>> {
+        Ok(self.rows.get(key).cloned())
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], direction: Direction, visit: &mut Visit<'_>) -> kv::Result<()> {
+        if from >= to {
+            return Ok(());
+        }
+        let mut range = self.rows.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)));
+        while let Some((key, value)) = match direction {
+            Direction::Forward => range.next(),
+            Direction::Backward => range.next_back(),
+        } {
+            if let ControlFlow::Break(()) = visit(key, value) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
