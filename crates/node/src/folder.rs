@@ -167,13 +167,19 @@ impl Folder {
 
     /// Opens the view, or rebuilds one that fits `log`, and says why it was rebuilt.
     pub fn open_view(&self, log: &Extent, options: &fjall::Options) -> Result<(Fjall, Option<String>), Error> {
-        let reason = match Fjall::open(self.view(), options) {
-            Ok(view) => match fit(&view, log)? {
-                Fit::Fits => return Ok((view, None)),
-                Fit::Not(reason) => reason,
-            },
-            Err(OpenError::Damaged { source, .. }) => format!("it does not open: {source}"),
-            Err(error) => return Err(Error::View(error)),
+        let new_cell = log.last.ordinal == 0 && log.meta.predecessor.is_none();
+        let reason = if !self.view().exists() && !new_cell {
+            // Not opened: that would make an empty one.
+            "there is none".to_owned()
+        } else {
+            match Fjall::open(self.view(), options) {
+                Ok(view) => match fit(&view, log)? {
+                    Fit::Fits => return Ok((view, None)),
+                    Fit::Not(reason) => reason,
+                },
+                Err(OpenError::Damaged { source, .. }) => format!("it does not open: {source}"),
+                Err(error) => return Err(Error::View(error)),
+            }
         };
         tracing::warn!(%reason, "rebuilding the view");
         Ok((self.rebuild(log, options, &reason)?, Some(reason)))

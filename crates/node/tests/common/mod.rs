@@ -18,11 +18,11 @@ use ieum_node::folder::{Folder, Opened};
 use ieum_node::{log_position, snapshot, upkeep};
 use ieum_store::fjall::{self, Fjall};
 
-pub const CELL: u16 = 3;
+pub(crate) const CELL: u16 = 3;
 
-pub struct Fixture {
-    pub folder: Folder,
-    pub log: Arc<Sqlite>,
+pub(crate) struct Fixture {
+    pub(crate) folder: Folder,
+    pub(crate) log: Arc<Sqlite>,
     applier: Applier<Fjall>,
     number: u64,
     incarnation: u64,
@@ -33,7 +33,7 @@ pub struct Fixture {
 
 impl Fixture {
     /// A new cell with one person in one room.
-    pub async fn new(root: &Path) -> Self {
+    pub(crate) async fn new(root: &Path) -> Self {
         let folder = Folder::new(root);
         let Opened { log, view, .. } = folder.open(CELL, &fjall::Options::default()).await.unwrap();
         let applier = Applier::new(view, Default::default()).unwrap();
@@ -59,12 +59,12 @@ impl Fixture {
         fixture
     }
 
-    pub fn view(&self) -> &Arc<Fjall> {
+    pub(crate) fn view(&self) -> &Arc<Fjall> {
         self.applier.view()
     }
 
     /// Appends and applies one batch.
-    pub async fn batch(&mut self, commands: Vec<Envelope>) -> Vec<Outcome> {
+    pub(crate) async fn batch(&mut self, commands: Vec<Envelope>) -> Vec<Outcome> {
         self.number += 1;
         let (incarnation, number) = (self.incarnation, self.number);
         let header = Header { node: 1, incarnation, number, clock: 1_000_000 + number };
@@ -87,7 +87,7 @@ impl Fixture {
     }
 
     /// Says `count` things, a batch each.
-    pub async fn say(&mut self, count: u64) {
+    pub(crate) async fn say(&mut self, count: u64) {
         for _ in 0..count {
             let text = format!("message {} {}", self.said, "lorem ipsum ".repeat(20));
             let send = message::Send { room: self.room, text, reply_to: None };
@@ -97,17 +97,17 @@ impl Fixture {
     }
 
     /// Takes a snapshot of the view as it is.
-    pub fn snapshot(&self) -> std::path::PathBuf {
+    pub(crate) fn snapshot(&self) -> std::path::PathBuf {
         snapshot::take(&self.view().snapshot(), &self.folder.snapshots()).unwrap().1
     }
 
     /// Trims the log as upkeep does after a snapshot.
-    pub async fn trim(&self) {
+    pub(crate) async fn trim(&self) {
         upkeep::trim(self.log.as_ref(), &self.folder.snapshots()).await.unwrap();
     }
 
     /// A cell with two snapshots, a log trimmed to the older one, and batches behind the newer one; closed, its view persisted.
-    pub async fn grown(root: &Path) -> (Folder, Digest) {
+    pub(crate) async fn grown(root: &Path) -> (Folder, Digest) {
         let mut fixture = Self::new(root).await;
         for _ in 0..3 {
             fixture.say(5).await;
@@ -120,7 +120,7 @@ impl Fixture {
     }
 
     /// Closes everything and tells where it stood.
-    pub fn close(self) -> (Folder, Digest) {
+    pub(crate) fn close(self) -> (Folder, Digest) {
         self.view().persist().unwrap();
         let applied = ieum_core::apply::applied(&self.view().snapshot()).unwrap();
         assert_eq!(log_position(applied.position).generation, 1);
@@ -128,10 +128,10 @@ impl Fixture {
     }
 }
 
-pub type Digest = [u8; 32];
+pub(crate) type Digest = [u8; 32];
 
 /// Opens the folder as a node does at its start, brings the view up to the log, and gives the digest there.
-pub async fn reopen(folder: &Folder) -> Result<(Digest, Option<String>), ieum_node::folder::Error> {
+pub(crate) async fn reopen(folder: &Folder) -> Result<(Digest, Option<String>), ieum_node::folder::Error> {
     let Opened { log, view, rebuilt } = folder.open(CELL, &fjall::Options::default()).await?;
     let mut applier = Applier::new(view, Default::default())?;
     let last = log.last().await.unwrap();

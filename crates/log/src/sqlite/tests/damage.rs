@@ -100,8 +100,9 @@ async fn a_page_that_is_overwritten_is_found() {
     drop(fill(folder.path(), 200).await);
     let database = folder.path().join("generation-1.sqlite");
     let mut content = std::fs::read(&database).unwrap();
-    let middle = content.len() / 2 / 4096 * 4096;
-    content[middle..middle + 4096].fill(0xaa);
+    let page = 16 * 1024;
+    let middle = content.len() / 2 / page * page;
+    content[middle..middle + page].fill(0xaa);
     std::fs::write(&database, content).unwrap();
     let (shown, damaged) = read_until_damage(&folder).await;
     assert!((1..200).contains(&shown.len()));

@@ -1,0 +1,337 @@
+//! The client's logic: a state machine without IO, clock or randomness of its own.
+//!
+//! Whoever drives it calls the input methods and after each asks [`Machine::next_output`] until there is none, and calls
+//! [`Machine::tick`] when [`Machine::deadline`] has come:
+//!
+//! ```text
+//!   tick, connected, failed, closed,          ┌─────────┐     Store(writes)  ──► commit, then `stored`
+//!   frame, submit, applied, foreground,  ───► │ Machine │ ──► Connect(endpoint), Send(frame), Close
+//!   listening, stored, stop                   └─────────┘     Deliver(…)     ──► the app
+//! ```
+//!
+//! The driver MUST answer [`Output::Store`] with [`Machine::stored`] before any other input: commands are sent only when the
+//! store has them.
+
+mod decode;
+mod delivery;
+pub(crate) mod endpoints;
+mod outbox;
+mod session;
+#[cfg(test)]
+mod tests;
+mod timing;
+
+use std::collections::VecDeque;
+
+use ieum_protocol::Pos;
+use ieum_protocol::errors::Problem;
+use ieum_protocol::frames::Change;
+
+use crate::command::{Command, CommandId};
+use crate::store::{Saved, Write};
+use crate::{Endpoint, Position};
+pub use delivery::{Delivery, Failure, State, Stop, Why};
+use endpoints::Endpoints;
+pub use outbox::Limits;
+use outbox::Outbox;
+pub use timing::Timing;
+
+/// When an input happens, and a random number to go with it.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// Milliseconds since any fixed moment; never goes back.
+    pub now: u64,
+    /// Uniformly random; another one for each input.
+    pub random: u64,
+}
+
+/// Who the machine speaks for, and how.
+#[derive(Clone)]
+pub struct Settings {
+    /// The device.
+    pub device: u64,
+    /// Its secret.
+    pub secret: String,
+    /// The client's name and version, for the operator's logs.
+    pub client: Option<String>,
+    /// Servers to try.
+    pub endpoints: Vec<Endpoint>,
+    /// Whether somebody looks at it now.
+    pub foreground: bool,
+    /// Its waits.
+    pub timing: Timing,
+    /// How much its outbox holds.
+    pub limits: Limits,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Commit these and call [`Machine::stored`] with what came of it.
+    Store(Vec<Write>),
+    /// Connect there, then call [`Machine::connected`] or [`Machine::failed`].
+    Connect(Endpoint),
+    /// Send this text frame.
+    Send(String),
+    /// Drop the connection, or the attempt at one; nothing more of it may come in.
+    Close,
+    /// Hand this to the app.
+    Deliver(Delivery),
+}
+
+/// How the connection stands.
+#[derive(Debug)]
+enum Link {
+    Waiting { until: u64 },
+    Connecting { by: u64 },
+    Greeting { by: u64 },
+    Up(Session),
+    Stopped(Stop),
+}
+
+/// A connection on which the server said welcome.
+#[derive(Debug)]
+struct Session {
+    since: u64,
+    caught_up: bool,
+    next_ping: u64,
+    /// When the first ping was sent after which nothing was heard.
+    unanswered: Option<u64>,
+    /// No command is sent before.
+    hold: Option<u64>,
+    /// When a command was answered last, or the first of those that wait was sent.
+    answered_at: Option<u64>,
+}
+
+/// The state machine.
+pub struct Machine {
+    settings: Settings,
+    outbox: Outbox,
+    endpoints: Endpoints,
+    link: Link,
+    /// Up to where the stream was delivered to the app.
+    cursor: Option<Position>,
+    /// Up to where the app said that it has the stream in its own durable copy.
+    applied: Option<Position>,
+    /// When `applied` was stored last.
+    applied_at: u64,
+    /// The position of the last delivery that had one.
+    delivered: Option<Position>,
+    /// The highest position seen anywhere.
+    seen: Option<Position>,
+    /// Where the last session began: its generation is the one in which outcomes were acknowledged.
+    home: Option<Position>,
+    listening: bool,
+    /// Failed attempts since the last session that lasted.
+    failures: u32,
+    pings: u64,
+    passed_over: u64,
+    writes: Vec<Write>,
+    outputs: VecDeque<Output>,
+}
+
+impl Machine {
+    /// A machine that goes on from what a store held. `seen` is a position that the app knows of from elsewhere, for example from
+    /// having registered.
+    #[must_use]
+    pub fn new(settings: Settings, saved: Saved, seen: Option<Position>, moment: Moment) -> Self {
+        let endpoints = Endpoints::new(settings.endpoints.clone());
+        let (cursor, home) = (saved.cursor.clone(), saved.seen.clone());
+        let mut highest = saved.seen.clone();
+        for position in cursor.iter().chain(&seen) {
+            crate::position::advance(&mut highest, position.clone());
+        }
+        Self {
+            outbox: Outbox::new(saved, settings.limits, moment.now),
+            endpoints,
+            link: Link::Waiting { until: moment.now },
+            applied: cursor.clone(),
+            applied_at: moment.now,
+            cursor,
+            delivered: None,
+            seen: highest,
+            home,
+            listening: true,
+            failures: 0,
+            pings: 0,
+            passed_over: 0,
+            writes: Vec::new(),
+            outputs: VecDeque::new(),
+            settings,
+        }
+    }
+
+    /// The next thing to do; ask until there is none.
+    pub fn next_output(&mut self) -> Option<Output> {
+        if self.writes.is_empty() {
+            return self.outputs.pop_front();
+        }
+        Some(Output::Store(std::mem::take(&mut self.writes)))
+    }
+
+    /// When [`Machine::tick`] is to be called; `None`: not before another input.
+    #[must_use]
+    pub fn deadline(&self) -> Option<u64> {
+        match &self.link {
+            Link::Waiting { until } => Some(*until),
+            Link::Connecting { by } | Link::Greeting { by } => Some(*by),
+            Link::Up(session) => Some(self.session_deadline(session)),
+            Link::Stopped(_) => None,
+        }
+    }
+
+    /// Up to where the stream was delivered.
+    #[must_use]
+    pub fn cursor(&self) -> Option<&Position> {
+        self.cursor.as_ref()
+    }
+
+    /// The highest position seen anywhere.
+    #[must_use]
+    pub fn seen(&self) -> Option<&Position> {
+        self.seen.as_ref()
+    }
+
+    /// The commands that wait for their outcome, in order.
+    pub fn waiting(&self) -> impl Iterator<Item = &Command> {
+        self.outbox.commands()
+    }
+
+    /// How many frames, events and parts were passed over because this version does not know them.
+    #[must_use]
+    pub fn passed_over(&self) -> u64 {
+        self.passed_over
+    }
+
+    /// Input: a command, under an id that the caller drew at random. It is in the outbox once it is stored; its outcome is
+    /// delivered.
+    ///
+    /// # Errors
+    /// [`Failure::Full`], [`Failure::TooLarge`] or [`Failure::Stopped`]: it is not in the outbox.
+    pub fn submit(&mut self, id: CommandId, change: &Change) -> Result<(), Failure> {
+        if let Link::Stopped(stop) = &self.link {
+            return Err(Failure::Stopped(stop.clone()));
+        }
+        self.outbox.submit(id, change, &mut self.writes)
+    }
+
+    /// Input: the writes were committed, or none of them was.
+    pub fn stored(&mut self, moment: Moment, result: Result<(), String>) {
+        match result {
+            Ok(()) => {
+                self.outbox.stored();
+                self.pump(moment);
+            }
+            Err(error) => match self.outbox.not_stored() {
+                Some(lost) => {
+                    for id in lost {
+                        let result = Err(Failure::NotStored(error.clone()));
+                        self.deliver(Delivery::Outcome { id, result, again: false });
+                    }
+                }
+                None => self.stop_because(Stop::Store(error)),
+            },
+        }
+    }
+
+    /// Input: the app has everything up to `pos` in its own durable copy, so that the next process may go on from there. An app
+    /// that holds its copy in memory only never says this, and gets everything anew at each start.
+    pub fn applied(&mut self, moment: Moment, pos: &Pos) {
+        self.store_applied(moment.now, Position::read(pos));
+    }
+
+    fn store_applied(&mut self, now: u64, position: Position) {
+        let before = self.applied.clone();
+        crate::position::advance(&mut self.applied, position);
+        if self.applied != before {
+            self.applied_at = now;
+            self.writes.push(Write::Cursor(self.applied.clone()));
+        }
+    }
+
+    /// Input: somebody looks at it, or nobody does any more.
+    pub fn foreground(&mut self, moment: Moment, foreground: bool) {
+        if self.settings.foreground == foreground {
+            return;
+        }
+        self.settings.foreground = foreground;
+        let timing = self.settings.timing;
+        match &mut self.link {
+            Link::Waiting { until } if foreground => {
+                *until = (*until).min(moment.now + moment.random % (timing.backoff_ms + 1));
+            }
+            Link::Up(session) if foreground => session.next_ping = moment.now,
+            Link::Up(session) => session.next_ping = moment.now + timing.ping_background_ms,
+            _ => {}
+        }
+    }
+
+    /// Input: the driver reads the connection no more because the app is slow, or reads it again. While it does not, silence is no
+    /// sign of anything.
+    pub fn listening(&mut self, moment: Moment, listening: bool) {
+        self.listening = listening;
+        if let Link::Up(session) = &mut self.link
+            && listening
+        {
+            for since in [&mut session.unanswered, &mut session.answered_at].into_iter().flatten() {
+                *since = moment.now;
+            }
+        }
+    }
+
+    /// Input: the app wants no more. The outbox stays in the store.
+    pub fn stop(&mut self) {
+        self.stop_because(Stop::Closed);
+    }
+
+    fn stop_because(&mut self, stop: Stop) {
+        if matches!(self.link, Link::Stopped(_)) {
+            return;
+        }
+        self.outputs.retain(|output| !matches!(output, Output::Send(_) | Output::Connect(_)));
+        if !matches!(self.link, Link::Waiting { .. }) {
+            self.outputs.push_back(Output::Close);
+        }
+        self.outbox.rest();
+        self.link = Link::Stopped(stop.clone());
+        self.deliver(Delivery::State(State::Stopped(stop)));
+    }
+
+    fn deliver(&mut self, delivery: Delivery) {
+        self.outputs.push_back(Output::Deliver(delivery));
+    }
+
+    /// The connection or the attempt at one is over: wait, then try elsewhere.
+    fn leave(&mut self, moment: Moment, why: Why) {
+        let told = match &why {
+            Why::Told(problem) => problem.retry_after_ms,
+            _ => None,
+        };
+        let stays = matches!(&why, Why::Told(problem) if keeps_endpoint(problem));
+        if let Link::Up(session) = &self.link
+            && moment.now.saturating_sub(session.since) >= self.settings.timing.settled_ms
+        {
+            self.failures = 0;
+        }
+        // What is not sent yet belongs to the connection that is over.
+        self.outputs.retain(|output| !matches!(output, Output::Send(_)));
+        self.outputs.push_back(Output::Close);
+        self.outbox.rest();
+        if !stays {
+            self.endpoints.failed();
+        }
+        if let Why::Told(problem) = &why {
+            self.endpoints.prefer(&problem.endpoints);
+        }
+        let round = self.failures / self.endpoints.count();
+        let for_ms = self.settings.timing.backoff(round, self.settings.foreground, told, moment.random);
+        self.failures = self.failures.saturating_add(1);
+        self.link = Link::Waiting { until: moment.now + for_ms };
+        self.deliver(Delivery::State(State::Waiting { why: Some(why), for_ms }));
+    }
+}
+
+/// Whether a goodbye says nothing against the server.
+fn keeps_endpoint(problem: &Problem) -> bool {
+    problem.endpoints.is_empty() && problem.code == "slow_reader"
+}

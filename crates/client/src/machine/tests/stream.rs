@@ -1,0 +1,135 @@
+//! The stream and its cursor.
+
+use ieum_protocol::frames::Event;
+
+use super::*;
+
+fn events(pos: &str) -> ServerFrame {
+    ServerFrame::Events { pos: pos.into(), list: vec![Event::Left { room: 3 }] }
+}
+
+fn cursor(driver: &Driver) -> String {
+    driver.machine.cursor().map(ToString::to_string).unwrap_or_default()
+}
+
+#[test]
+fn only_the_stream_moves_the_cursor_and_everything_moves_seen() {
+    let mut driver = Driver::new(&["ws://a:1"]);
+    driver.live(0, "1.10");
+    driver.submit("hi");
+    driver.ack(1, "1.15");
+    assert_eq!(cursor(&driver), "1.10");
+    driver.frame(&events("1.12"));
+    assert_eq!(cursor(&driver), "1.12");
+    driver.frame(&ServerFrame::Pong { id: 1, pos: "1.13".into() });
+    driver.lose_connection();
+    let hello = driver.live(1, "1.20");
+    assert_eq!((hello.cursor.as_deref(), hello.seen.as_deref()), (Some("1.13"), Some("1.15")));
+}
+
+#[test]
+fn the_cursor_never_goes_backwards() {
+    let mut driver = Driver::new(&["ws://a:1"]);
+    driver.live(0, "1.10");
+    for (pos, then) in [("1.12", "1.12"), ("1.11", "1.12"), ("2.1", "2.1"), ("1.99", "2.1")] {
+        driver.frame(&events(pos));
+        assert_eq!(cursor(&driver), then);
+    }
+}
+
+#[test]
+fn a_catch_up_that_breaks_off_leaves_the_cursor_where_it_was() {
+    let mut driver = Driver::new(&["ws://a:1"]);
+    driver.live(0, "1.10");
+    driver.lose_connection();
+    driver.until_connect();
+    driver.connected();
+    driver.welcome(0, "1.50");
+    driver.text(r#"{"catch_up":{"rooms":[]}}"#);
+    driver.frame(&ServerFrame::Pong { id: 1, pos: "1.50".into() });
+    driver.frame(&events("1.51"));
+    driver.lose_connection();
+    driver.until_connect();
+    assert_eq!(driver.connected().cursor.as_deref(), Some("1.10"));
+}
+
+#[test]
+fn a_resync_makes_the_copy_void_until_the_catch_up_is_complete() {
+    let mut driver = Driver::new(&["ws://a:1"]);
+    driver.live(0, "1.10");
+    driver.machine.applied(driver.moment(), &"1.10".into());
+    driver.lose_connection();
+    driver.until_connect();
+    driver.connected();
+    driver.delivered.clear();
+    let welcome = Welcome { n: 0, pos: "1.5".into(), user: 1, resync: true, endpoints: vec![] };
+    driver.frame(&ServerFrame::Welcome(welcome));
+    assert!(driver.delivered.contains(&Delivery::Resync));
+    assert_eq!(driver.saved.cursor, None);
+    driver.lose_connection();
+    driver.until_connect();
+    assert_eq!(driver.connected().cursor, None);
+    driver.welcome(0, "1.5");
+    driver.frame(&ServerFrame::CaughtUp { pos: "1.5".into() });
+    assert_eq!(cursor(&driver), "1.5");
+}
+
+#[test]
+fn the_store_has_the_cursor_that_the_app_has_applied() {
+    let mut driver = Driver::new(&["ws://a:1"]);
+    driver.live(0, "1.10");
+    driver.frame(&events("1.12"));
+    assert_eq!(driver.saved.cursor, None);
+    driver.machine.applied(driver.moment(), &"1.10".into());
+    driver.settle();
+    let mut driver = driver.restart();
+    driver.until_connect();
+    assert_eq!(driver.connected().cursor.as_deref(), Some("1.10"));
+}
+
+#[test]
+fn a_cursor_without_news_goes_along_once_a_minute_if_the_app_has_everything() {
+    let mut driver = Driver::new(&["ws://a:1"]);
+    driver.live(0, "1.10");
+    let minute = |driver: &mut Driver, ordinal: u64| {
+        for second in 0..60 {
+            driver.run(1_000);
+            driver.frame(&ServerFrame::Pong { id: 1, pos: format!("1.{}", ordinal + second) });
+        }
+        driver.saved.cursor.as_ref().map(ToString::to_string)
+    };
+    assert_eq!(minute(&mut driver, 100), None);
+    driver.machine.applied(driver.moment(), &"1.10".into());
+    driver.settle();
+    assert_eq!(minute(&mut driver, 200).as_deref(), Some("1.259"));
+    driver.frame(&events("1.270"));
+    assert_eq!(minute(&mut driver, 300).as_deref(), Some("1.259"));
+}
+
+#[test]
+fn what_this_version_does_not_know_is_passed_over() {
+    let mut driver = Driver::new(&["ws://a:1"]);
+    driver.live(0, "1.10");
+    driver.delivered.clear();
+    for text in [
+        r#"{"typing":{"room":1}}"#,
+        "no json",
+        r#"{"events":{"pos":"1.11","list":[{"later":{}},{"left":{"room":3}}]}}"#,
+    ] {
+        driver.text(text);
+    }
+    let delivery = Delivery::Events { pos: "1.11".into(), list: vec![Event::Left { room: 3 }] };
+    assert_eq!(driver.delivered, [delivery]);
+    assert_eq!((driver.machine.passed_over(), driver.closes), (3, 0));
+    assert_eq!(cursor(&driver), "1.11");
+}
+
+#[test]
+fn a_second_welcome_is_passed_over() {
+    let mut driver = Driver::new(&["ws://a:1"]);
+    driver.live(0, "1.10");
+    driver.submit("hi");
+    driver.commands();
+    driver.welcome(0, "1.10");
+    assert_eq!(driver.commands(), []);
+}
