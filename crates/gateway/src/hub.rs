@@ -149,7 +149,7 @@ impl Hub {
             return;
         }
         let me = if let Audience::User(user) = audience { Some(user) } else { None };
-        let encoded = objects::event(news, me, &&*view.get());
+        let encoded = objects::event(news, me, &view.get());
         let bytes = match encoded {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return,

@@ -190,7 +190,7 @@ impl Folder {
         let new = self.root.join("view.new");
         let mut tried = String::new();
         for (position, path) in snapshot::list(&self.snapshots())?.into_iter().rev() {
-            match self.from_snapshot(&path, &new, log, options) {
+            match self.filled_from(&path, &new, log, options) {
                 Ok(view) => {
                     drop(view);
                     return self.put_in_place(&new, options);
@@ -211,7 +211,7 @@ impl Folder {
         self.put_in_place(&new, options)
     }
 
-    fn from_snapshot(&self, path: &Path, new: &Path, log: &Extent, options: &fjall::Options) -> Result<Fjall, Error> {
+    fn filled_from(&self, path: &Path, new: &Path, log: &Extent, options: &fjall::Options) -> Result<Fjall, Error> {
         remove(new)?;
         let view = Fjall::open(new, options).map_err(Error::View)?;
         start_from(&view, path, log)?;

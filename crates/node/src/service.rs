@@ -387,7 +387,7 @@ async fn append<L: Log, K: Kv, T: Send>(log: Arc<L>, shared: Arc<Shared<K, T>>, 
                 shared.fail(format!("the log refused a batch: {error}"));
                 return;
             }
-            if failures % 50 == 0 {
+            if failures.is_multiple_of(50) {
                 tracing::error!(error = &error as &dyn std::error::Error, "the log did not take a batch; trying again");
             }
             failures = failures.wrapping_add(1);

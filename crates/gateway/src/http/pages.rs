@@ -61,6 +61,7 @@ pub(crate) async fn openapi_json() -> Response {
 }
 
 /// The API as a page to read.
+#[expect(clippy::indexing_slicing, reason = "what a JSON value does not hold is null")]
 pub(crate) async fn docs() -> Html<String> {
     let document = serde_json::to_value(openapi::document()).unwrap_or_default();
     let mut body = "<h1>Ieum HTTP API</h1>".to_owned();
@@ -95,6 +96,7 @@ fn paragraph(text: &serde_json::Value) -> String {
     text.as_str().map(|text| format!("<p>{}</p>", escape(text))).unwrap_or_default()
 }
 
+#[expect(clippy::indexing_slicing, reason = "what a JSON value does not hold is null")]
 fn describe(body: &mut String, path: &str, method: &str, operation: &serde_json::Value) {
     let _ = write!(body, "<h2><code>{} {}</code></h2>", escape(&method.to_uppercase()), escape(path));
     body.push_str(&paragraph(&operation["summary"]));

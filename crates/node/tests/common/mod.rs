@@ -1,6 +1,7 @@
 //! A node's folder made step by step, without threads: batches into the log, applied to the view, snapshots and trims when the test
 //! says so.
 #![allow(dead_code, reason = "each test uses its part")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a fixture that fails fails its test")]
 
 use std::path::Path;
 use std::sync::Arc;
