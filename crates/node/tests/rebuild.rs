@@ -1,5 +1,7 @@
 //! A view that is gone, damaged or too old is rebuilt from what is left, or the node refuses to start and says what to do.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 mod common;
 
 use std::fs;
