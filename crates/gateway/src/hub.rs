@@ -213,3 +213,76 @@ impl Read for Nothing {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+    use crate::session::Live;
+    use std::time::Instant;
+
+    fn enter(hub: &Hub, user: u64, device: u64) -> Live {
+        let options = Options::default();
+        let session = Arc::new(Session::new(UserId(user), DeviceId(device), &options));
+        hub.enter(&session);
+        Live::new(session, 0, Position::new(1, 0), options.limits.commands, Instant::now())
+    }
+
+    fn deliver(hub: &Hub, ordinal: u64, audience: Audience, news: News) {
+        hub.deliver(Position::new(1, ordinal), Vec::new(), vec![Event { audience, news }], || Box::new(Nothing));
+    }
+
+    fn told(hub: &Hub, live: &mut Live) -> (Vec<String>, Option<Code>) {
+        let mut out = Vec::new();
+        let ended = live.queued(hub.complete(), &mut out);
+        (out.into_iter().map(|frame| String::from_utf8(frame.to_vec()).unwrap()).collect(), ended)
+    }
+
+    fn name(name: &str) -> News {
+        News::Profile { name: name.to_owned() }
+    }
+
+    #[test]
+    fn an_event_reaches_every_session_of_its_people_and_nobody_else() {
+        let hub = Hub::new();
+        let (mut phone, mut laptop, mut other) = (enter(&hub, 1, 1), enter(&hub, 1, 2), enter(&hub, 2, 3));
+        deliver(&hub, 1, Audience::User(UserId(1)), name("Ann"));
+        let frame = r#"{"events":{"pos":"1.1","list":[{"profile":{"name":"Ann"}}]}}"#;
+        assert_eq!(told(&hub, &mut phone), (vec![frame.to_owned()], None));
+        assert_eq!(told(&hub, &mut laptop), (vec![frame.to_owned()], None));
+        assert_eq!(told(&hub, &mut other), (Vec::new(), None));
+    }
+
+    #[test]
+    fn a_device_that_is_logged_out_has_no_session_left() {
+        let hub = Hub::new();
+        let (mut phone, mut laptop) = (enter(&hub, 1, 1), enter(&hub, 1, 2));
+        deliver(&hub, 1, Audience::Device(DeviceId(1)), News::LoggedOut);
+        assert_eq!(told(&hub, &mut phone).1, Some(Code::LoggedOut));
+        assert_eq!(told(&hub, &mut laptop).1, None);
+    }
+
+    #[test]
+    fn the_same_device_connecting_again_replaces_its_session() {
+        let hub = Hub::new();
+        let (mut first, mut second) = (enter(&hub, 1, 1), enter(&hub, 1, 1));
+        hub.leave(&first.session().clone());
+        deliver(&hub, 1, Audience::User(UserId(1)), name("Ann"));
+        assert_eq!(told(&hub, &mut first), (Vec::new(), Some(Code::Replaced)));
+        assert_eq!(told(&hub, &mut second).0.len(), 1);
+        assert_eq!(hub.sessions(), 1);
+    }
+
+    #[test]
+    fn what_the_catch_up_held_is_not_told_again() {
+        let hub = Hub::new();
+        let options = Options::default();
+        let session = Arc::new(Session::new(UserId(1), DeviceId(1), &options));
+        hub.enter(&session);
+        deliver(&hub, 1, Audience::User(UserId(1)), name("in the catch-up"));
+        deliver(&hub, 2, Audience::User(UserId(1)), name("behind it"));
+        let mut live = Live::new(session, 0, Position::new(1, 1), options.limits.commands, Instant::now());
+        let (frames, _) = told(&hub, &mut live);
+        assert_eq!(frames, [r#"{"events":{"pos":"1.2","list":[{"profile":{"name":"behind it"}}]}}"#]);
+    }
+}

@@ -3,11 +3,9 @@
 //! Without the feature `enabled`, [`Bug::planted`] is the constant `false`. With it, the environment variable `IEUM_PLANTED`
 //! names the one bug of the run. `make planted` goes through the list and shows for each which test catches it.
 
-/// A bug that can be planted, with the test that must catch it (see `planted.toml` beside this crate).
+/// A bug that can be planted, with the test that must catch it (see `planted.txt` beside this crate).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bug {
-    /// The node answers a command before the log has its batch.
-    AckBeforeAppend,
     /// The `sqlite` log commits without fsync.
     SynchronousOff,
     /// The `sqlite` log counts its next ordinal from the rows that are left, so trimming makes it reuse some.
