@@ -1,6 +1,6 @@
 //! A view that is gone, damaged or too old is rebuilt from what is left, or the node refuses to start and says what to do.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "what fails here fails the test")]
 
 mod common;
 

@@ -122,6 +122,7 @@ fn a_server_that_lives_but_does_not_answer_commands_is_left() {
         driver.frame(&ServerFrame::Pong { id: 1, pos: "1.10".into() });
     }
     assert_eq!((driver.closes, driver.commands().len()), (0, 2));
+    driver.random = 150;
     driver.run(100);
     assert_eq!(driver.closes, 1);
     driver.live(0, "1.10");
