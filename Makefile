@@ -27,7 +27,7 @@ fast:
 
 deny: ## Check dependencies: bans, licences, sources.
 	@command -v cargo-deny >/dev/null || test -x $(TOOLS)/bin/cargo-deny || $(CARGO) install --locked --root $(TOOLS) cargo-deny@0.20.2
-	PATH="$(TOOLS)/bin:$$PATH" $(CARGO) deny --offline check bans licenses sources
+	PATH="$(TOOLS)/bin:$$PATH" $(CARGO) deny check bans licenses sources
 
 bench: ## Measure; QUICK=1 for smaller sizes. Table and bench/results/latest.json.
 	$(CARGO) run --release --locked -p ieum -- bench $(if $(QUICK),--quick)

@@ -8,7 +8,7 @@ use ieum_core::ids::{DeviceId, RoomId, Seq, UserId, compose};
 use ieum_core::outcome::{Accepted, Reject};
 use ieum_core::tables::messages::{Body, System};
 use ieum_core::tables::rooms::Role;
-use ieum_core::testing::{CELL, DAY, MINUTE, text};
+use ieum_core::testing::{CELL, DAY, MINUTE};
 
 use crate::told::{Told, tell};
 
@@ -196,7 +196,12 @@ impl Model {
             room.people.insert(*user, Person { role, from, read: from - 1, joined: now });
         }
         for user in users {
-            let news = format!("joined {id} {:?} {role:?} from {from} of {} after {}", room.name, room.people.len(), room.last());
+            let news = format!(
+                "joined {id} {:?} {role:?} from {from} of {} after {}",
+                room.name,
+                room.people.len(),
+                room.last()
+            );
             self.told.push(tell([*user], news));
         }
     }
@@ -207,7 +212,9 @@ impl Model {
         let room = self.rooms.get_mut(&id).unwrap();
         room.entries.push(Entry { from, time, edited_at: None, body: body.clone(), key: None });
         let seq = room.last();
-        if room.counts(seq) && let Some(person) = room.people.get_mut(&from) {
+        if room.counts(seq)
+            && let Some(person) = room.people.get_mut(&from)
+        {
             person.read = seq;
         }
         self.told.push(tell(room.people.keys().copied(), format!("message {id} {seq} {from} {body:?}")));
@@ -273,7 +280,9 @@ impl Model {
         heirs.sort_by(|a, b| b.0.cmp(&a.0).then((a.1, a.2, a.3).cmp(&(b.1, b.2, b.3))));
         self.told.push(tell([me], format!("left {id}")));
         self.say(id, me, Body::System(System::Left));
-        if was == Role::Owner && let Some((_, _, _, heir)) = heirs.first() {
+        if was == Role::Owner
+            && let Some((_, _, _, heir)) = heirs.first()
+        {
             self.rooms.get_mut(&id).unwrap().people.get_mut(heir).unwrap().role = Role::Owner;
             self.say(id, me, Body::System(System::RoleGiven { user: *heir, role: Role::Owner }));
         }
@@ -422,10 +431,5 @@ impl Model {
             self.told.push(tell([me], format!("archived {id} {last}")));
         }
         Ok(Accepted::Archived { added, known, last })
-    }
-
-    /// A text that no test says twice in a room, so that mixed up messages show.
-    pub fn words(&self, n: u64) -> Body {
-        text(&format!("{n}"))
     }
 }
