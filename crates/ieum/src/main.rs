@@ -13,6 +13,10 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use config::Config;
 
+/// Under the view's load glibc's allocator costs a quarter more and stalls commits for seconds: docs/decisions/view-store.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Ieum (이음): a messenger that does not go down.
 #[derive(Debug, Parser)]
 #[command(name = "ieum", version, arg_required_else_help = true)]

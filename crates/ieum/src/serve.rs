@@ -117,9 +117,9 @@ async fn serve(config: &Config) -> Result<(), Error> {
 fn greet(scheme: &str, address: std::net::SocketAddr) {
     println!("Ieum is running at {scheme}://{address}/");
     println!();
-    println!("  Register and talk, in two terminals:");
-    println!("    ieum account register --server {scheme}://{address}");
-    println!("    ieum chat");
+    println!(
+        "  Open {scheme}://{address}/docs to see how to register and talk over HTTP; README.md has a first request."
+    );
     println!("  Stop with Ctrl-C. / 이음이 실행 중입니다. 종료하려면 Ctrl-C를 누르세요.");
 }
 

@@ -91,6 +91,8 @@ impl Fjall {
             Ok(Err(error)) => return Err(folder::open_error(path, error)),
             Err(_) => return Err(OpenError::Damaged { path: path.to_owned(), source: Box::new(Refused::Panicked) }),
         };
+        // fjall 3.1.13 does not sync the folders that it makes: without this a power cut may leave an empty view.
+        folder::sync_names(path)?;
         let latest = Mutex::new(Snapshot::new(&rows, database.snapshot()));
         let failed = Arc::new(AtomicBool::new(false));
         let keeper = keeper::Keeper::start(rows.clone(), options.memtable_bytes, Arc::clone(&failed))

@@ -47,8 +47,6 @@ pub(crate) async fn home<C: Cell>(State(gateway): State<Arc<Gateway<C>>>) -> Htm
             "<h1>Ieum <span lang=\"ko\">이음</span></h1><p class=\"{state}\">{words}</p><p lang=\"ko\">{worte}</p>\
              <dl><dt>Sessions <span lang=\"ko\">접속</span></dt><dd>{sessions}</dd>\
              <dt>Position <span lang=\"ko\">위치</span></dt><dd>{position}</dd></dl>\
-             <p>Talk from a terminal <span lang=\"ko\">(터미널에서 대화하기)</span>:</p>\
-             <pre>ieum account register\nieum chat</pre>\
              <p><a href=\"/docs\">HTTP API</a> · <a href=\"/openapi.json\">OpenAPI</a> · <a href=\"/metrics\">Metrics</a></p>"
         ),
     )

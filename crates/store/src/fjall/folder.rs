@@ -114,6 +114,22 @@ fn newest_journal(path: &Path) -> io::Result<Option<PathBuf>> {
     Ok(newest.map(|(_, path)| path))
 }
 
+/// Makes the names of all files and folders below `path` durable.
+pub(super) fn sync_names(path: &Path) -> Result<(), OpenError> {
+    let error = |source| io_error(path, source);
+    let mut folders = vec![path.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).map_err(error)? {
+            let entry = entry.map_err(error)?;
+            if entry.file_type().map_err(error)?.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+        File::open(&folder).and_then(|opened| opened.sync_all()).map_err(error)?;
+    }
+    Ok(())
+}
+
 /// Sorts fjall's errors by what the caller can do about them.
 pub(super) fn open_error(path: &Path, error: ::fjall::Error) -> OpenError {
     let path = path.to_owned();
