@@ -1,0 +1,147 @@
+//! Random choices, and what they mean in the state that they meet. Made of small numbers, so that proptest shrinks them well.
+
+use ieum_core::batch::{Envelope, Origin};
+use ieum_core::commands::Command;
+use ieum_core::commands::account::SetName;
+use ieum_core::commands::archive::{AddToArchive, Entry, OpenArchive};
+use ieum_core::commands::device::{AddDevice, LogOut};
+use ieum_core::commands::group::{CreateGroup, GiveRole, Invite, Leave, Remove, Rename};
+use ieum_core::commands::message::{Delete, Edit, Send};
+use ieum_core::commands::receipt::Read;
+use ieum_core::commands::room::OpenDirect;
+use ieum_core::ids::{DeviceId, RoomId, Seq, UserId};
+use ieum_core::tables::rooms::Role;
+use ieum_core::testing::id;
+use proptest::prelude::*;
+
+use crate::model::Model;
+
+/// What happens next.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    /// A batch of commands, so many milliseconds after the last one.
+    Batch(u64, Vec<Choice>),
+    /// Nothing for days.
+    Days(u64),
+    /// The log hands the last batch out once more.
+    Repeat,
+    /// A batch of a node that is no member.
+    Stranger(Vec<Choice>),
+}
+
+/// A command in the making.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Choice {
+    device: u8,
+    origin: u8,
+    command: u8,
+    room: u8,
+    a: u8,
+    b: u8,
+}
+
+pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let choice = any::<(u8, u8, u8, u8, u8, u8)>().prop_map(|(device, origin, command, room, a, b)| Choice {
+        device,
+        origin,
+        command,
+        room,
+        a,
+        b,
+    });
+    let choices = proptest::collection::vec(choice, 1..6);
+    let step = prop_oneof![
+        30 => (0u64..120_000, choices.clone()).prop_map(|(time, choices)| Step::Batch(time, choices)),
+        1 => prop_oneof![Just(1u64), Just(31)].prop_map(Step::Days),
+        2 => Just(Step::Repeat),
+        1 => choices.prop_map(Step::Stranger),
+    ];
+    proptest::collection::vec(step, 1..40)
+}
+
+fn pick<T: Copy>(from: impl IntoIterator<Item = T>, n: u8) -> Option<T> {
+    let all: Vec<T> = from.into_iter().collect();
+    if all.is_empty() { None } else { all.get(usize::from(n) % all.len()).copied() }
+}
+
+impl Choice {
+    pub(crate) fn envelope(self, model: &Model, unique: u64) -> Envelope {
+        Envelope { origin: self.origin(model, unique), command: self.command(model, unique) }
+    }
+
+    fn origin(self, model: &Model, unique: u64) -> Origin {
+        let device = pick(model.devices.keys().copied(), self.device).unwrap_or(DeviceId(404));
+        let history = model.devices.get(&device).map(|d| d.history.as_slice()).unwrap_or_default();
+        let used = history.len() as u64;
+        let back = used.saturating_sub(u64::from(self.a % 80));
+        match self.origin {
+            0..=8 => {
+                let known = history.get((back as usize).saturating_sub(1)).map_or(id(unique), |(id, _)| *id);
+                Origin::Device { device, number: back, id: known }
+            }
+            9..=12 => Origin::Device { device, number: back, id: id(unique) },
+            13..=15 => Origin::Device { device, number: used + 2 + u64::from(self.b), id: id(unique) },
+            16..=17 => Origin::Device { device: DeviceId(404), number: 1, id: id(unique) },
+            18..=45 => Origin::Http { device, key: id(u64::from(self.b % 4)), request: id(u64::from(self.a % 2)) },
+            _ => Origin::Device { device, number: used + 1, id: id(unique) },
+        }
+    }
+
+    fn user(n: u8, model: &Model) -> UserId {
+        if n == 255 { UserId(404) } else { pick(model.users.iter().copied(), n).unwrap_or_default() }
+    }
+
+    fn users(self, model: &Model) -> Vec<UserId> {
+        (0..self.a % 4).map(|n| Self::user(self.b.wrapping_mul(n + 1), model)).collect()
+    }
+
+    /// Mostly one of the last few messages, sometimes one that is not there.
+    fn seq(self, model: &Model, room: RoomId) -> Seq {
+        let last = model.rooms.get(&room).map_or(0, |room| room.last());
+        (last + 1).saturating_sub(u64::from(self.a % 8))
+    }
+
+    fn text(self, unique: u64) -> String {
+        if self.b < 4 { String::new() } else { format!("{unique}") }
+    }
+
+    fn command(self, model: &Model, unique: u64) -> Command {
+        // Few rooms are talked in, so that much happens in each.
+        let room = pick(model.rooms.keys().copied().take(6), self.room).unwrap_or(RoomId(404));
+        let (seq, text, user) = (self.seq(model, room), self.text(unique), Self::user(self.a, model));
+        match self.command {
+            0..=79 => Send { room, text, reply_to: (self.a < 40).then_some(seq) }.into(),
+            80..=104 => Edit { room, seq, text }.into(),
+            105..=119 => Delete { room, seq }.into(),
+            120..=144 => Read { room, seq }.into(),
+            145..=154 => OpenDirect { with: user }.into(),
+            155..=169 => CreateGroup { name: text, members: self.users(model) }.into(),
+            170..=189 => Invite { room, users: self.users(model) }.into(),
+            190..=197 => Leave { room }.into(),
+            198..=207 => Remove { room, user }.into(),
+            208..=213 => Rename { room, name: text }.into(),
+            214..=227 => {
+                GiveRole { room, user, role: [Role::Member, Role::Manager, Role::Owner][usize::from(self.b % 3)] }
+                    .into()
+            }
+            228..=231 => OpenArchive { key: id(u64::from(self.a % 2)), name: "old".to_owned() }.into(),
+            232..=241 => AddToArchive { room, entries: self.entries() }.into(),
+            242..=244 => SetName { name: format!("name {unique}") }.into(),
+            245..=248 => {
+                let user = pick(model.users.iter().copied(), self.a).unwrap_or_default();
+                AddDevice { user, password: "$argon2id$1".to_owned(), secret_hash: [2; 32], name: "tablet".to_owned() }
+                    .into()
+            }
+            249..=251 => LogOut { device: pick(model.devices.keys().copied(), self.b).unwrap_or_default() }.into(),
+            _ => Command::Unknown { number: 1_000 + u64::from(self.a), bytes: vec![self.b].into() },
+        }
+    }
+
+    fn entries(self) -> Vec<Entry> {
+        let entry = |n: u8| {
+            let n = u64::from(self.a.wrapping_add(n) % 16);
+            Entry { key: id(n), time: n, author: "엄마".to_owned(), kind: "text".to_owned(), text: n.to_string() }
+        };
+        (0..self.b % 5).map(entry).collect()
+    }
+}
