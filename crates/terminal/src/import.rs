@@ -1,0 +1,148 @@
+//! Sends what an export holds into archive rooms.
+
+use std::path::PathBuf;
+
+use ieum_client::Http;
+use ieum_import::{Entry, Event, Options};
+use ieum_protocol::frames::{ArchiveEntry, Change};
+
+use crate::Settings;
+use crate::device::Device;
+use crate::error::Error;
+use crate::text::{note, plain, say};
+
+/// Most entries of one command; a cell takes 500.
+const ENTRIES: usize = 400;
+
+/// Most bytes of one command's entries but for the last; a server takes 256 KiB.
+const BYTES: usize = 100_000;
+
+/// Most characters of a room's name.
+const NAME: usize = 50;
+
+/// Most characters of an author's label.
+const LABEL: usize = 200;
+
+/// `OLD=NEW`.
+pub(crate) fn alias(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((old, new)) if !old.trim().is_empty() && !new.trim().is_empty() => {
+            Ok((old.trim().to_owned(), new.trim().to_owned()))
+        }
+        _ => Err("write it as OLD=NEW".to_owned()),
+    }
+}
+
+pub(crate) async fn kakaotalk(settings: &Settings, files: &[PathBuf], options: Options) -> Result<(), Error> {
+    // The device's file is free again at once: what follows goes over HTTP.
+    let http = Device::open(settings).await?.http;
+    let mut import = ieum_import::Import::open(files, options)?;
+    let mut archive = Archive { http, room: None, entries: Vec::new(), bytes: 0, added: 0, known: 0, percent: None };
+    let result = archive.fill(&mut import).await;
+    let report = import.report();
+    say(report.to_string().trim_end())?;
+    say(&format!("{} new, {} known already", archive.added, archive.known))?;
+    if result.is_err() {
+        note("the import is not complete; run it again: what is there already is not added twice");
+    }
+    result?;
+    if report.files.iter().any(ieum_import::FileReport::understood) { Ok(()) } else { Err(Error::NothingUnderstood) }
+}
+
+/// Where the entries go.
+struct Archive {
+    http: Http,
+    room: Option<u64>,
+    entries: Vec<ArchiveEntry>,
+    bytes: usize,
+    added: u64,
+    known: u64,
+    percent: Option<u64>,
+}
+
+impl Archive {
+    async fn fill(&mut self, import: &mut ieum_import::Import) -> Result<(), Error> {
+        while let Some(event) = import.next_event()? {
+            match event {
+                Event::Chat(chat) => {
+                    self.flush().await?;
+                    let (Some(key), Some(title)) = (chat.key, chat.title) else {
+                        let file = import.report().files.pop().map(|file| plain(&file.name));
+                        return Err(Error::NoTitle { file: file.unwrap_or_default() });
+                    };
+                    let change = Change::OpenArchive { key: key.to_string(), name: name(&title) };
+                    self.room = Some(self.http.change(&change).await?.room.ok_or(Error::NoRoom)?);
+                }
+                Event::Entry(entry) => {
+                    let entry = archived(entry);
+                    let bytes = serde_json::to_string(&entry).map_or(BYTES, |json| json.len());
+                    if self.entries.len() >= ENTRIES || self.bytes + bytes > BYTES {
+                        self.flush().await?;
+                        self.progress(import.progress());
+                    }
+                    self.bytes += bytes;
+                    self.entries.push(entry);
+                }
+            }
+        }
+        self.flush().await?;
+        self.progress(import.progress());
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), Error> {
+        if self.entries.is_empty() {
+            return Ok(());
+        }
+        let room = self.room.ok_or(Error::NoRoom)?;
+        let entries = std::mem::take(&mut self.entries);
+        self.bytes = 0;
+        let done = self.http.change(&Change::AddToArchive { room, entries }).await?;
+        self.added += done.added.unwrap_or(0);
+        self.known += done.known.unwrap_or(0);
+        Ok(())
+    }
+
+    fn progress(&mut self, progress: ieum_import::Progress) {
+        let percent = progress.read.saturating_mul(100) / progress.total.max(1);
+        if self.percent != Some(percent) {
+            self.percent = Some(percent);
+            note(&format!("{percent}%: {} new, {} known already", self.added, self.known));
+        }
+    }
+}
+
+/// A title as a room's name may be.
+fn name(title: &str) -> String {
+    let visible: String = title.chars().filter(|c| !c.is_control()).collect();
+    let name: String = visible.trim().chars().take(NAME).collect();
+    if name.trim().is_empty() { "KakaoTalk".to_owned() } else { name.trim().to_owned() }
+}
+
+fn archived(entry: Entry) -> ArchiveEntry {
+    ArchiveEntry {
+        key: entry.key.to_string(),
+        time: u64::try_from(entry.time).unwrap_or(0),
+        author: entry.author.map(|author| author.as_str().chars().take(LABEL).collect()).unwrap_or_default(),
+        kind: entry.kind.name().to_owned(),
+        text: entry.text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_title_becomes_a_name_that_a_room_may_have() {
+        assert_eq!(name(&"가".repeat(80)).chars().count(), NAME);
+        assert_eq!(name(" 산악회\u{0} "), "산악회");
+        assert_eq!(name("\u{1}"), "KakaoTalk");
+    }
+
+    #[test]
+    fn an_alias_has_two_names() {
+        assert_eq!(alias("회원님=민지"), Ok(("회원님".to_owned(), "민지".to_owned())));
+        assert!(alias("민지").is_err() && alias("=민지").is_err());
+    }
+}
