@@ -133,7 +133,9 @@ impl Inbox {
                 self.last.insert(room, changes.room.last);
                 continue;
             }
-            let known = self.last.get(&room).copied().unwrap_or(0);
+            // It is lower than what was printed if the log was restored to before that.
+            let known = self.last.get(&room).copied().unwrap_or(0).min(changes.room.last);
+            self.last.insert(room, known);
             let first = changes.messages.iter().map(|message| message.seq).find(|seq| *seq > known);
             if changes.gap && first.is_some_and(|first| first > known + 1) {
                 note(&format!("#{room}: there are more messages before these; see /history"));

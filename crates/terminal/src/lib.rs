@@ -161,3 +161,25 @@ async fn perform(command: Command) -> Result<(), error::Error> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser};
+
+    #[derive(Debug, Parser)]
+    struct Arguments {
+        #[command(subcommand)]
+        command: super::Command,
+    }
+
+    #[test]
+    fn the_arguments_agree_with_each_other() {
+        Arguments::command().debug_assert();
+        let line = ["ieum", "import", "kakaotalk", "a.txt", "b.txt", "--room", "산악회", "--same", "회원님=민지"];
+        assert!(Arguments::try_parse_from(line).is_ok());
+        assert!(Arguments::try_parse_from(["ieum", "send", "minji", "안녕", "--server", "ws://a,ws://b"]).is_ok());
+        assert!(Arguments::try_parse_from(["ieum", "chat", "--server", "a"]).is_err());
+        let help = Arguments::command().render_long_help().to_string();
+        assert!(help.contains("Chat line by line"), "{help}");
+    }
+}
