@@ -26,7 +26,7 @@ fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let folder = arguments.next().ok_or("usage: append FOLDER [SECONDS [CHECKPOINT_MIB [trim]]]")?;
     let seconds = arguments.next().map_or(Ok(10), |text| text.parse())?;
-    let checkpoint: u32 = arguments.next().map_or(Ok(16), |text| text.parse())?;
+    let checkpoint: u32 = arguments.next().map_or(Ok(4), |text| text.parse())?;
     let plan = Plan {
         time: Duration::from_secs(seconds),
         checkpoint_bytes: checkpoint * 1024 * 1024,

@@ -1,4 +1,4 @@
-//! One suite for every log engine: each MUST of [`Log`] and [`Tail`](crate::Tail) has a test here.
+//! One suite for every log engine: each MUST of [`Log`] and [`Tail`] has a test here.
 //!
 //! An engine implements [`Harness`] in its tests and calls [`conformance_suite!`](crate::conformance_suite), which makes
 //! one test of each function of this module that is listed there. Nothing sleeps: a test goes on when something

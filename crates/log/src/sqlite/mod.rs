@@ -56,7 +56,7 @@ impl Options {
     /// The defaults for `cell`: an existing log is opened and none is made.
     #[must_use]
     pub fn new(cell: u32) -> Options {
-        Options { cell, create: false, recent_bytes: 8 * 1024 * 1024, checkpoint_bytes: 16 * 1024 * 1024 }
+        Options { cell, create: false, recent_bytes: 8 * 1024 * 1024, checkpoint_bytes: 4 * 1024 * 1024 }
     }
 }
 
