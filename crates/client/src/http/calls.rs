@@ -66,7 +66,7 @@ impl Http {
     }
 
     async fn signed_in(&self, path: &str, body: &impl serde::Serialize, secret: String) -> Result<Identity, Error> {
-        let mut call = Call::with_body(Method::POST, path, body)?;
+        let mut call = Call::change(Method::POST, path, body)?;
         call.signed = false;
         let SignedIn { user, device, secret: given } = self.call(call).await?;
         let identity = Identity { user, device, secret: given.unwrap_or(secret) };
@@ -88,7 +88,7 @@ impl Http {
     /// As every call; [`Error::OutcomeUnknown`] if the answer was lost.
     pub async fn change_password(&self, old: &str, new: &str) -> Result<(), Error> {
         let body = PasswordChange { old: old.to_owned(), new: new.to_owned() };
-        let mut call = Call::with_body(Method::PUT, "/v1/me/password", &body)?;
+        let mut call = Call::change(Method::PUT, "/v1/me/password", &body)?;
         call.repeatable = false;
         self.perform(&call).await.map(drop)
     }
@@ -101,18 +101,18 @@ impl Http {
         self.call(Call::get("/v1/devices".to_owned())).await.map(|Devices { devices }| devices)
     }
 
-    /// Logs one of one's devices out; one that is not there any more counts as logged out.
+    /// Logs one of one's devices out.
     ///
     /// # Errors
     /// As every call.
     pub async fn log_out(&self, device: u64) -> Result<(), Error> {
         let path = format!("/v1/devices/{device}");
-        let call = Call { method: Method::DELETE, body: Bytes::new(), ..Call::get(path) };
+        let mut call = Call::change(Method::DELETE, &path, &())?;
+        call.body = Bytes::new();
         let own = self.identity().await.is_some_and(|identity| identity.device == device);
         match self.perform(&call).await {
-            Err(error) if matches!(error.code(), Some(Code::DeviceUnknown | Code::NotFound)) => Ok(()),
             // It logged itself out, and the answer to that was lost.
-            Err(error) if own && error.code() == Some(Code::SecretWrong) => Ok(()),
+            Err(error) if own && matches!(error.code(), Some(Code::LoggedOut | Code::SecretWrong)) => Ok(()),
             result => result.map(drop),
         }
     }
@@ -201,7 +201,7 @@ impl Http {
     /// # Errors
     /// As every call.
     pub async fn change_once(&self, key: &str, change: &Change) -> Result<Done, Error> {
-        let mut call = Call::with_body(Method::POST, "/v1/changes", change)?;
+        let mut call = Call::change(Method::POST, "/v1/changes", change)?;
         call.key = Some(key.to_owned());
         self.call(call).await.map(|Changed { ok }| ok)
     }

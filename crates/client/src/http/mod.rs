@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::command::CommandId;
 use crate::dial::Trust;
 use crate::machine::Timing;
 use crate::machine::endpoints::Endpoints;
@@ -91,6 +92,7 @@ struct Call {
     body: Bytes,
     /// Whether it needs a token.
     signed: bool,
+    /// The idempotency key: every call that changes something has one, the same in each repetition.
     key: Option<String>,
     /// Whether it may be sent again when it may have taken effect.
     repeatable: bool,
@@ -101,10 +103,11 @@ impl Call {
         Self { method: Method::GET, path, body: Bytes::new(), signed: true, key: None, repeatable: true }
     }
 
-    fn with_body(method: Method, path: &str, body: &impl Serialize) -> Result<Self, Error> {
+    /// A call that changes something.
+    fn change(method: Method, path: &str, body: &impl Serialize) -> Result<Self, Error> {
         let body = serde_json::to_vec(body).map_err(|error| Error::Unreadable(error.to_string()))?;
-        let (path, body) = (path.to_owned(), Bytes::from(body));
-        Ok(Self { method, path, body, signed: true, key: None, repeatable: true })
+        let key = Some(CommandId::from_random(random(), random()).to_string());
+        Ok(Self { method, body: Bytes::from(body), key, ..Self::get(path.to_owned()) })
     }
 }
 
@@ -159,8 +162,8 @@ impl Http {
             }
         };
         let request = TokenRequest { device: identity.device, secret: identity.secret };
-        let mut call = Call::with_body(Method::POST, "/v1/tokens", &request)?;
-        call.signed = false;
+        let mut call = Call::change(Method::POST, "/v1/tokens", &request)?;
+        (call.signed, call.key) = (false, None);
         let Token { token, expires_in_ms } = read(&self.repeat(&call).await?)?;
         let early = (expires_in_ms / 10).min(30_000);
         let until = Instant::now() + Duration::from_millis(expires_in_ms - early);

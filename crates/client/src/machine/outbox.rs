@@ -414,9 +414,16 @@ impl Outbox {
     }
 }
 
+/// Whether a goodbye is about a frame that the server could not take.
+pub(super) fn is_about_a_frame(problem: &Problem) -> bool {
+    problem.retry_after_ms.is_none() && matches!(problem.status, 400 | 413 | 422)
+}
+
 /// Whether a refusal is about the command itself, so that sending it again cannot help.
 fn is_final(problem: &Problem) -> bool {
     problem.retry_after_ms.is_none()
+        // The device was logged out: a goodbye follows.
+        && problem.known() != Some(Code::DeviceUnknown)
         && (400..500).contains(&problem.status)
         && !matches!(problem.status, 401 | 408 | 425 | 429)
 }

@@ -7,7 +7,7 @@ use ieum_protocol::{Pos, frames::CatchUp};
 use super::decode::decode;
 use super::delivery::{Delivery, State, Stop, Why};
 use super::outbox::{Behind, Outcome, Refused};
-use super::{Link, Machine, Moment, Output, Session};
+use super::{Link, Machine, Moment, Output, Session, outbox};
 use crate::Position;
 use crate::command::CommandId;
 use crate::position::advance;
@@ -102,8 +102,11 @@ impl Machine {
     /// When the server has been silent for too long: altogether, or about the commands that it has.
     fn silent_at(&self, session: &Session) -> Option<u64> {
         let timing = &self.settings.timing;
-        let altogether = session.unanswered.map(|since| since + timing.silence_ms);
-        let commands = session.answered_at.filter(|_| self.outbox.has_due()).map(|since| since + timing.outcome_ms);
+        // A server may read nothing while it sends a catch-up, and its next part may take as long as a welcome.
+        let patience = if session.caught_up { timing.silence_ms } else { timing.silence_ms.max(self.answer_ms()) };
+        let altogether = session.unanswered.map(|since| since + patience);
+        let asked = session.caught_up && self.outbox.has_due();
+        let commands = session.answered_at.filter(|_| asked).map(|since| since + timing.outcome_ms);
         [altogether, commands].into_iter().flatten().min().filter(|_| self.listening)
     }
 
@@ -146,7 +149,7 @@ impl Machine {
         }
         match frame {
             ServerFrame::CatchUp(catch_up) => self.catch_up(catch_up),
-            ServerFrame::CaughtUp { pos } => self.caught_up(pos),
+            ServerFrame::CaughtUp { pos } => self.caught_up(moment, pos),
             ServerFrame::Events { pos, list } => {
                 self.stream_at(Position::read(&pos));
                 self.delivered.clone_from(&self.cursor);
@@ -202,9 +205,10 @@ impl Machine {
         self.deliver(Delivery::CatchUp(Box::new(catch_up)));
     }
 
-    fn caught_up(&mut self, pos: Pos) {
+    fn caught_up(&mut self, moment: Moment, pos: Pos) {
         let Link::Up(session) = &mut self.link else { return };
         session.caught_up = true;
+        session.answered_at = Some(moment.now);
         self.stream_at(Position::read(&pos));
         self.delivered.clone_from(&self.cursor);
         self.endpoints.works();
@@ -214,16 +218,17 @@ impl Machine {
         }
     }
 
-    /// The stream has come up to here. Before the catch-up is complete that does not move the cursor: behind it something may be
-    /// missing yet.
+    /// The stream has come up to here. A server that sends a long catch-up says so with events in between, too.
     fn stream_at(&mut self, position: Position) {
-        if matches!(&self.link, Link::Up(session) if session.caught_up) {
-            advance(&mut self.cursor, position.clone());
-        }
+        advance(&mut self.cursor, position.clone());
         advance(&mut self.seen, position);
     }
 
     fn pong(&mut self, moment: Moment, pos: &Pos) {
+        if !matches!(&self.link, Link::Up(session) if session.caught_up) {
+            // Behind the position of an early pong a part of the catch-up may be missing yet.
+            return advance(&mut self.seen, Position::read(pos));
+        }
         self.stream_at(Position::read(pos));
         // An app that has everything in its own copy has nothing new to keep: its cursor goes along, not to fall behind the horizon.
         let has_all = match (&self.applied, &self.delivered) {
@@ -265,8 +270,11 @@ impl Machine {
             }
             Refused::Again { id, times, first } => {
                 self.deliver(Delivery::Refused { id, problem: Box::new(problem.clone()) });
-                let lost_count = first && times > 1 && problem.known() == Some(Code::OutOfOrder);
-                if lost_count || !problem.endpoints.is_empty() {
+                let code = problem.known();
+                let lost_count = first && code == Some(Code::OutOfOrder);
+                // Whoever cannot reach the log is left for another, if it lasts and there is another.
+                let stuck = matches!(code, Some(Code::Unavailable | Code::Behind)) && self.endpoints.count() > 1;
+                if !problem.endpoints.is_empty() || (times > 1 && (lost_count || stuck)) {
                     self.leave(moment, Why::Told(Box::new(problem)));
                     return;
                 }
@@ -283,8 +291,8 @@ impl Machine {
             Some(Code::Replaced | Code::LoggedOut | Code::SecretWrong) => {
                 self.stop_because(Stop::Told(Box::new(problem)));
             }
-            code => {
-                if code == Some(Code::BadFrame)
+            _ => {
+                if outbox::is_about_a_frame(&problem)
                     && let Some(outcome) = self.outbox.unreadable(&problem, filler(moment), &mut self.writes)
                 {
                     self.outcome(outcome);

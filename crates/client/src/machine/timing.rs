@@ -39,7 +39,7 @@ impl Default for Timing {
             backoff_ms: 200,
             backoff_cap_ms: 5_000,
             backoff_cap_background_ms: 60_000,
-            settled_ms: 5_000,
+            settled_ms: 2_000,
             outcome_ms: 10_000,
             cursor_ms: 60_000,
         }

@@ -147,7 +147,7 @@ fn a_session_that_lasted_makes_the_waits_short_again() {
     assert!(driver.machine.failures > 10, "it did not last");
     driver.live(0, "1.1");
     driver.machine.listening(driver.moment(), false);
-    driver.run(5_000);
+    driver.run(2_000);
     driver.lose_connection();
     assert_eq!(driver.waiting_for().unwrap().1, 200);
 }
@@ -222,6 +222,20 @@ fn a_refusal_that_names_other_servers_moves_the_client() {
     driver.connected();
     driver.welcome(0, "1.10");
     assert_eq!(driver.commands(), pairs(&[(1, "hi")]));
+}
+
+#[test]
+fn a_server_that_stays_cut_off_from_the_log_is_left() {
+    let mut driver = Driver::new(&[A, B]);
+    driver.live(0, "1.10");
+    let first = driver.connects[0].to_string();
+    driver.submit("hi");
+    driver.refuse(1, Code::Unavailable.problem());
+    driver.run(600);
+    assert_eq!((driver.closes, driver.commands().len()), (0, 2));
+    driver.refuse(1, Code::Unavailable.problem());
+    assert_eq!(driver.closes, 1);
+    assert_ne!(driver.until_connect(), first);
 }
 
 #[test]

@@ -47,10 +47,43 @@ fn a_catch_up_that_breaks_off_leaves_the_cursor_where_it_was() {
     driver.welcome(0, "1.50");
     driver.text(r#"{"catch_up":{"rooms":[]}}"#);
     driver.frame(&ServerFrame::Pong { id: 1, pos: "1.50".into() });
-    driver.frame(&events("1.51"));
     driver.lose_connection();
     driver.until_connect();
     assert_eq!(driver.connected().cursor.as_deref(), Some("1.10"));
+}
+
+#[test]
+fn a_long_catch_up_moves_the_cursor_on_its_way() {
+    let mut driver = Driver::new(&["ws://a:1"]);
+    driver.until_connect();
+    driver.connected();
+    driver.welcome(0, "1.50");
+    driver.text(r#"{"catch_up":{"rooms":[]}}"#);
+    driver.frame(&ServerFrame::Events { pos: "1.40".into(), list: vec![] });
+    driver.text(r#"{"catch_up":{"rooms":[]}}"#);
+    driver.lose_connection();
+    driver.until_connect();
+    assert_eq!(driver.connected().cursor.as_deref(), Some("1.40"));
+}
+
+#[test]
+fn a_slow_catch_up_is_waited_for_as_long_as_a_welcome() {
+    let mut driver = Driver::new(&["ws://a:1"]);
+    driver.until_connect();
+    driver.connected();
+    driver.welcome(0, "1.50");
+    driver.submit("hi");
+    for _ in 0..20 {
+        driver.run(1_900);
+        driver.text(r#"{"catch_up":{"rooms":[]}}"#);
+    }
+    assert_eq!(driver.closes, 0);
+    driver.frame(&ServerFrame::CaughtUp { pos: "1.50".into() });
+    driver.run(900);
+    driver.ack(1, "1.51");
+    assert_eq!(driver.closes, 0);
+    driver.run(3_001);
+    assert_eq!(driver.closes, 1);
 }
 
 #[test]
