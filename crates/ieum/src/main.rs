@@ -27,6 +27,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Person(ieum_terminal::Command),
     /// Run a node: the server.
     Serve(Settings),
     /// Copy a node's data into one file, while it runs or not.
@@ -104,6 +106,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
+        Command::Person(command) => ieum_terminal::run(command)?,
         Command::Serve(settings) => serve::run(&settings.load()?)?,
         Command::Backup { settings, to } => return operate::backup(&settings.load()?, &to),
         Command::Restore { settings, from, replace } => return operate::restore(&settings.load()?, &from, replace),

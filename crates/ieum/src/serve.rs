@@ -117,9 +117,9 @@ async fn serve(config: &Config) -> Result<(), Error> {
 fn greet(scheme: &str, address: std::net::SocketAddr) {
     println!("Ieum is running at {scheme}://{address}/");
     println!();
-    println!(
-        "  Open {scheme}://{address}/docs to see how to register and talk over HTTP; README.md has a first request."
-    );
+    println!("  Register, then talk; a second person in another terminal with --profile NAME:");
+    println!("    target/release/ieum account register --handle minji --name 민지 --server {scheme}://{address}");
+    println!("    target/release/ieum chat --server {scheme}://{address}");
     println!("  Stop with Ctrl-C. / 이음이 실행 중입니다. 종료하려면 Ctrl-C를 누르세요.");
 }
 
