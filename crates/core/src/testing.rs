@@ -14,6 +14,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failing helper is a failing test")]
 
+mod log_file;
 mod rows;
 
 use std::collections::BTreeMap;
@@ -36,6 +37,7 @@ use crate::query::{self, Mine, Page};
 use crate::tables::messages::Body;
 use crate::{Author, Effects};
 
+pub use log_file::{read_log, write_log};
 pub use rows::{Fault, Faulty, Rows};
 
 /// The clock of a test's first batch.

@@ -14,7 +14,7 @@ use ieum_core::tables::rooms::Role;
 use ieum_core::testing::id;
 use proptest::prelude::*;
 
-use crate::model::Model;
+use crate::model::{Kind, Model, Room};
 
 /// What happens next.
 #[derive(Debug, Clone)]
@@ -51,7 +51,7 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
     });
     let choices = proptest::collection::vec(choice, 1..6);
     let step = prop_oneof![
-        30 => (0u64..120_000, choices.clone()).prop_map(|(time, choices)| Step::Batch(time, choices)),
+        30 => (0u64..60_000, choices.clone()).prop_map(|(time, choices)| Step::Batch(time, choices)),
         1 => prop_oneof![Just(1u64), Just(31)].prop_map(Step::Days),
         2 => Just(Step::Repeat),
         1 => choices.prop_map(Step::Stranger),
@@ -73,7 +73,7 @@ impl Choice {
         let device = pick(model.devices.keys().copied(), self.device).unwrap_or(DeviceId(404));
         let history = model.devices.get(&device).map(|d| d.history.as_slice()).unwrap_or_default();
         let used = history.len() as u64;
-        let back = used.saturating_sub(u64::from(self.a % 80));
+        let back = if self.b == 0 { 0 } else { used.saturating_sub(u64::from(self.a % 80)).max(1) };
         match self.origin {
             0..=8 => {
                 let known = history.get((back as usize).saturating_sub(1)).map_or(id(unique), |(id, _)| *id);
@@ -91,12 +91,43 @@ impl Choice {
         if n == 255 { UserId(404) } else { pick(model.users.iter().copied(), n).unwrap_or_default() }
     }
 
+    /// Mostly one of the person's first rooms, so that much happens in each; sometimes one that is not theirs or not there.
+    fn room(self, model: &Model, me: UserId, archive: bool) -> Option<RoomId> {
+        match self.room {
+            255 => Some(RoomId(404)),
+            235..=254 => pick(model.rooms.keys().copied(), self.a),
+            n => {
+                let fits =
+                    |room: &Room| matches!(room.kind, Kind::Archive(_)) == archive && room.people.contains_key(&me);
+                let mine = model.rooms.iter().filter(|(_, room)| fits(room)).map(|(id, _)| *id);
+                let all = model.rooms.keys().copied();
+                pick(mine.take(4), n).or_else(|| if archive { pick(all, n) } else { None })
+            }
+        }
+    }
+
+    /// Mostly somebody in the room.
+    fn person(self, model: &Model, room: RoomId) -> UserId {
+        let people = model.rooms.get(&room).map(|room| room.people.keys().copied().collect::<Vec<_>>());
+        if self.b < 40 {
+            Self::user(self.a, model)
+        } else {
+            pick(people.unwrap_or_default(), self.a).unwrap_or_default()
+        }
+    }
+
     fn users(self, model: &Model) -> Vec<UserId> {
         (0..self.a % 4).map(|n| Self::user(self.b.wrapping_mul(n + 1), model)).collect()
     }
 
-    /// Mostly one of the last few messages, sometimes one that is not there.
-    fn seq(self, model: &Model, room: RoomId) -> Seq {
+    /// Mostly one of the last few messages, often of the person's own, sometimes one that is not there.
+    fn seq(self, model: &Model, me: UserId, room: RoomId) -> Seq {
+        if (80..=119).contains(&self.command) && !self.b.is_multiple_of(4) {
+            let entries = model.rooms.get(&room).map(|room| room.entries.as_slice()).unwrap_or_default();
+            let own = entries.iter().zip(1..).filter(|(entry, _)| entry.from == me).map(|(_, seq)| seq);
+            let latest: Vec<Seq> = own.collect::<Vec<_>>().into_iter().rev().take(4).collect();
+            return pick(latest, self.a).unwrap_or(1);
+        }
         let last = model.rooms.get(&room).map_or(0, |room| room.last());
         (last + 1).saturating_sub(u64::from(self.a % 8))
     }
@@ -106,15 +137,19 @@ impl Choice {
     }
 
     fn command(self, model: &Model, unique: u64) -> Command {
-        // Few rooms are talked in, so that much happens in each.
-        let room = pick(model.rooms.keys().copied().take(6), self.room).unwrap_or(RoomId(404));
-        let (seq, text, user) = (self.seq(model, room), self.text(unique), Self::user(self.a, model));
+        let device = pick(model.devices.keys().copied(), self.device);
+        let me = device.map_or(UserId(404), |device| model.devices[&device].user);
+        let archive = (228..=241).contains(&self.command);
+        let Some(room) = self.room(model, me, archive) else {
+            return CreateGroup { name: format!("{unique}"), members: model.users.iter().copied().collect() }.into();
+        };
+        let (seq, text, user) = (self.seq(model, me, room), self.text(unique), self.person(model, room));
         match self.command {
             0..=79 => Send { room, text, reply_to: (self.a < 40).then_some(seq) }.into(),
             80..=104 => Edit { room, seq, text }.into(),
             105..=119 => Delete { room, seq }.into(),
             120..=144 => Read { room, seq }.into(),
-            145..=154 => OpenDirect { with: user }.into(),
+            145..=154 => OpenDirect { with: Self::user(self.a, model) }.into(),
             155..=169 => CreateGroup { name: text, members: self.users(model) }.into(),
             170..=189 => Invite { room, users: self.users(model) }.into(),
             190..=197 => Leave { room }.into(),
