@@ -108,7 +108,7 @@ async fn answer(request: Request, context: Arc<Context>) -> Answer {
 }
 
 pub(crate) fn failed(error: &dyn std::error::Error) -> Answer {
-    Answer::Failed { reason: crate::chain(error) }
+    Answer::Failed { reason: ieum_node::chain(error) }
 }
 
 fn check(context: &Context, runtime: &tokio::runtime::Handle) -> Answer {

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use config::Config;
 
-/// Under the view's load glibc's allocator costs a quarter more and stalls commits for seconds: docs/decisions/view-store.md.
+/// Why not glibc's, with the figures: docs/decisions/view-store.md.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -98,7 +98,7 @@ fn main() -> ExitCode {
     match run(arguments.command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("ieum: {}", chain(error.as_ref()));
+            eprintln!("ieum: {}", ieum_node::chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -117,19 +117,4 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// An error with all its sources, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        source = error.source();
-    }
-    text
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use ieum_core::apply::{self, Author, Effects, Skips};
+use ieum_core::apply::{self, Effects, Skips};
 use ieum_core::ids::Position;
 use ieum_core::kv::{self, Kv};
 use ieum_log::Entry;
 use ieum_planted::Bug;
 
-use crate::core_position;
+use crate::{author, core_position};
 
 /// The one writer of a view.
 #[derive(Debug)]
@@ -57,9 +57,8 @@ impl<K: Kv> Applier<K> {
     /// Applies the next batch of the log and commits what it changes.
     pub fn apply(&mut self, entry: &Entry) -> Result<Effects, Error> {
         let position = core_position(entry.position);
-        let author = Author { node: entry.id.node, incarnation: entry.id.incarnation, number: entry.id.number };
         let view = self.kv.snapshot();
-        let effects = apply::apply(&view, position, author, &entry.bytes, &self.skips)
+        let effects = apply::apply(&view, position, author(entry), &entry.bytes, &self.skips)
             .map_err(|source| Error::Apply { position, source })?;
         self.kv.commit(&effects.writes)?;
         if Bug::PositionCommittedApart.planted() {

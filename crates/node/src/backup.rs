@@ -7,7 +7,7 @@ use ieum_log::sqlite::{self, Offline};
 use ieum_store::fjall;
 
 use crate::folder::{Error as FolderError, Extent, Folder};
-use crate::{core_position, snapshot};
+use crate::{in_use, snapshot};
 
 /// Why a backup or a restore did not happen. Nothing was changed, unless it says so.
 #[derive(Debug, thiserror::Error)]
@@ -48,9 +48,7 @@ pub fn offline(folder: &Folder, cell: u16, to: &Path) -> Result<snapshot::Meta, 
 /// The view of a node that does not run, brought up to its log.
 pub(crate) fn open_offline(folder: &Folder, cell: u16) -> Result<fjall::Fjall, Error> {
     let log = Offline::open(folder.log(), Some(u32::from(cell)))?;
-    let trimmed = ieum_log::Position { ordinal: log.first().ordinal - 1, ..log.first() };
-    let extent = Extent { meta: *log.meta(), trimmed: core_position(trimmed), last: core_position(log.last()) };
-    let (view, _) = folder.open_view(&extent, &fjall::Options::default())?;
+    let (view, _) = folder.open_view(&Extent::of(&log), &fjall::Options::default())?;
     let view = std::sync::Arc::new(view);
     let mut applier =
         crate::applier::Applier::new(std::sync::Arc::clone(&view), Default::default()).map_err(FolderError::Store)?;
@@ -117,15 +115,9 @@ pub fn restore(folder: &Folder, from: &Path, replace: bool) -> Result<Restored, 
     let predecessor = crate::folder::predecessor(&meta);
     let begun = sqlite::begin_generation(folder.log(), u32::from(meta.cell), generation, predecessor)?;
     // Takes the view over into the new generation.
-    let begin = core_position(begun);
-    let meta_of_log = *Offline::open(folder.log(), Some(u32::from(meta.cell)))?.meta();
-    let extent = Extent { meta: meta_of_log, trimmed: begin, last: begin };
+    let extent = Extent::of(&Offline::open(folder.log(), Some(u32::from(meta.cell)))?);
     drop(folder.open_view(&extent, &fjall::Options::default())?);
     Ok(Restored { from: meta, generation: begun.generation, kept_aside })
-}
-
-fn in_use(error: &ieum_log::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|s| s.downcast_ref::<sqlite::InUse>().is_some())
 }
 
 fn move_aside(root: &Path) -> Result<PathBuf, Error> {

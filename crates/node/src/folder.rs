@@ -23,7 +23,7 @@ use ieum_core::codec::Code;
 use ieum_core::ids::Position;
 use ieum_core::kv::{self, Kv, WriteSet};
 use ieum_core::tables::cell::{Applied, ENDS, End};
-use ieum_log::sqlite::{self, Meta, Sqlite};
+use ieum_log::sqlite::{self, Meta, Offline, Sqlite};
 use ieum_store::fjall::{self, Fjall, OpenError};
 
 use crate::{core_position, log_position, snapshot};
@@ -101,6 +101,16 @@ pub struct Extent {
     pub trimmed: Position,
     /// Its last position.
     pub last: Position,
+}
+
+impl Extent {
+    /// What a log that no node has open holds.
+    #[must_use]
+    pub fn of(log: &Offline) -> Self {
+        let first = core_position(log.first());
+        let trimmed = Position { ordinal: first.ordinal.saturating_sub(1), ..first };
+        Self { meta: *log.meta(), trimmed, last: core_position(log.last()) }
+    }
 }
 
 /// A folder opened for running.

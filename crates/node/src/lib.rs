@@ -21,6 +21,7 @@ pub mod snapshot;
 pub mod upkeep;
 pub mod verify;
 
+use ieum_core::apply::Author;
 use ieum_core::ids::Position;
 
 /// The log's position as the state machine writes it.
@@ -33,4 +34,30 @@ pub fn core_position(position: ieum_log::Position) -> Position {
 #[must_use]
 pub fn log_position(position: Position) -> ieum_log::Position {
     ieum_log::Position { generation: position.generation, ordinal: position.ordinal }
+}
+
+/// Who appended a batch, as the state machine writes it.
+fn author(entry: &ieum_log::Entry) -> Author {
+    Author { node: entry.id.node, incarnation: entry.id.incarnation, number: entry.id.number }
+}
+
+/// Whether the log could not be opened because a process has it open.
+fn in_use(error: &ieum_log::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|s| s.downcast_ref::<ieum_log::sqlite::InUse>().is_some())
+}
+
+/// An error with all its sources, on one line; a source whose words the error repeats is left out.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        source = error.source();
+    }
+    text
 }

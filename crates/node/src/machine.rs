@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use ieum_core::apply::{Author, Skips};
+use ieum_core::apply::Skips;
 use ieum_core::batch::Envelope;
 use ieum_core::event::{Alarm, Event};
 use ieum_core::ids::{Millis, Position};
@@ -12,6 +12,7 @@ use ieum_core::outcome::Outcome;
 use ieum_log::Entry;
 
 use crate::applier::{Applier, Error};
+use crate::author;
 use crate::batcher::{Append, Batcher, Bounds, Refusal};
 
 /// What came of a batch.
@@ -58,8 +59,7 @@ impl<K: Kv, T> Machine<K, T> {
     /// The log's next batch.
     pub fn entry(&mut self, entry: &Entry) -> Result<Delivery<T>, Error> {
         let effects = self.applier.apply(entry)?;
-        let author = Author { node: entry.id.node, incarnation: entry.id.incarnation, number: entry.id.number };
-        let tickets = self.batcher.applied(author);
+        let tickets = self.batcher.applied(author(entry));
         Ok(deliver(effects, tickets))
     }
 

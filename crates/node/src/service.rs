@@ -13,7 +13,6 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use ieum_core::apply::Author;
 use ieum_core::batch::{Envelope, Origin};
 use ieum_core::commands::LEVEL;
 use ieum_core::commands::operate::{AddNode, StartNode, Tick};
@@ -30,7 +29,7 @@ use crate::applier::Applier;
 use crate::batcher::{Batcher, Bounds, Refusal};
 use crate::machine::{Delivery, deliver};
 use crate::upkeep::{self, Policy};
-use crate::{core_position, log_position};
+use crate::{author, chain, core_position, log_position};
 
 /// Batches that were applied and wait to be delivered, at most.
 const UNDELIVERED: usize = 256;
@@ -440,8 +439,7 @@ async fn apply_all<K: Kv, T: Send>(
             Ok(applied) => applied,
             Err(reason) => return shared.fail(reason),
         };
-        let author = Author { node: entry.id.node, incarnation: entry.id.incarnation, number: entry.id.number };
-        let tickets = shared.batcher.lock().applied(author);
+        let tickets = shared.batcher.lock().applied(author(&entry));
         {
             let mut progress = shared.progress.lock();
             progress.unpersisted += effects.outcomes.len() as u64 + 1;
@@ -474,18 +472,6 @@ fn count_alarms<K, T>(shared: &Shared<K, T>, alarms: &[Alarm]) {
             Alarm::NotAMember { .. } => counted.not_members += 1,
         }
     }
-}
-
-/// An error with all its sources, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 fn deliver_all<T>(deliveries: &Receiver<Delivery<T>>, mut to: impl Deliver<T>) {

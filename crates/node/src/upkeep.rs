@@ -11,8 +11,8 @@ use ieum_planted::Bug;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::watch;
 
-use crate::service::{PERSIST_COMMANDS, Shared, chain};
-use crate::{log_position, snapshot};
+use crate::service::{PERSIST_COMMANDS, Shared};
+use crate::{chain, log_position, snapshot};
 
 /// How often upkeep looks what there is to do.
 const ROUND: Duration = Duration::from_millis(200);

@@ -19,7 +19,7 @@ use ieum_store::fjall::{self, Fjall, OpenError};
 use crate::applier::Applier;
 use crate::folder::{self, Error as FolderError, Extent, Folder};
 use crate::service::Handle;
-use crate::{core_position, log_position, snapshot};
+use crate::{chain, core_position, in_use, log_position, snapshot};
 
 /// At most so many differing rows are named.
 const MOST_ROWS: usize = 20;
@@ -118,7 +118,7 @@ pub fn offline(folder: &Folder, cell: u16) -> Result<Report, FolderError> {
         Ok(log) => log,
         Err(error) if in_use(&error) => return Err(FolderError::Log { path: folder.log(), source: error }),
         Err(error) => {
-            report.find(Kind::LogUnreadable, crate::service::chain(&error));
+            report.find(Kind::LogUnreadable, chain(&error));
             return Ok(report);
         }
     };
@@ -126,8 +126,7 @@ pub fn offline(folder: &Folder, cell: u16) -> Result<Report, FolderError> {
     for problem in log.check().map_err(log_error)? {
         report.find(Kind::LogDamaged, problem);
     }
-    let trimmed = ieum_log::Position { ordinal: log.first().ordinal.saturating_sub(1), ..log.first() };
-    let extent = Extent { meta: *log.meta(), trimmed: core_position(trimmed), last: core_position(log.last()) };
+    let extent = Extent::of(&log);
     let Some(view) = open_view(folder, &mut report)? else { return Ok(report) };
     let view = view.snapshot();
     let mut read = |after: Position| log.read(log_position(after), PAGE);
@@ -162,16 +161,12 @@ pub fn running<L: Log, K: Kv, T: Send + 'static>(
     Ok(report)
 }
 
-fn in_use(error: &ieum_log::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|s| s.downcast_ref::<ieum_log::sqlite::InUse>().is_some())
-}
-
 fn check_snapshots(folder: &Folder, report: &mut Report) -> Result<Vec<(Position, std::path::PathBuf)>, FolderError> {
     let mut good = Vec::new();
     for (position, path) in snapshot::list(&folder.snapshots())? {
         match snapshot::check(&path) {
             Ok(_) => good.push((position, path)),
-            Err(error) => report.find(Kind::SnapshotDamaged, crate::service::chain(&error)),
+            Err(error) => report.find(Kind::SnapshotDamaged, chain(&error)),
         }
     }
     Ok(good)
@@ -186,7 +181,7 @@ fn open_view(folder: &Folder, report: &mut Report) -> Result<Option<Fjall>, Fold
     match Fjall::open(&path, &fjall::Options::default()) {
         Ok(view) => Ok(Some(view)),
         Err(error @ OpenError::Damaged { .. }) => {
-            report.find(Kind::ViewUnreadable, crate::service::chain(&error));
+            report.find(Kind::ViewUnreadable, chain(&error));
             Ok(None)
         }
         Err(error) => Err(FolderError::View(error)),
@@ -206,7 +201,7 @@ fn compare(
     let applied = match apply::applied(view) {
         Ok(applied) => applied,
         Err(error) => {
-            report.find(Kind::ViewUnreadable, crate::service::chain(&error));
+            report.find(Kind::ViewUnreadable, chain(&error));
             return Ok(());
         }
     };
@@ -270,7 +265,7 @@ fn replay_and_compare(
         };
         for entry in entries.iter().take_while(|e| core_position(e.position) <= until) {
             if let Err(error) = applier.apply(entry) {
-                report.find(Kind::LogDamaged, crate::service::chain(&error));
+                report.find(Kind::LogDamaged, chain(&error));
                 return Ok(());
             }
             report.batches += 1;
@@ -296,7 +291,7 @@ fn compare_rows(expected: &impl Read, found: &impl Read, report: &mut Report) {
         let (a, b) = match (left.peek(), right.peek()) {
             (Ok(a), Ok(b)) => (a, b),
             (_, Err(error)) | (Err(error), _) => {
-                report.find(Kind::ViewUnreadable, crate::service::chain(&error));
+                report.find(Kind::ViewUnreadable, chain(&error));
                 return;
             }
         };
