@@ -223,7 +223,7 @@ mod tests {
 
     fn enter(hub: &Hub, user: u64, device: u64) -> Live {
         let options = Options::default();
-        let session = Arc::new(Session::new(UserId(user), DeviceId(device), &options));
+        let session = Arc::new(Session::new(UserId(user), DeviceId(device), &options, Instant::now()));
         hub.enter(&session);
         Live::new(session, 0, Position::new(1, 0), options.limits.commands, Instant::now())
     }
@@ -277,7 +277,7 @@ mod tests {
     fn what_the_catch_up_held_is_not_told_again() {
         let hub = Hub::new();
         let options = Options::default();
-        let session = Arc::new(Session::new(UserId(1), DeviceId(1), &options));
+        let session = Arc::new(Session::new(UserId(1), DeviceId(1), &options, Instant::now()));
         hub.enter(&session);
         deliver(&hub, 1, Audience::User(UserId(1)), name("in the catch-up"));
         deliver(&hub, 2, Audience::User(UserId(1)), name("behind it"));

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -196,11 +196,18 @@ async fn watch_sessions<C: Cell>(gateway: Arc<Gateway<C>>) {
     round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         round.tick().await;
-        let stalled = gateway.stalled();
-        gateway.hub.each(|session| {
+        gateway.watch(Instant::now());
+    }
+}
+
+impl<C: Cell> Gateway<C> {
+    /// Looks at every session once.
+    pub fn watch(&self, now: Instant) {
+        let stalled = self.stalled();
+        self.hub.each(|session| {
             if stalled && session.in_flight() > 0 {
                 session.end(Code::OutcomeUnknown);
-            } else if session.silence() >= gateway.options.silence {
+            } else if session.silence(now) >= self.options.silence {
                 session.end(Code::SlowReader);
             }
         });

@@ -4,16 +4,21 @@
 use std::sync::Arc;
 
 use ieum_core::apply::Skips;
-use ieum_core::batch::Envelope;
+use ieum_core::batch::{Envelope, Origin};
+use ieum_core::commands::LEVEL;
+use ieum_core::commands::operate::{AddNode, StartNode};
 use ieum_core::event::{Alarm, Event};
 use ieum_core::ids::{Millis, Position};
-use ieum_core::kv::{self, Kv};
+use ieum_core::kv::{self, Kv, Read};
 use ieum_core::outcome::Outcome;
+use ieum_core::tables::cell::{NODES, ONLY, SETTINGS};
 use ieum_log::Entry;
+use ieum_planted::Bug;
 
 use crate::applier::{Applier, Error};
 use crate::author;
 use crate::batcher::{Append, Batcher, Bounds, Refusal};
+use crate::service::Identity;
 
 /// What came of a batch.
 #[derive(Debug)]
@@ -74,6 +79,23 @@ impl<K: Kv, T> Machine<K, T> {
     pub fn view(&self) -> &Arc<K> {
         self.applier.view()
     }
+}
+
+/// The life that `node` begins behind a view that has come to the log's end: one more than its last.
+pub fn incarnation(view: &impl Read, node: u32) -> kv::Result<u64> {
+    let before = NODES.get(view, &node)?;
+    let more = u64::from(!Bug::IncarnationReused.planted());
+    Ok(before.map_or(1, |node| node.incarnation + more))
+}
+
+/// A life's first commands: it founds the cell if there is none, and says what it knows and signs with.
+pub fn greeting(view: &impl Read, identity: &Identity) -> kv::Result<Vec<Envelope>> {
+    let founded = SETTINGS.has(view, &ONLY)?;
+    let add = AddNode { node: identity.node, dc: identity.dc.clone(), level: LEVEL, cell: identity.cell };
+    let start = StartNode { level: LEVEL, key_id: identity.key_id, public_key: identity.public_key };
+    let found = (!founded).then(|| add.into());
+    let commands = found.into_iter().chain([start.into()]);
+    Ok(commands.map(|command| Envelope { origin: Origin::Node, command }).collect())
 }
 
 /// Brings outcomes and those who wait for them together.

@@ -14,12 +14,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use ieum_core::batch::{Envelope, Origin};
-use ieum_core::commands::LEVEL;
-use ieum_core::commands::operate::{AddNode, StartNode, Tick};
+use ieum_core::commands::operate::Tick;
 use ieum_core::event::Alarm;
 use ieum_core::ids::{Millis, Position};
 use ieum_core::kv::Kv;
-use ieum_core::tables::cell::{NODES, ONLY, SETTINGS};
+use ieum_core::tables::cell::{ONLY, SETTINGS};
 use ieum_log::{BatchId, Log, Tail};
 use parking_lot::Mutex;
 use tokio::runtime::Handle as Runtime;
@@ -27,7 +26,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::applier::Applier;
 use crate::batcher::{Batcher, Bounds, Refusal};
-use crate::machine::{Delivery, deliver};
+use crate::machine::{self, Delivery, deliver};
 use crate::upkeep::{self, Policy};
 use crate::{author, chain, core_position, log_position};
 
@@ -253,7 +252,7 @@ impl<L: Log, K: Kv, T: Send + 'static> Node<L, K, T> {
         let tail = bring_up(log.as_ref(), &mut applier).await?;
         check_cell(view.as_ref(), options.identity.cell)?;
         let identity = &options.identity;
-        let incarnation = NODES.get(&view.snapshot(), &identity.node)?.map_or(1, |n| n.incarnation + 1);
+        let incarnation = machine::incarnation(&view.snapshot(), identity.node)?;
         let shared = Arc::new(Shared {
             view,
             batcher: Mutex::new(Batcher::new(identity.node, incarnation, options.bounds)),
@@ -344,15 +343,11 @@ fn check_cell<K: Kv>(view: &K, asked: u16) -> Result<(), StartError> {
     }
 }
 
-/// The node's first commands: it founds the cell if there is none, and says what it knows and signs with.
+/// Submits the node's first commands.
 fn greet<K: Kv, T>(shared: &Shared<K, T>, identity: &Identity) -> Result<(), StartError> {
-    let founded = SETTINGS.has(&shared.view.snapshot(), &ONLY)?;
-    let add = AddNode { node: identity.node, dc: identity.dc.clone(), level: LEVEL, cell: identity.cell };
-    let start = StartNode { level: LEVEL, key_id: identity.key_id, public_key: identity.public_key };
-    let found = (!founded).then(|| add.into());
+    let greeting = machine::greeting(&shared.view.snapshot(), identity)?;
     let mut batcher = shared.batcher.lock();
-    for command in found.into_iter().chain([start.into()]) {
-        let envelope = Envelope { origin: Origin::Node, command };
+    for envelope in greeting {
         // An empty batcher takes two small commands.
         let _ = batcher.push(&envelope, Ticket::Own, 0);
     }

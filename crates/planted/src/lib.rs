@@ -34,12 +34,18 @@ pub enum Bug {
     SkipEventWhenFull,
     /// Logging a device out leaves its live session open.
     LoggedOutSessionStays,
+    /// A session registers for the live stream only when its catch-up is sent.
+    SessionEntersLate,
+    /// A node's next life has the incarnation of the one before.
+    IncarnationReused,
     /// The journal is trimmed up to the newer snapshot.
     TrimPastOlderSnapshot,
     /// A snapshot's checksums are not compared when it is loaded.
     SnapshotUnverified,
     /// The client forgets a command when it was sent, not when it was acknowledged.
     OutboxForgetsSent,
+    /// An acknowledgement moves the client's cursor.
+    AckMovesCursor,
     /// A second import of an overlapping export adds its messages again.
     ImportOverlapTwice,
 }

@@ -1,5 +1,6 @@
 //! What happens on a connection.
 
+use ieum_planted::Bug;
 use ieum_protocol::errors::{Code, Problem};
 use ieum_protocol::frames::{Ack, ClientFrame, Hello, Ping, ServerFrame, Welcome};
 use ieum_protocol::{Pos, frames::CatchUp};
@@ -244,6 +245,9 @@ impl Machine {
 
     fn ack(&mut self, moment: Moment, ack: Ack) {
         advance(&mut self.seen, Position::read(&ack.pos));
+        if Bug::AckMovesCursor.planted() {
+            advance(&mut self.cursor, Position::read(&ack.pos));
+        }
         if let Some(outcome) = self.outbox.ack(ack, moment.now, &mut self.writes) {
             self.outcome(outcome);
         }

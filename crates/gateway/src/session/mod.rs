@@ -1,10 +1,11 @@
 //! One live connection of a device.
 //!
-//! [`hello`], [`Pages`] and [`Live`] are the logic, handed time, views and frames; `run` moves their frames through a socket.
+//! [`Opening`] and [`Live`] are the logic, handed time and frames; `run` moves their frames through a socket.
 
 mod catch_up;
 pub mod hello;
 mod live;
+mod opening;
 mod queue;
 mod run;
 
@@ -21,10 +22,12 @@ use tokio::sync::Notify;
 use crate::options::Options;
 pub use catch_up::Pages;
 pub use live::Live;
+pub use opening::{Opening, Step};
 use queue::{Item, Queue};
 pub(crate) use run::serve;
 
-fn parse(text: &str) -> Result<ClientFrame, Problem> {
+/// The frame that a client's text is, or what is wrong with it.
+pub fn parse(text: &str) -> Result<ClientFrame, Problem> {
     serde_json::from_str(text).map_err(|error| Code::BadFrame.problem().detail(error.to_string()))
 }
 
@@ -45,9 +48,9 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session of `device` that has just begun.
+    /// A session of `device` that begins now.
     #[must_use]
-    pub fn new(user: UserId, device: DeviceId, options: &Options) -> Self {
+    pub fn new(user: UserId, device: DeviceId, options: &Options, now: Instant) -> Self {
         Self {
             user,
             device,
@@ -55,7 +58,7 @@ impl Session {
             something: Notify::new(),
             in_flight: AtomicUsize::new(0),
             refused: AtomicU64::new(u64::MAX),
-            began: Instant::now(),
+            began: now,
             heard: AtomicU64::new(0),
         }
     }
@@ -91,6 +94,11 @@ impl Session {
         self.something.notify_one();
     }
 
+    /// Waits until there is something in the queue.
+    pub async fn woken(&self) {
+        self.something.notified().await;
+    }
+
     /// Commands submitted and not answered yet.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
@@ -102,7 +110,8 @@ impl Session {
     }
 
     /// For how long the client has been silent.
-    pub(crate) fn silence(&self) -> Duration {
-        self.began.elapsed().saturating_sub(Duration::from_millis(self.heard.load(Ordering::Relaxed)))
+    pub(crate) fn silence(&self, now: Instant) -> Duration {
+        let lived = now.saturating_duration_since(self.began);
+        lived.saturating_sub(Duration::from_millis(self.heard.load(Ordering::Relaxed)))
     }
 }

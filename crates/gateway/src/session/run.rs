@@ -7,17 +7,16 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use ieum_core::query::catch_up::Start;
 use ieum_protocol::MAX_FRAME;
 use ieum_protocol::errors::{Code, Problem};
-use ieum_protocol::frames::{ClientFrame, ServerFrame, Welcome};
+use ieum_protocol::frames::{ClientFrame, ServerFrame};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
-use super::hello::{self, Device};
-use super::{Live, Pages, Session, parse};
+use super::hello::Asked;
+use super::{Live, Opening, Step, parse};
 use crate::Gateway;
 use crate::cell::Cell;
 use crate::map::outcomes;
@@ -137,82 +136,50 @@ async fn hello<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
     let first = tokio::time::timeout(gateway.options.patience, socket.next()).await;
     let Ok(text) = first else { return Err(Code::HelloFirst.problem().into()) };
     let ClientFrame::Hello(frame) = parse(&text?)? else { return Err(Code::HelloFirst.problem().into()) };
-    let asked = hello::Asked::of(frame)?;
+    let asked = Asked::of(frame)?;
     gateway.catch_up_with(asked.seen).await?;
-    let (found, at) = gateway.read(move |view| hello::sign_in(view, &asked)).await?;
-    let Device { user, device, start, last } = found.ok_or_else(|| Code::SecretWrong.problem())?;
-    if gateway.hub.sessions() >= gateway.options.limits.sessions {
-        return Err(Code::TooManySessions.problem().into());
-    }
-    let welcome = Welcome {
-        n: last,
-        pos: at.to_string(),
-        user: user.0,
-        resync: start == Start::Resync,
-        endpoints: gateway.options.endpoints.clone(),
-    };
+    let begun = blocking(gateway, move |gateway| Opening::begin(gateway, &asked, Instant::now())).await;
+    let (welcome, opening) = begun?;
     socket.send(&ServerFrame::Welcome(welcome)).await?;
-    let session = Arc::new(Session::new(user, device, &gateway.options));
-    match caught_up(gateway, socket, &session, start).await {
-        Ok(at) => Ok(Live::new(session, last, at, gateway.options.limits.commands, Instant::now())),
-        Err(end) => {
-            gateway.hub.leave(&session);
-            Err(end)
-        }
+    let session = Arc::clone(opening.session());
+    let opened = open(gateway, socket, opening).await;
+    if opened.is_err() {
+        gateway.hub.leave(&session);
     }
+    opened
 }
 
-/// Sends what changed behind `start`, registers the session on the way, and gives the position where its live stream begins.
-async fn caught_up<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
+/// Sends what changed until the live stream begins.
+async fn open<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
     gateway: &Arc<Gateway<C>>,
     socket: &mut Socket<S>,
-    session: &Arc<Session>,
-    mut start: Start,
-) -> Result<ieum_core::ids::Position, End> {
+    mut opening: Opening<C::View>,
+) -> Result<Live, End> {
     loop {
-        let near = hello::is_near(start, gateway.cell.applied());
-        if near {
-            gateway.hub.enter(session);
+        let stepped = blocking(gateway, move |gateway| {
+            let step = opening.step(gateway, Instant::now())?;
+            Ok((step, opening))
+        });
+        let (step, rest) = stepped.await?;
+        opening = rest;
+        match step {
+            Step::More(frame) => socket.send(&frame).await?,
+            Step::Live(frame, live) => {
+                socket.send(&frame).await?;
+                return Ok(*live);
+            }
         }
-        let mut pages = Pages::new(gateway.cell.view(), session.user, start);
-        // The device may have been logged out before the session was registered.
-        let internal = |_| End::from(Code::Internal.problem());
-        if near && !pages.is_signed_in(session.device).map_err(internal)? {
-            return Err(Code::LoggedOut.problem().into());
-        }
-        let at = pages.position().map_err(internal)?;
-        loop {
-            let (page, rest) = next_page(pages).await?;
-            pages = rest;
-            let Some(page) = page else { break };
-            socket.send(&ServerFrame::CatchUp(page)).await?;
-        }
-        if near {
-            socket.send(&ServerFrame::CaughtUp { pos: at.to_string() }).await?;
-            return Ok(at);
-        }
-        // The cursor moves already, so that a connection that breaks now need not begin again.
-        socket.send(&ServerFrame::Events { pos: at.to_string(), list: Vec::new() }).await?;
-        start = Start::Since(at);
     }
 }
 
-type Page = Option<ieum_protocol::frames::CatchUp>;
-
-/// Reads the next page off the threads that serve sockets.
-async fn next_page<V>(mut pages: Pages<V>) -> Result<(Page, Pages<V>), End>
-where
-    V: ieum_core::kv::Read + Send + Sync + 'static,
-{
-    let done = tokio::task::spawn_blocking(move || pages.next_page().map(|page| (page, pages))).await;
-    match done {
-        Ok(Ok(read)) => Ok(read),
-        Ok(Err(error)) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "reading a catch-up");
-            Err(Code::Internal.problem().into())
-        }
-        Err(_) => Err(Code::Internal.problem().into()),
-    }
+/// Reads the view off the threads that serve sockets.
+async fn blocking<C: Cell, T: Send + 'static>(
+    gateway: &Arc<Gateway<C>>,
+    read: impl FnOnce(&Gateway<C>) -> Result<T, Problem> + Send + 'static,
+) -> Result<T, End> {
+    let gateway = Arc::clone(gateway);
+    let done = tokio::task::spawn_blocking(move || read(&gateway)).await;
+    Ok(done.map_err(|_| Code::Internal.problem())??)
 }
 
 /// Moves frames between the socket and the live session until one of them ends.
@@ -225,7 +192,7 @@ async fn run<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
     let mut out = Vec::new();
     loop {
         let ended = tokio::select! {
-            () = session.something.notified() => {
+            () = session.woken() => {
                 live.queued(gateway.hub.complete(), &mut out).map(|code| End::Told(code.problem()))
             }
             frame = socket.next() => match frame {
