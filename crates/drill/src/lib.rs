@@ -2,12 +2,14 @@
 //!
 //! - [`unsynced`]: the file system to put under a server's log and view, and its power switch
 //! - [`process`]: runs a real server binary, waits for what it says, kills it
+//! - [`server`]: `ieum serve` on loopback, to be killed and started again
 //! - [`tmpfs`]: a small disk to fill
 //!
 //! Everything that a test starts here ends when its handle is dropped. Mounting needs root and `/dev/fuse`.
 
 mod error;
 pub mod process;
+pub mod server;
 pub mod tmpfs;
 pub mod unsynced;
 

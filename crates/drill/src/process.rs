@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -100,6 +100,11 @@ impl Options {
     pub fn stderr(mut self, file: impl Into<PathBuf>) -> Self {
         self.stderr = file.into();
         self
+    }
+
+    /// The file that takes its standard error.
+    pub fn stderr_file(&self) -> &Path {
+        &self.stderr
     }
 
     /// Holds the process to a limit from its first instruction.
@@ -202,6 +207,20 @@ impl Process {
     /// The text of a file that it is about to write (a port, say), as soon as there is any: write it in one go, or rename it there. Its
     /// folder has to exist.
     pub fn wait_for_file(&mut self, file: &Path, patience: Duration) -> Result<String, Error> {
+        self.wait_for_text(file, |text| !text.is_empty(), patience)
+    }
+
+    /// Its standard error, as soon as that is `wanted`.
+    pub fn wait_for_stderr(&mut self, wanted: impl FnMut(&str) -> bool, patience: Duration) -> Result<String, Error> {
+        self.wait_for_text(&self.stderr.clone(), wanted, patience)
+    }
+
+    fn wait_for_text(
+        &mut self,
+        file: &Path,
+        mut wanted: impl FnMut(&str) -> bool,
+        patience: Duration,
+    ) -> Result<String, Error> {
         let deadline = Instant::now() + patience;
         let folder = file.parent().unwrap_or(Path::new("."));
         let watching = || format!("watching {}", folder.display());
@@ -210,10 +229,12 @@ impl Process {
         watch.add_watch(folder, events).naming(watching)?;
         let waiting = format!("waiting for {}", file.display());
         loop {
-            if let Some(text) = std::fs::read_to_string(file).ok().filter(|text| !text.is_empty()) {
+            // Looked at before the file is read: what it wrote last counts.
+            let ended = self.ended()?.is_some();
+            if let Some(text) = std::fs::read_to_string(file).ok().filter(|text| wanted(text)) {
                 return Ok(text);
             }
-            if self.ended()?.is_some() {
+            if ended {
                 return Err(self.complaint(&waiting, "the process ended"));
             }
             if Instant::now() >= deadline {
@@ -255,6 +276,13 @@ impl Process {
             }
             std::thread::sleep(GLANCE);
         }
+    }
+
+    /// Writes a line to its standard input, which [`Options::hold_stdin`] gave it.
+    pub fn write_line(&mut self, line: &str) -> Result<(), Error> {
+        let naming = || format!("writing to {}", self.name);
+        let Some(stdin) = &mut self.stdin else { return Err(Error::other(naming(), "it has no standard input")) };
+        writeln!(stdin, "{line}").and_then(|()| stdin.flush()).naming(naming)
     }
 
     /// Ends its standard input, if it has one.

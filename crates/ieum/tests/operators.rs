@@ -1,0 +1,106 @@
+//! What an operator does with a node, with the real binary.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod common;
+
+use std::fs;
+
+use common::{PATIENCE, Scene, operator};
+
+#[test]
+fn a_backup_of_a_running_node_and_of_its_folder_is_restored() {
+    let mut scene = Scene::started();
+    scene.register("minji", "민지");
+    scene.register("junho", "준호");
+    scene.person("minji", &["send", "junho", "하나"]).success();
+    let (running, stopped) = (scene.path("running.backup"), scene.path("stopped.backup"));
+    let said = scene.operator(&["backup", running.to_str().unwrap()]).success();
+    assert!(said.contains("Backed up to"), "{said}");
+    scene.person("minji", &["send", "junho", "둘"]).success();
+    // It refuses while the node runs.
+    let complaint = scene.operator(&["restore", running.to_str().unwrap(), "--replace"]).failure();
+    assert!(complaint.contains("stop that one first"), "{complaint}");
+    assert!(scene.server.stop(PATIENCE).unwrap().success());
+    scene.operator(&["backup", stopped.to_str().unwrap()]).success();
+
+    let complaint = scene.operator(&["restore", running.to_str().unwrap()]).failure();
+    assert!(complaint.contains("--replace"), "{complaint}");
+    for (file, last) in [(&running, "하나"), (&stopped, "둘")] {
+        let said = scene.operator(&["restore", file.to_str().unwrap(), "--replace"]).success();
+        assert!(said.contains("The data that was there is kept in"), "{said}");
+        scene.operator(&["verify"]).success();
+        scene.server.start(PATIENCE).unwrap();
+        let mut chat = scene.terminal("junho", &["chat", "minji"]);
+        chat.write_line("/history 1").unwrap();
+        chat.wait_for_line(|line| line.ends_with(last), PATIENCE).unwrap();
+        scene.operator(&["verify"]).success();
+        assert!(scene.server.stop(PATIENCE).unwrap().success());
+    }
+    let complaint = scene.operator(&["restore", scene.path("nothing").to_str().unwrap(), "--replace"]).failure();
+    assert!(complaint.contains("nothing"), "{complaint}");
+    fs::write(scene.path("nonsense"), "nonsense").unwrap();
+    let complaint = scene.operator(&["restore", scene.path("nonsense").to_str().unwrap(), "--replace"]).failure();
+    assert!(complaint.contains("not a snapshot"), "{complaint}");
+    // Nothing was moved aside for a file that is none.
+    scene.operator(&["verify"]).success();
+}
+
+#[test]
+fn a_node_is_verified_while_it_runs_and_when_it_does_not() {
+    let mut scene = Scene::started();
+    scene.register("minji", "민지");
+    let said = scene.operator(&["verify"]).success();
+    assert!(said.starts_with("All is well at position 1."), "{said}");
+    assert!(scene.server.stop(PATIENCE).unwrap().success());
+    let said = scene.operator(&["verify"]).success();
+    assert!(said.starts_with("All is well at position 1."), "{said}");
+}
+
+#[test]
+fn a_setting_that_is_none_is_an_error() {
+    let scene = Scene::new();
+    let file = scene.path("ieum.toml");
+    fs::write(&file, "[node]\ncel = 7\n").unwrap();
+    let complaint = scene.operator(&["serve", "--config", file.to_str().unwrap()]).failure();
+    assert!(complaint.contains("cel") && complaint.contains("ieum.toml"), "{complaint}");
+    let complaint = scene.operator(&["verify", "--config", scene.path("missing").to_str().unwrap()]).failure();
+    assert!(complaint.contains("missing"), "{complaint}");
+    let mut scene = Scene::new().set("NODE__CEL", "7");
+    let error = scene.server.start(PATIENCE).unwrap_err().to_string();
+    assert!(error.contains("cel"), "{error}");
+    assert!(!scene.server.data().exists(), "nothing is made before the settings are right");
+}
+
+#[test]
+fn a_port_or_a_folder_that_is_taken_is_named() {
+    let one = Scene::started();
+    let address = one.server.address().trim_start_matches("http://").to_owned();
+    let mut other = Scene::new().set("LISTEN__ADDRESS", &address);
+    let error = other.server.start(PATIENCE).unwrap_err().to_string();
+    assert!(error.contains(&address) && error.contains("is another server running there"), "{error}");
+    assert!(!other.server.data().exists());
+    let mut other = Scene::new().set("NODE__DATA", one.server.data().to_str().unwrap());
+    let error = other.server.start(PATIENCE).unwrap_err().to_string();
+    assert!(error.contains("another process uses the log"), "{error}");
+}
+
+#[test]
+fn completions_know_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = operator("none".as_ref(), &["completions", shell]).success();
+        assert!(script.contains("kakaotalk") && script.contains("restore"), "{shell}");
+    }
+    assert!(operator("none".as_ref(), &["completions", "tcl"]).failure().contains("tcl"));
+}
+
+#[test]
+fn a_stop_is_clean_and_tells_clients_to_come_back() {
+    let mut scene = Scene::started();
+    scene.register("minji", "민지");
+    let mut tail = scene.terminal("minji", &["tail"]);
+    tail.wait_for_stderr(|text| text.contains("connected to"), PATIENCE).unwrap();
+    assert!(scene.server.stop(PATIENCE).unwrap().success());
+    scene.server.start(PATIENCE).unwrap();
+    tail.wait_for_stderr(|text| text.matches("connected to").count() == 2, PATIENCE).unwrap();
+}

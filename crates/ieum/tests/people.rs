@@ -1,0 +1,134 @@
+//! People at their terminals, with the real binary on both sides.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "what fails here fails the test")]
+
+mod common;
+
+use std::path::Path;
+
+use common::{PATIENCE, Scene};
+
+const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../import/samples/android-ko.txt");
+
+#[test]
+fn two_people_talk_in_two_terminals() {
+    let scene = Scene::started();
+    scene.register("minji", "민지");
+    scene.register("junho", "준호");
+    assert!(scene.person("minji", &["account", "whoami"]).success().starts_with("@minji 민지"));
+
+    let mut minji = scene.terminal("minji", &["chat", "@junho"]);
+    let mut junho = scene.terminal("junho", &["chat", "minji"]);
+    // What was said before is in the history only.
+    for terminal in [&mut minji, &mut junho] {
+        terminal.wait_for_stderr(|text| text.contains("connected to"), PATIENCE).unwrap();
+    }
+    minji.write_line("밥 먹었어?").unwrap();
+    junho.wait_for_line(|line| line.ends_with("민지: 밥 먹었어?"), PATIENCE).unwrap();
+    junho.write_line("아직. \u{1b}[31m같이 먹자").unwrap();
+    // What a terminal would obey does not arrive as such.
+    minji.wait_for_line(|line| line.ends_with("준호: 아직. \u{fffd}[31m같이 먹자"), PATIENCE).unwrap();
+    minji.write_line("/history 1").unwrap();
+    minji.wait_for_line(|line| line.ends_with("같이 먹자"), PATIENCE).unwrap();
+    minji.write_line("/group 점심 junho").unwrap();
+    junho.wait_for_line(|line| line.ends_with("you are in 점심"), PATIENCE).unwrap();
+    minji.write_line("/quit").unwrap();
+    assert!(minji.wait(PATIENCE).unwrap().success());
+    junho.end_stdin();
+    assert!(junho.wait(PATIENCE).unwrap().success());
+}
+
+#[test]
+fn a_message_is_sent_and_followed_across_a_restart_of_the_server() {
+    let mut scene = Scene::started();
+    scene.register("minji", "민지");
+    scene.register("junho", "준호");
+    assert!(scene.person("minji", &["send", "junho", "하나"]).success().starts_with("sent: room "));
+    let mut tail = scene.terminal("junho", &["tail", "--json"]);
+    tail.wait_for_stderr(|text| text.contains("connected to"), PATIENCE).unwrap();
+    scene.person("minji", &["send", "@junho", "둘"]).success();
+    let line = tail.wait_for_line(|line| line.contains("둘"), PATIENCE).unwrap();
+    let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(event["message"]["seq"], 2, "{line}");
+
+    scene.server.kill().unwrap();
+    scene.server.start(PATIENCE).unwrap();
+    scene.person("minji", &["send", "junho", "셋"]).success();
+    let line = tail.wait_for_line(|line| line.contains("셋"), PATIENCE).unwrap();
+    let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(event["message"]["seq"], 3, "{line}");
+}
+
+#[test]
+fn an_export_is_imported_once_and_read() {
+    let scene = Scene::started();
+    scene.register("minji", "민지");
+    let first = scene.person("minji", &["import", "kakaotalk", SAMPLE]).success();
+    let counted = |said: &str| {
+        let line = said.lines().last().unwrap().to_owned();
+        let numbers: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        (numbers[0], numbers[1])
+    };
+    let (new, known) = counted(&first);
+    assert!(new > 0 && known == 0, "{first}");
+    let second = scene.person("minji", &["import", "kakaotalk", SAMPLE]).success();
+    assert_eq!(counted(&second), (0, new), "{second}");
+
+    let mut chat = scene.terminal("minji", &["chat"]);
+    chat.write_line("/rooms").unwrap();
+    let room = chat.wait_for_line(|line| line.starts_with('#'), PATIENCE).unwrap();
+    let number = room.trim_start_matches('#').split(' ').next().unwrap().to_owned();
+    chat.write_line(&format!("/room {number}")).unwrap();
+    chat.write_line("/history 100").unwrap();
+    let text = std::fs::read_to_string(SAMPLE).unwrap();
+    let last = text.lines().rev().find(|line| line.contains(" : ")).unwrap();
+    let said = last.split_once(" : ").unwrap().1;
+    chat.wait_for_line(|line| line.contains(said), PATIENCE).unwrap();
+    // It is read-only.
+    chat.write_line("안녕").unwrap();
+    chat.end_stdin();
+    assert!(chat.wait(PATIENCE).unwrap().success());
+    assert!(chat.stderr().contains("not sent: rejected"), "{}", chat.stderr());
+}
+
+#[test]
+fn an_invitation_lets_one_person_in() {
+    let mut scene = Scene::new().set("ACCOUNTS__REGISTRATION", "invitation");
+    assert!(scene.operator(&["invite"]).failure().contains("start it with `ieum serve`"));
+    scene.server.start(PATIENCE).unwrap();
+    let register = |handle, rest: &[&str]| {
+        scene.person(handle, &[&["account", "register", "--handle", handle, "--name", "x"], rest].concat())
+    };
+    let complaint = register("minji", &[]).failure();
+    assert!(complaint.contains("invitation"), "{complaint}");
+    let code = scene.operator(&["invite"]).success();
+    register("minji", &["--invitation", code.trim()]).success();
+    let complaint = register("junho", &["--invitation", code.trim()]).failure();
+    assert!(complaint.contains("invitation"), "{complaint}");
+}
+
+#[test]
+fn what_goes_wrong_is_said_in_words() {
+    let mut scene = Scene::started();
+    scene.register("minji", "민지");
+    let taken = scene.person("other", &["account", "register", "--handle", "minji", "--name", "x"]).failure();
+    assert!(taken.contains("handle"), "{taken}");
+    let wrong = scene.person("another", &["account", "login", "--handle", "minji"]).failure();
+    assert!(wrong.contains("password"), "{wrong}");
+    let nobody = scene.person("stranger", &["send", "minji", "x"]).failure();
+    assert!(nobody.contains("nobody is signed in on profile \"stranger\""), "{nobody}");
+    let whom = scene.person("minji", &["send", "nobody.here", "x"]).failure();
+    assert!(whom.contains("nobody has the handle \"nobody.here\""), "{whom}");
+    let no_file = scene.person("minji", &["import", "kakaotalk", "missing.txt"]).failure();
+    assert!(no_file.contains("missing.txt"), "{no_file}");
+    let again = scene.person("minji", &["account", "login", "--handle", "minji"]).failure();
+    assert!(again.contains("signed in already"), "{again}");
+    scene.person("minji", &["account", "logout"]).success();
+    scene.server.kill().unwrap();
+    let down = scene.person("minji", &["account", "login", "--handle", "minji"]).failure();
+    assert!(down.contains("reach") || down.contains("refused"), "{down}");
+    for complaint in [taken, wrong, nobody, whom, no_file, again, down] {
+        assert!(complaint.starts_with("ieum: ") && complaint.trim().lines().count() == 1, "{complaint}");
+    }
+    assert!(Path::new(&scene.path("home")).exists());
+}
