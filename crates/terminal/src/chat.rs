@@ -3,13 +3,18 @@
 use std::time::Duration;
 
 use ieum_client::{Client, Http, Page};
-use ieum_protocol::frames::Change;
+use ieum_protocol::frames::{Change, Done};
+use ieum_protocol::objects::Role;
+use tokio::sync::watch;
 
 use crate::Settings;
 use crate::device::{self, Device};
 use crate::error::Error;
-use crate::inbox::{Inbox, Names, title};
-use crate::text::{lines, note, say};
+use crate::inbox::{Inbox, Names, Watched, title};
+use crate::line::{Here, Line};
+use crate::reading::Reading;
+use crate::text::{lines, note, plain, say};
+use crate::words::{Language, language, words};
 
 /// How long a single message may wait for its outcome until the person hears of it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -17,7 +22,27 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the end of a chat waits for what is not confirmed yet.
 const FAREWELL: Duration = Duration::from_secs(10);
 
-const HELP: &str = "/to HANDLE, /room ID, /rooms, /history [N], /group NAME HANDLE…, /quit; anything else is sent";
+const HELP_ENGLISH: &str = "\
+What begins with / is a command, everything else is sent (a text that begins with / is written with //).
+  /to HANDLE            talk to somebody          /room ID              go to a room
+  /rooms                your rooms                /history [N]          the last messages
+  /reply N TEXT         answer message N          /edit N TEXT          say message N better
+  /delete N             take message N back       /members              who is here
+  /group NAME HANDLE…   make a group              /invite HANDLE…       bring people in
+  /remove HANDLE        remove a member           /role HANDLE ROLE     member, manager or owner
+  /rename NAME          rename the group          /leave                leave the group
+  /quit                 end";
+
+const HELP_KOREAN: &str = "\
+/로 시작하면 명령이고, 나머지는 메시지로 전송됩니다 (/로 시작하는 글은 //로 쓰세요).
+  /to 아이디            대화 상대 정하기          /room 번호            방으로 가기
+  /rooms                내 방 목록                /history [개수]       지난 메시지
+  /reply 번호 글        메시지에 답장             /edit 번호 글         메시지 수정
+  /delete 번호          모두에게서 삭제           /members              참여자
+  /group 이름 아이디…   그룹 만들기               /invite 아이디…       초대
+  /remove 아이디        내보내기                  /role 아이디 역할     member, manager, owner
+  /rename 이름          그룹 이름 바꾸기          /leave                나가기
+  /quit                 끝내기";
 
 pub(crate) async fn send(settings: &Settings, to: &str, text: String) -> Result<(), Error> {
     let device = Device::open(settings).await?;
@@ -28,8 +53,8 @@ pub(crate) async fn send(settings: &Settings, to: &str, text: String) -> Result<
     let submitted = client.submit(Change::Send { room, text, reply_to: None });
     let outcome = tokio::time::timeout(PATIENCE, submitted).await;
     client.close().await;
-    let done = outcome.map_err(|_| Error::NotYetSent)??;
-    say(&format!("sent: room {room}, message {}", done.seq.unwrap_or(0)))
+    let seq = outcome.map_err(|_| Error::NotYetSent)??.seq.unwrap_or(0);
+    say(&words!("sent: room {room}, message {seq}", "보냈습니다: 방 {room}, 메시지 {seq}"))
 }
 
 pub(crate) async fn tail(settings: &Settings, json: bool) -> Result<(), Error> {
@@ -48,10 +73,14 @@ pub(crate) async fn chat(settings: &Settings, to: Option<&str>) -> Result<(), Er
         Some(to) => Some(device::room(&device.http, to).await?),
         None => None,
     };
+    let me = device.identity.user;
     let (client, events, http) = device.connect(settings)?;
+    let reading = Reading::start(http.clone());
+    let room = watch::Sender::new(room);
+    let watched = Watched { room: room.subscribe(), shown: reading.shown(), me };
     // In a task of its own: while nobody takes deliveries, the connection is not read.
-    let mut printing = tokio::spawn(Inbox::new(http.clone(), false).print(events));
-    let mut chat = Chat { client, names: Names::new(http.clone()), http, room };
+    let mut printing = tokio::spawn(Inbox::new(http.clone(), false).watching(watched).print(events));
+    let mut chat = Chat { client, names: Names::new(http.clone()), http, room, reading };
     chat.say_room().await;
     let mut lines = lines();
     let result = loop {
@@ -66,11 +95,11 @@ pub(crate) async fn chat(settings: &Settings, to: Option<&str>) -> Result<(), Er
         match line {
             None => break Ok(()),
             Some(Err(error)) => break Err(error),
-            Some(Ok(line)) => match chat.take(line.trim_end()).await {
+            Some(Ok(line)) => match chat.take(Line::read(&line)).await {
                 Ok(true) => {}
                 Ok(false) => break Ok(()),
                 Err(error) if error.output_closed() => break Err(error),
-                Err(error) => note(&format!("{error}")),
+                Err(error) => note(&error.told()),
             },
         }
     };
@@ -82,70 +111,117 @@ struct Chat {
     client: Client,
     http: Http,
     names: Names,
-    room: Option<u64>,
+    /// The current one.
+    room: watch::Sender<Option<u64>>,
+    reading: Reading,
 }
 
 impl Chat {
     /// Does what a line says; tells whether to go on.
-    async fn take(&mut self, line: &str) -> Result<bool, Error> {
-        let mut words = line.split_whitespace();
-        let Some(word) = words.next() else { return Ok(true) };
-        match (word, words.next()) {
-            ("/quit", _) => return Ok(false),
-            ("/to", Some(handle)) => {
+    async fn take(&mut self, line: Line<'_>) -> Result<bool, Error> {
+        match line {
+            Line::Nothing => {}
+            Line::Help => note(help()),
+            Line::Quit => return Ok(false),
+            Line::Rooms => self.rooms().await?,
+            Line::Room(room) => self.enter(room).await?,
+            Line::To(handle) => {
                 let user = device::user(&self.http, handle).await?;
-                let done = self.http.change(&Change::OpenDirect { user }).await?;
-                self.enter(done.room.ok_or(Error::NoRoom)?).await?;
+                self.enter_new(&Change::OpenDirect { user }).await?;
             }
-            ("/room", Some(id)) => match id.trim_start_matches('#').parse() {
-                Ok(room) => self.enter(room).await?,
-                Err(_) => note("a room has a number: /rooms lists them"),
-            },
-            ("/rooms", None) => self.rooms().await?,
-            ("/history", count) => match count.unwrap_or("20").parse::<u32>() {
-                Ok(count) => self.history(count.clamp(1, 100)).await?,
-                Err(_) => note("/history takes a number of messages"),
-            },
-            ("/group", Some(name)) => {
-                let mut members = Vec::new();
-                for handle in words {
-                    members.push(device::user(&self.http, handle).await?);
+            Line::Group(name, handles) => {
+                let members = self.users(&handles).await?;
+                self.enter_new(&Change::CreateGroup { name: name.to_owned(), members }).await?;
+            }
+            Line::Here(deed) => {
+                let current = *self.room.borrow();
+                match current {
+                    Some(room) => self.within(room, deed).await?,
+                    None => note(&words!(
+                        "no room: /to HANDLE or /room ID first",
+                        "방이 없습니다: 먼저 /to 아이디 또는 /room 번호"
+                    )),
                 }
-                let done = self.http.change(&Change::CreateGroup { name: name.to_owned(), members }).await?;
-                self.enter(done.room.ok_or(Error::NoRoom)?).await?;
             }
-            (word, _) if word.starts_with('/') => note(HELP),
-            _ => self.send(line).await?,
         }
         Ok(true)
     }
 
-    async fn send(&self, line: &str) -> Result<(), Error> {
-        let Some(room) = self.room else {
-            note("nobody to send it to: /to HANDLE or /room ID first");
-            return Ok(());
-        };
-        // From here on it is in the outbox; the inbox tells if it is rejected.
-        self.client.post(Change::Send { room, text: line.to_owned(), reply_to: None }).await?;
+    /// What needs a room. Words of a person go through the outbox; the inbox tells if one is rejected.
+    async fn within(&mut self, room: u64, deed: Here<'_>) -> Result<(), Error> {
+        match deed {
+            Here::Say(text) => self.post(Change::Send { room, text: text.to_owned(), reply_to: None }).await,
+            Here::Reply(seq, text) => {
+                self.post(Change::Send { room, text: text.to_owned(), reply_to: Some(seq) }).await
+            }
+            Here::Edit(seq, text) => self.post(Change::Edit { room, seq, text: text.to_owned() }).await,
+            Here::Delete(seq) => self.post(Change::Delete { room, seq }).await,
+            Here::History(count) => self.history(room, count).await,
+            Here::Members => self.members(room).await,
+            Here::Invite(handles) => {
+                let users = self.users(&handles).await?;
+                self.change(&Change::Invite { room, users }).await.map(drop)
+            }
+            Here::Remove(handle) => {
+                let user = device::user(&self.http, handle).await?;
+                self.change(&Change::Remove { room, user }).await.map(drop)
+            }
+            Here::Give(handle, role) => {
+                let user = device::user(&self.http, handle).await?;
+                self.change(&Change::GiveRole { room, user, role }).await.map(drop)
+            }
+            Here::Rename(name) => self.change(&Change::Rename { room, name: name.to_owned() }).await.map(drop),
+            Here::Leave => {
+                self.change(&Change::Leave { room }).await?;
+                self.room.send_replace(None);
+                Ok(())
+            }
+        }
+    }
+
+    async fn post(&self, change: Change) -> Result<(), Error> {
+        self.client.post(change).await?;
         Ok(())
+    }
+
+    async fn change(&self, change: &Change) -> Result<Done, Error> {
+        Ok(self.http.change(change).await?)
+    }
+
+    async fn users(&self, handles: &[&str]) -> Result<Vec<u64>, Error> {
+        let mut users = Vec::with_capacity(handles.len());
+        for handle in handles {
+            users.push(device::user(&self.http, handle).await?);
+        }
+        Ok(users)
+    }
+
+    async fn enter_new(&mut self, change: &Change) -> Result<(), Error> {
+        let room = self.change(change).await?.room.ok_or(Error::NoRoom)?;
+        self.enter(room).await
     }
 
     async fn enter(&mut self, room: u64) -> Result<(), Error> {
         let about = self.http.room(room).await?;
-        self.room = Some(room);
-        note(&format!("in #{room} {}", title(&about)));
+        self.room.send_replace(Some(room));
+        let (title, unread) = (title(&about), about.unread);
+        note(&words!(
+            "in #{room} {title}, {unread} unread: /history",
+            "#{room} {title}, 안 읽은 메시지 {unread}개: /history"
+        ));
         Ok(())
     }
 
     async fn say_room(&mut self) {
-        match self.room {
+        let current = *self.room.borrow();
+        match current {
             // It is the current one even if its name cannot be had just now.
             Some(room) => {
                 if let Err(error) = self.enter(room).await {
-                    note(&format!("#{room}: {error}"));
+                    note(&format!("#{room}: {}", error.told()));
                 }
             }
-            None => note(HELP),
+            None => note(help()),
         }
     }
 
@@ -154,8 +230,11 @@ impl Chat {
         loop {
             let page = self.http.rooms(after, None).await?;
             for room in &page.rooms {
-                let unread = if room.unread > 0 { format!(", {} unread", room.unread) } else { String::new() };
-                say(&format!("#{} {} ({} members{unread})", room.id, title(room), room.members))?;
+                let (id, title, members, unread) = (room.id, title(room), room.members, room.unread);
+                say(&words!(
+                    "#{id} {title} ({members} members, {unread} unread)",
+                    "#{id} {title} (참여자 {members}명, 안 읽음 {unread})"
+                ))?;
             }
             after = page.next;
             if after.is_none() {
@@ -164,14 +243,28 @@ impl Chat {
         }
     }
 
-    async fn history(&mut self, count: u32) -> Result<(), Error> {
-        let Some(room) = self.room else {
-            note("no room: /to HANDLE or /room ID first");
-            return Ok(());
-        };
+    async fn members(&self, room: u64) -> Result<(), Error> {
+        for member in self.http.members(room).await? {
+            let role = match member.role {
+                Role::Member => String::new(),
+                Role::Manager => words!(", manager", ", 관리자"),
+                Role::Owner => words!(", owner", ", 방장"),
+            };
+            say(&format!("{} (@{}{role})", plain(&member.person.name), member.person.handle))?;
+        }
+        Ok(())
+    }
+
+    async fn history(&mut self, room: u64, count: u32) -> Result<(), Error> {
+        let mut last = None;
         for message in self.http.messages(room, Page::Latest, count).await? {
-            let line = self.names.line(room, &message).await;
-            say(&line)?;
+            let unread = message.unread.filter(|unread| *unread > 0);
+            let unread = unread.map(|n| words!("  ({n} have not read it)", "  (안 읽음 {n})")).unwrap_or_default();
+            last = message.archived.is_none().then_some((room, message.seq));
+            say(&format!("{}{unread}", self.names.line(room, &message).await))?;
+        }
+        if last.is_some() {
+            self.reading.shown().send_replace(last);
         }
         Ok(())
     }
@@ -184,8 +277,20 @@ impl Chat {
             }
         };
         if tokio::time::timeout(FAREWELL, emptied).await.is_err() {
-            note("not everything is confirmed yet; it is kept, and goes out with the next send, tail or chat");
+            note(&words!(
+                "not everything is confirmed yet; it is kept, and goes out with the next send, tail or chat",
+                "아직 확인되지 않은 것이 있습니다. 보관되어 다음 send, tail, chat 때 전송됩니다"
+            ));
+        } else {
+            self.reading.finish().await;
         }
         self.client.close().await;
+    }
+}
+
+fn help() -> &'static str {
+    match language() {
+        Language::English => HELP_ENGLISH,
+        Language::Korean => HELP_KOREAN,
     }
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use ieum_client::{Failure, HttpError, OpenError, Stop, store};
 
+use crate::words::{self, Language};
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("{0:?} is no profile's name: use letters, digits, - and _")]
@@ -21,8 +23,10 @@ pub(crate) enum Error {
     SignedInAlready(String),
     #[error("the account is there and this device is signed in to it, but that could not be kept")]
     NotKept(#[source] store::Error),
-    #[error("no password: set IEUM_PASSWORD or give it as a line of the standard input")]
-    NoPassword,
+    #[error("no password: set {0} or give it as a line of the standard input")]
+    NoPassword(String),
+    #[error("the two passwords differ; nothing was done")]
+    PasswordsDiffer,
     #[error("nobody has the handle {0:?}")]
     NobodyHas(String),
     #[error("the server's answer names no room")]
@@ -33,15 +37,15 @@ pub(crate) enum Error {
     NoTitle { file: String },
     #[error("no file is a chat that can be read")]
     NothingUnderstood,
-    #[error(transparent)]
+    #[error("{}", words::http_error(.0))]
     Http(#[from] HttpError),
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(transparent)]
     Store(#[from] store::Error),
-    #[error(transparent)]
+    #[error("{}", words::failure(.0))]
     Failure(#[from] Failure),
-    #[error(transparent)]
+    #[error("{}", words::stop(.0))]
     Stopped(#[from] Stop),
     #[error(transparent)]
     Import(#[from] ieum_import::Error),
@@ -57,5 +61,51 @@ impl Error {
     /// Whether nobody reads the output any more.
     pub(crate) fn output_closed(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// What it says to a person. What is the machine's own (files, the network) keeps the machine's words behind it.
+    pub(crate) fn told(&self) -> String {
+        let korean = match words::language() {
+            Language::Korean => self.korean(),
+            Language::English => None,
+        };
+        let mut told = korean.unwrap_or_else(|| self.to_string());
+        if matches!(self, Self::Http(_) | Self::Failure(_) | Self::Stopped(_)) {
+            // These say all of it already.
+            return told;
+        }
+        let mut source = std::error::Error::source(self);
+        while let Some(error) = source {
+            told.push_str(&format!(": {error}"));
+            source = error.source();
+        }
+        told
+    }
+
+    fn korean(&self) -> Option<String> {
+        Some(match self {
+            Self::ProfileName(name) => format!("{name:?}: 프로필 이름에는 글자, 숫자, -, _ 만 쓸 수 있습니다"),
+            Self::NoHome => "홈 폴더가 없습니다: IEUM_HOME을 정하세요".to_owned(),
+            Self::Folder { path, .. } => format!("{} 폴더를 만들지 못했습니다", path.display()),
+            Self::Remove { path, .. } => format!("{}을(를) 지우지 못했습니다", path.display()),
+            Self::NobodySignedIn(profile) => format!(
+                "프로필 {profile:?}에 로그인되어 있지 않습니다: 먼저 `ieum account register` 또는 `ieum account login`"
+            ),
+            Self::SignedInAlready(profile) => format!(
+                "프로필 {profile:?}에 이미 로그인되어 있습니다: `ieum account logout`을 하거나 다른 --profile을 쓰세요"
+            ),
+            Self::NotKept(_) => "계정이 만들어지고 로그인되었지만 이 기기에 저장하지 못했습니다".to_owned(),
+            Self::NoPassword(variable) => format!("비밀번호가 없습니다: {variable}을(를) 정하거나 입력하세요"),
+            Self::PasswordsDiffer => "두 비밀번호가 다릅니다. 아무것도 바뀌지 않았습니다".to_owned(),
+            Self::NobodyHas(handle) => format!("아이디가 {handle:?}인 사람이 없습니다"),
+            Self::NotYetSent => {
+                "서버가 아직 응답하지 않았습니다. 메시지는 보관되어 다음 send, tail, chat 때 전송됩니다".to_owned()
+            }
+            Self::NoTitle { file } => format!("{file}에 제목이 없어 어느 대화인지 알 수 없습니다: --room 이름"),
+            Self::NothingUnderstood => "읽을 수 있는 대화 파일이 없습니다".to_owned(),
+            Self::Output(_) => "출력하지 못했습니다".to_owned(),
+            Self::Input(_) => "입력을 읽지 못했습니다".to_owned(),
+            _ => return None,
+        })
     }
 }

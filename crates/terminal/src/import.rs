@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use ieum_client::Http;
 use ieum_import::{Entry, Event, Options};
 use ieum_protocol::frames::{ArchiveEntry, Change};
+use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Settings;
 use crate::device::Device;
 use crate::error::Error;
 use crate::text::{note, plain, say};
+use crate::words::words;
 
 /// Most entries of one command; a cell takes 500.
 const ENTRIES: usize = 400;
@@ -37,13 +39,17 @@ pub(crate) async fn kakaotalk(settings: &Settings, files: &[PathBuf], options: O
     // The device's file is free again at once: what follows goes over HTTP.
     let http = Device::open(settings).await?.http;
     let mut import = ieum_import::Import::open(files, options)?;
-    let mut archive = Archive { http, room: None, entries: Vec::new(), bytes: 0, added: 0, known: 0, percent: None };
+    let mut archive = Archive { http, room: None, entries: Vec::new(), bytes: 0, added: 0, known: 0, bar: bar() };
     let result = archive.fill(&mut import).await;
+    archive.bar.finish_and_clear();
     let report = import.report();
     say(report.to_string().trim_end())?;
-    say(&format!("{} new, {} known already", archive.added, archive.known))?;
+    say(&archive.counts())?;
     if result.is_err() {
-        note("the import is not complete; run it again: what is there already is not added twice");
+        note(&words!(
+            "the import is not complete; run it again: what is there already is not added twice",
+            "가져오기가 끝나지 않았습니다. 다시 실행하세요: 이미 있는 것은 두 번 추가되지 않습니다"
+        ));
     }
     result?;
     if report.files.iter().any(ieum_import::FileReport::understood) { Ok(()) } else { Err(Error::NothingUnderstood) }
@@ -57,7 +63,17 @@ struct Archive {
     bytes: usize,
     added: u64,
     known: u64,
-    percent: Option<u64>,
+    bar: ProgressBar,
+}
+
+/// Drawn on a terminal only; elsewhere it is silent.
+fn bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{wide_bar} {percent:>3}%  {bytes}/{total_bytes}  {eta}  {msg}");
+    let bar = ProgressBar::new(0);
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
 }
 
 impl Archive {
@@ -103,12 +119,15 @@ impl Archive {
         Ok(())
     }
 
-    fn progress(&mut self, progress: ieum_import::Progress) {
-        let percent = progress.read.saturating_mul(100) / progress.total.max(1);
-        if self.percent != Some(percent) {
-            self.percent = Some(percent);
-            note(&format!("{percent}%: {} new, {} known already", self.added, self.known));
-        }
+    fn progress(&self, progress: ieum_import::Progress) {
+        self.bar.set_length(progress.total);
+        self.bar.set_position(progress.read);
+        self.bar.set_message(self.counts());
+    }
+
+    fn counts(&self) -> String {
+        let (added, known) = (self.added, self.known);
+        words!("{added} new, {known} known already", "새 항목 {added}개, 이미 있던 항목 {known}개")
     }
 }
 

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 
 use ieum_client::{Delivery, Events, Http, State, Stop};
 use ieum_protocol::frames::{CatchUp, Event};
-use ieum_protocol::objects::{Message, Room, System};
+use ieum_protocol::objects::{Message, Role, Room, System};
+use tokio::sync::watch;
 
+use crate::clock;
 use crate::error::Error;
 use crate::text::{note, plain, say};
+use crate::words::{self, words};
 
 /// What people are called.
 pub(crate) struct Names {
@@ -30,38 +33,57 @@ impl Names {
                 self.known.insert(user, name.clone());
                 name
             }
-            Err(_) => format!("user {user}"),
+            Err(_) => words!("user {user}", "사용자 {user}"),
         }
     }
 
-    /// A message as a line.
+    /// A message as a line: when, which of which room, who, what.
     pub(crate) async fn line(&mut self, room: u64, message: &Message) -> String {
+        let head = format!("{} #{room}/{}", clock::time(message.time), message.seq);
         if let Some(archived) = &message.archived {
-            return format!("#{room} {}: {}", plain(&archived.author), plain(&archived.text));
+            return format!("{head} {}: {}", plain(&archived.author), plain(&archived.text));
         }
         let name = self.of(message.from).await;
         if let Some(system) = &message.system {
-            return format!("#{room} * {name} {}", self.deed(system).await);
+            return format!("{head} * {}", self.deed(&name, system).await);
         }
-        let text = if message.deleted { "(deleted)".to_owned() } else { plain(message.text.as_deref().unwrap_or("")) };
-        format!("#{room} {name}: {text}")
+        let reply = message.reply_to.map(|seq| format!("(↪ {seq}) ")).unwrap_or_default();
+        let text = match &message.text {
+            Some(text) => plain(text),
+            None if message.deleted => words!("(deleted)", "(삭제된 메시지)"),
+            None => words!("(this version cannot show it)", "(이 버전에서는 볼 수 없는 메시지)"),
+        };
+        format!("{head} {name}: {reply}{text}")
     }
 
-    async fn deed(&mut self, system: &System) -> String {
+    async fn deed(&mut self, name: &str, system: &System) -> String {
         match system {
-            System::Created => "made the room".to_owned(),
+            System::Created => words!("{name} made the room", "{name}님이 방을 만들었습니다"),
             System::Invited { users } => {
                 let mut names = Vec::with_capacity(users.len());
                 for user in users {
                     names.push(self.of(*user).await);
                 }
-                format!("invited {}", names.join(", "))
+                let names = names.join(", ");
+                words!("{name} invited {names}", "{name}님이 {names}님을 초대했습니다")
             }
-            System::Left => "left".to_owned(),
-            System::Removed { user } => format!("removed {}", self.of(*user).await),
-            System::Renamed { name } => format!("renamed the room to {}", plain(name)),
+            System::Left => words!("{name} left", "{name}님이 나갔습니다"),
+            System::Removed { user } => {
+                let removed = self.of(*user).await;
+                words!("{name} removed {removed}", "{name}님이 {removed}님을 내보냈습니다")
+            }
+            System::Renamed { name: new } => {
+                let new = plain(new);
+                words!("{name} renamed the room to {new}", "{name}님이 방 이름을 {new}(으)로 바꾸었습니다")
+            }
             System::RoleGiven { user, role } => {
-                format!("made {} {}", self.of(*user).await, format!("{role:?}").to_lowercase())
+                let to = self.of(*user).await;
+                let role = match role {
+                    Role::Member => words!("a member", "참여자"),
+                    Role::Manager => words!("a manager", "관리자"),
+                    Role::Owner => words!("the owner", "방장"),
+                };
+                words!("{name} made {to} {role}", "{name}님이 {to}님을 {role}(으)로 정했습니다")
             }
         }
     }
@@ -75,9 +97,25 @@ pub(crate) fn title(room: &Room) -> String {
     }
 }
 
+/// The room that somebody looks at: what is printed of it counts as read.
+pub(crate) struct Watched {
+    pub(crate) room: watch::Receiver<Option<u64>>,
+    pub(crate) shown: watch::Sender<Option<(u64, u64)>>,
+    pub(crate) me: u64,
+}
+
+impl Watched {
+    fn printed(&self, room: u64, message: &Message) {
+        if message.from != self.me && *self.room.borrow() == Some(room) {
+            self.shown.send_replace(Some((room, message.seq)));
+        }
+    }
+}
+
 /// Prints what comes in.
 pub(crate) struct Inbox {
     names: Names,
+    watched: Option<Watched>,
     /// The last message of each room that was printed, or was there before.
     last: HashMap<u64, u64>,
     /// Whether what was there before is known.
@@ -88,7 +126,13 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     pub(crate) fn new(http: Http, json: bool) -> Self {
-        Self { names: Names::new(http), last: HashMap::new(), started: false, live: false, json }
+        Self { names: Names::new(http), watched: None, last: HashMap::new(), started: false, live: false, json }
+    }
+
+    /// Somebody looks at a room meanwhile.
+    pub(crate) fn watching(mut self, watched: Watched) -> Self {
+        self.watched = Some(watched);
+        self
     }
 
     /// Until the client stops.
@@ -105,7 +149,10 @@ impl Inbox {
                         self.event(event).await?;
                     }
                 }
-                Delivery::Outcome { result: Err(failure), .. } => note(&format!("not sent: {failure}")),
+                Delivery::Outcome { result: Err(failure), .. } => {
+                    let why = words::failure(&failure);
+                    note(&words!("not done: {why}", "처리되지 않았습니다: {why}"));
+                }
                 Delivery::Outcome { .. } | Delivery::Refused { .. } | Delivery::Resync => {}
             }
         }
@@ -115,11 +162,11 @@ impl Inbox {
     fn state(&mut self, state: &State) {
         match state {
             State::Live { endpoint } => {
-                note(&format!("connected to {endpoint}"));
+                note(&words!("connected to {endpoint}", "{endpoint}에 연결되었습니다"));
                 self.live = true;
             }
             State::Waiting { why: Some(_), .. } if self.live => {
-                note("the connection is lost; connecting again");
+                note(&words!("the connection is lost; connecting again", "연결이 끊겼습니다. 다시 연결합니다"));
                 self.live = false;
             }
             _ => {}
@@ -138,7 +185,10 @@ impl Inbox {
             self.last.insert(room, known);
             let first = changes.messages.iter().map(|message| message.seq).find(|seq| *seq > known);
             if changes.gap && first.is_some_and(|first| first > known + 1) {
-                note(&format!("#{room}: there are more messages before these; see /history"));
+                note(&words!(
+                    "#{room}: there are more messages before these; see /history",
+                    "#{room}: 이 앞에 메시지가 더 있습니다. /history로 볼 수 있습니다"
+                ));
             }
             for message in changes.messages {
                 self.message(room, message).await?;
@@ -153,10 +203,15 @@ impl Inbox {
             event if self.json => say_json(&event),
             Event::Changed { room, message } => {
                 let line = self.names.line(room, &message).await;
-                say(&format!("{line} (changed: message {})", message.seq))
+                say(&words!("{line}  (changed)", "{line}  (수정됨)"))
             }
-            Event::Joined { room } => say(&format!("#{} * you are in {}", room.id, title(&room))),
-            Event::Left { room } => say(&format!("#{room} * you are no longer in it")),
+            Event::Joined { room } => {
+                let (id, title) = (room.id, title(&room));
+                say(&words!("#{id} * you are in {title}", "#{id} * {title} 방에 들어왔습니다"))
+            }
+            Event::Left { room } => {
+                say(&words!("#{room} * you are no longer in it", "#{room} * 더 이상 이 방에 있지 않습니다"))
+            }
             Event::Archived { .. } | Event::Receipt { .. } | Event::Devices {} | Event::Profile { .. } => Ok(()),
         }
     }
@@ -170,8 +225,11 @@ impl Inbox {
         if self.json {
             return say_json(&Event::Message { room, message });
         }
-        let line = self.names.line(room, &message).await;
-        say(&line)
+        say(&self.names.line(room, &message).await)?;
+        if let Some(watched) = &self.watched {
+            watched.printed(room, &message);
+        }
+        Ok(())
     }
 }
 

@@ -2,11 +2,15 @@
 
 mod account;
 mod chat;
+mod clock;
 mod device;
 mod error;
 mod import;
 mod inbox;
+mod line;
+mod reading;
 mod text;
+mod words;
 
 use std::path::PathBuf;
 
@@ -53,7 +57,7 @@ pub enum Command {
 /// What is done with an account.
 #[derive(Debug, clap::Subcommand)]
 pub enum Account {
-    /// Make an account and sign this profile in. The password is `IEUM_PASSWORD` or a line of the standard input.
+    /// Make an account and sign this profile in. The password is `IEUM_PASSWORD`, or asked for, or a line of the standard input.
     Register {
         #[command(flatten)]
         /// Which server, as whom.
@@ -68,7 +72,7 @@ pub enum Account {
         #[arg(long)]
         invitation: Option<String>,
     },
-    /// Sign this profile in. The password is `IEUM_PASSWORD` or a line of the standard input.
+    /// Sign this profile in. The password is `IEUM_PASSWORD`, or asked for, or a line of the standard input.
     Login {
         #[command(flatten)]
         /// Which server, as whom.
@@ -83,8 +87,32 @@ pub enum Account {
         /// Which server, as whom.
         settings: Settings,
     },
-    /// Log this profile's device out and forget it.
+    /// List the account's devices; `*` marks this one.
+    Devices {
+        #[command(flatten)]
+        /// Which server, as whom.
+        settings: Settings,
+    },
+    /// Log this profile's device out and forget it, or another device of the account.
     Logout {
+        #[command(flatten)]
+        /// Which server, as whom.
+        settings: Settings,
+        /// The other device's number, from `account devices`; it is signed out at once.
+        #[arg(long)]
+        device: Option<u64>,
+    },
+    /// Change the name that others see.
+    Rename {
+        #[command(flatten)]
+        /// Which server, as whom.
+        settings: Settings,
+        /// The new name.
+        name: String,
+    },
+    /// Change the password: `IEUM_PASSWORD` and `IEUM_NEW_PASSWORD`, or asked for, or two lines of the standard input. Devices
+    /// stay signed in.
+    Password {
         #[command(flatten)]
         /// Which server, as whom.
         settings: Settings,
@@ -136,7 +164,7 @@ pub fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
     if result.as_ref().is_err_and(error::Error::output_closed) {
         return Ok(());
     }
-    Ok(result?)
+    result.map_err(|error| error.told().into())
 }
 
 async fn perform(command: Command) -> Result<(), error::Error> {
@@ -146,7 +174,13 @@ async fn perform(command: Command) -> Result<(), error::Error> {
         }
         Command::Account(Account::Login { settings, handle }) => account::login(&settings, &handle).await,
         Command::Account(Account::Whoami { settings }) => account::whoami(&settings).await,
-        Command::Account(Account::Logout { settings }) => account::logout(&settings).await,
+        Command::Account(Account::Devices { settings }) => account::devices(&settings).await,
+        Command::Account(Account::Logout { settings, device: None }) => account::logout(&settings).await,
+        Command::Account(Account::Logout { settings, device: Some(device) }) => {
+            account::log_out_other(&settings, device).await
+        }
+        Command::Account(Account::Rename { settings, name }) => account::rename(&settings, name).await,
+        Command::Account(Account::Password { settings }) => account::change_password(&settings).await,
         Command::Send { settings, to, text } => chat::send(&settings, &to, text).await,
         Command::Tail { settings, json } => chat::tail(&settings, json).await,
         Command::Chat { settings, to } => chat::chat(&settings, to.as_deref()).await,

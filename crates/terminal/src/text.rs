@@ -5,6 +5,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use tokio::sync::mpsc;
 
 use crate::error::Error;
+use crate::words::words;
 
 /// A line of output.
 pub(crate) fn say(line: &str) -> Result<(), Error> {
@@ -31,19 +32,36 @@ pub(crate) fn plain(text: &str) -> String {
     plain
 }
 
-/// `IEUM_PASSWORD`, or a line of the standard input.
+/// A password that exists: `IEUM_PASSWORD`, or typed unseen, or a line of the standard input where that is no terminal.
 pub(crate) fn password() -> Result<String, Error> {
-    if let Ok(password) = std::env::var("IEUM_PASSWORD") {
-        return Some(password).filter(|password| !password.is_empty()).ok_or(Error::NoPassword);
-    }
-    let mut input = io::stdin().lock();
-    if input.is_terminal() {
-        note("password (it will be visible):");
-    }
-    let mut line = String::new();
-    input.read_line(&mut line).map_err(Error::Input)?;
-    let password = line.trim_end_matches(['\r', '\n']);
-    if password.is_empty() { Err(Error::NoPassword) } else { Ok(password.to_owned()) }
+    asked("IEUM_PASSWORD", || words!("Password: ", "비밀번호: "), false)
+}
+
+/// A password that is to be set: typed twice on a terminal.
+pub(crate) fn new_password(variable: &str) -> Result<String, Error> {
+    asked(variable, || words!("New password: ", "새 비밀번호: "), true)
+}
+
+fn asked(variable: &str, prompt: impl Fn() -> String, twice: bool) -> Result<String, Error> {
+    let password = if let Ok(password) = std::env::var(variable) {
+        password
+    } else if io::stdin().is_terminal() {
+        let typed = rpassword::prompt_password(prompt()).map_err(Error::Input)?;
+        let again = if twice {
+            rpassword::prompt_password(words!("The same again: ", "한 번 더: ")).map_err(Error::Input)?
+        } else {
+            typed.clone()
+        };
+        if typed != again {
+            return Err(Error::PasswordsDiffer);
+        }
+        typed
+    } else {
+        let mut line = String::new();
+        io::stdin().lock().read_line(&mut line).map_err(Error::Input)?;
+        line.trim_end_matches(['\r', '\n']).to_owned()
+    };
+    if password.is_empty() { Err(Error::NoPassword(variable.to_owned())) } else { Ok(password) }
 }
 
 /// The lines of the standard input, read on a thread of their own, which lasts as long as the process.
@@ -57,4 +75,14 @@ pub(crate) fn lines() -> mpsc::Receiver<Result<String, Error>> {
         }
     });
     receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_others_wrote_moves_the_cursor() {
+        assert_eq!(plain("a\u{1b}[2Jb\tc\nd\u{9b}"), "a\u{fffd}[2Jb c\n    d\u{fffd}");
+    }
 }
