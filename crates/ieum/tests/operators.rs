@@ -33,7 +33,7 @@ fn a_backup_of_a_running_node_and_of_its_folder_is_restored() {
         scene.server.start(PATIENCE).unwrap();
         let mut chat = scene.terminal("junho", &["chat", "minji"]);
         chat.write_line("/history 1").unwrap();
-        chat.wait_for_line(|line| line.ends_with(last), PATIENCE).unwrap();
+        chat.wait_for_line(|line| line.contains(&format!("민지: {last}")), PATIENCE).unwrap();
         scene.operator(&["verify"]).success();
         assert!(scene.server.stop(PATIENCE).unwrap().success());
     }

@@ -28,14 +28,60 @@ fn two_people_talk_in_two_terminals() {
     junho.write_line("아직. \u{1b}[31m같이 먹자").unwrap();
     // What a terminal would obey does not arrive as such.
     minji.wait_for_line(|line| line.ends_with("준호: 아직. \u{fffd}[31m같이 먹자"), PATIENCE).unwrap();
-    minji.write_line("/history 1").unwrap();
-    minji.wait_for_line(|line| line.ends_with("같이 먹자"), PATIENCE).unwrap();
+    // Junho's terminal showed it, so it counts as read there: nobody is left who has not.
+    minji.write_line("/edit 1 밥은 먹었어?").unwrap();
+    junho.wait_for_line(|line| line.ends_with("민지: 밥은 먹었어?  (changed)"), PATIENCE).unwrap();
+    junho.write_line("/reply 1 아니").unwrap();
+    minji.wait_for_line(|line| line.ends_with("준호: (↪ 1) 아니"), PATIENCE).unwrap();
+    minji.write_line("/history 3").unwrap();
+    minji.wait_for_line(|line| line.ends_with("민지: 밥은 먹었어?"), PATIENCE).unwrap();
     minji.write_line("/group 점심 junho").unwrap();
     junho.wait_for_line(|line| line.ends_with("you are in 점심"), PATIENCE).unwrap();
     minji.write_line("/quit").unwrap();
     assert!(minji.wait(PATIENCE).unwrap().success());
     junho.end_stdin();
     assert!(junho.wait(PATIENCE).unwrap().success());
+}
+
+#[test]
+fn an_account_is_kept_in_order() {
+    let scene = Scene::started();
+    scene.register("minji", "민지");
+    let me = |arguments: &[&str]| scene.person("minji", arguments);
+    let login = |profile: &str, password: &str| {
+        let arguments = ["account", "login", "--handle", "minji", "--profile", profile];
+        scene.command("minji", &arguments).env("IEUM_PASSWORD", password).output().unwrap()
+    };
+    assert!(login("tablet", "minji's password").status.success());
+    let devices = me(&["account", "devices"]).success();
+    let lines: Vec<&str> = devices.lines().collect();
+    assert!(lines.len() == 2 && lines[0].starts_with("* ") && lines[1].starts_with("  "), "{devices}");
+    let tablet = lines[1].split_whitespace().next().unwrap();
+    me(&["account", "logout", "--device", tablet]).success();
+    assert_eq!(me(&["account", "devices"]).success().lines().count(), 1);
+    let out = scene.person("tablet", &["account", "whoami"]).failure();
+    assert!(out.contains("(secret_wrong)") || out.contains("(logged_out)"), "{out}");
+
+    me(&["account", "rename", "김민지"]).success();
+    assert!(me(&["account", "whoami"]).success().starts_with("@minji 김민지"));
+    let change = |old: &str| {
+        let mut command = scene.command("minji", &["account", "password"]);
+        command.env("IEUM_PASSWORD", old).env("IEUM_NEW_PASSWORD", "another password").output().unwrap()
+    };
+    assert!(!change("not the password").status.success());
+    assert!(change("minji's password").status.success());
+    assert!(!login("phone", "minji's password").status.success());
+    assert!(login("phone", "another password").status.success());
+}
+
+#[test]
+fn a_korean_terminal_speaks_korean() {
+    let scene = Scene::started();
+    scene.register("minji", "민지");
+    let arguments = ["account", "register", "--handle", "minji", "--name", "x"];
+    let taken = scene.command("other", &arguments).env("LC_ALL", "ko_KR.UTF-8").output().unwrap();
+    let said = String::from_utf8(taken.stderr).unwrap();
+    assert_eq!(said.trim(), "ieum: 이미 사용 중인 아이디입니다. (handle_taken)");
 }
 
 #[test]
@@ -88,7 +134,7 @@ fn an_export_is_imported_once_and_read() {
     chat.write_line("안녕").unwrap();
     chat.end_stdin();
     assert!(chat.wait(PATIENCE).unwrap().success());
-    assert!(chat.stderr().contains("not sent: rejected"), "{}", chat.stderr());
+    assert!(chat.stderr().contains("not done: This kind of room"), "{}", chat.stderr());
 }
 
 #[test]

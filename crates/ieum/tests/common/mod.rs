@@ -43,20 +43,26 @@ impl Scene {
 
     /// `ieum …` as the person with this profile.
     pub(crate) fn person(&self, profile: &str, arguments: &[&str]) -> Run {
+        Run(self.command(profile, arguments).output().unwrap())
+    }
+
+    /// The same, to be changed before it is run.
+    pub(crate) fn command(&self, profile: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(IEUM);
         command.args(arguments).current_dir(self.folder.path());
         for (name, value) in self.environment(profile) {
             command.env(name, value);
         }
-        Run(command.output().unwrap())
+        command
     }
 
-    pub(crate) fn environment(&self, profile: &str) -> [(&'static str, String); 4] {
+    pub(crate) fn environment(&self, profile: &str) -> [(&'static str, String); 5] {
         [
             ("IEUM_HOME", self.path("home").display().to_string()),
             ("IEUM_PASSWORD", format!("{profile}'s password")),
             ("IEUM_PROFILE", profile.to_owned()),
             ("IEUM_SERVER", self.server.address()),
+            ("LC_ALL", "C.UTF-8".to_owned()),
         ]
     }
 
