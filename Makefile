@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TOOLS := $(CURDIR)/.tools
 
-.PHONY: help run test check fmt lint fast deny bench planted drill-fs
+.PHONY: help run test check fmt lint fast deny bench planted simulate drill-fs
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -34,3 +34,6 @@ bench: ## Measure; QUICK=1 for smaller sizes. Table and bench/results/latest.jso
 
 planted: ## Show for each planted bug which test catches it.
 	scripts/planted.sh
+
+simulate: ## Live a cell with its clients from SEED, for MINUTES (60); LIVES for more than one, TRACE=1 to see what happens.
+	$(CARGO) run --release --locked -p ieum-simulation -- --seed $(or $(SEED),1) --minutes $(or $(MINUTES),60) --lives $(or $(LIVES),1) $(if $(TRACE),--trace)

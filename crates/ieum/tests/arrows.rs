@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("client", &["protocol"]),
     ("terminal", &["client", "protocol", "import"]),
     ("bench", &["client", "protocol", "core", "log", "node", "store"]),
+    ("simulation", &["client", "core", "gateway", "log", "node", "protocol", "store"]),
     ("ieum", &["bench", "client", "core", "gateway", "log", "node", "protocol", "store", "terminal"]),
 ];
 

@@ -1,0 +1,219 @@
+//! A device: its disk, and the process of its client and its app.
+
+use bytes::Bytes;
+use ieum_client::machine::{Limits, Machine, Moment, Output, Settings, Timing};
+use ieum_client::store::{Saved, Write};
+use ieum_client::{CommandId, Delivery, State, Stop};
+use ieum_protocol::frames::Change;
+
+use crate::copy::{Copy, Shown};
+use crate::failure::{Check, broken};
+use crate::history::History;
+use crate::network::Link;
+use crate::node::ENDPOINTS;
+use crate::random::Random;
+
+/// A device.
+pub(crate) struct Device {
+    pub(crate) index: usize,
+    pub(crate) user: u64,
+    pub(crate) id: u64,
+    pub(crate) secret: String,
+    /// What its store holds, and what a power cut leaves of it.
+    saved: Saved,
+    durable: Saved,
+    /// Whether the app keeps a durable copy of its own, and what that holds.
+    keeps: bool,
+    kept: Copy,
+    pub(crate) process: Option<Process>,
+    /// Counts processes, so that what was meant for an earlier one is told apart.
+    pub(crate) processes: u64,
+    pub(crate) shown: Shown,
+    /// Has no network.
+    pub(crate) offline: bool,
+    /// Somebody logs it out.
+    pub(crate) logged_out: bool,
+    pub(crate) met: Met,
+}
+
+/// What a device has met, counted to show that the life was no idle one.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Met {
+    pub(crate) sessions: u64,
+    pub(crate) resyncs: u64,
+    pub(crate) refused: u64,
+    pub(crate) slow: u64,
+    pub(crate) silent: u64,
+    pub(crate) starts: u64,
+}
+
+/// A client's process.
+pub(crate) struct Process {
+    pub(crate) machine: Machine,
+    pub(crate) copy: Copy,
+    pub(crate) link: Option<Link>,
+    /// Counts attempts to connect.
+    pub(crate) attempt: u64,
+    /// When the timer fires that was set last.
+    pub(crate) armed: Option<u64>,
+    /// The app does not keep up.
+    pub(crate) deaf: bool,
+    pub(crate) live: bool,
+    pub(crate) stopped: bool,
+}
+
+/// What a client asks of the network.
+pub(crate) enum Wish {
+    Connect(usize),
+    Send(Bytes),
+    Close,
+}
+
+impl Device {
+    pub(crate) fn new(index: usize, user: u64, id: u64, secret: String, keeps: bool) -> Self {
+        Self {
+            index,
+            user,
+            id,
+            secret,
+            saved: Saved::default(),
+            durable: Saved::default(),
+            keeps,
+            kept: Copy::default(),
+            process: None,
+            processes: 0,
+            shown: Shown::new(),
+            offline: false,
+            logged_out: false,
+            met: Met::default(),
+        }
+    }
+
+    /// Starts the client over what its disk holds.
+    pub(crate) fn start(&mut self, foreground: bool, moment: Moment) {
+        let settings = Settings {
+            device: self.id,
+            secret: self.secret.clone(),
+            client: None,
+            endpoints: ENDPOINTS.iter().filter_map(|text| text.parse().ok()).collect(),
+            foreground,
+            timing: Timing::default(),
+            limits: Limits::default(),
+        };
+        self.processes += 1;
+        self.met.starts += 1;
+        self.process = Some(Process {
+            machine: Machine::new(settings, self.saved.clone(), None, moment),
+            copy: if self.keeps { self.kept.clone() } else { Copy::default() },
+            link: None,
+            attempt: 0,
+            armed: None,
+            deaf: false,
+            live: false,
+            stopped: false,
+        });
+    }
+
+    /// The process is killed; with the power what was not fsynced is gone too.
+    pub(crate) fn kill(&mut self, power_cut: bool) -> Option<Link> {
+        if power_cut {
+            self.saved = self.durable.clone();
+        } else {
+            self.durable = self.saved.clone();
+        }
+        self.process.take().and_then(|process| process.link)
+    }
+
+    /// A command for the outbox; false when it is full.
+    pub(crate) fn submit(&mut self, id: CommandId, change: &Change) -> bool {
+        self.process.as_mut().is_some_and(|process| process.machine.submit(id, change).is_ok())
+    }
+
+    /// Does what the machine asks for, until it asks for the network.
+    pub(crate) fn settle(&mut self, history: &mut History, random: &mut Random, now: u64) -> Check<Option<Wish>> {
+        while let Some(process) = &mut self.process
+            && let Some(output) = process.machine.next_output()
+        {
+            match output {
+                Output::Store(writes) => {
+                    writes.iter().for_each(|write| self.saved.apply(write));
+                    if writes.iter().any(Write::must_last) {
+                        self.durable = self.saved.clone();
+                    }
+                    process.machine.stored(Moment { now, random: random.next() }, Ok(()));
+                }
+                Output::Connect(endpoint) => {
+                    let endpoint = ENDPOINTS.iter().position(|text| *text == endpoint.to_string());
+                    let Some(endpoint) = endpoint else { return broken("the client made up an endpoint") };
+                    return Ok(Some(Wish::Connect(endpoint)));
+                }
+                Output::Send(text) => return Ok(Some(Wish::Send(text.into()))),
+                Output::Close => return Ok(Some(Wish::Close)),
+                Output::Deliver(delivery) => self.deliver(delivery, history, random, now)?,
+            }
+        }
+        Ok(None)
+    }
+
+    /// The app takes a delivery.
+    fn deliver(&mut self, delivery: Delivery, history: &mut History, random: &mut Random, now: u64) -> Check {
+        let Some(process) = &mut self.process else { return Ok(()) };
+        match delivery {
+            Delivery::Resync => {
+                self.met.resyncs += 1;
+                process.copy.rooms.clear();
+                self.kept.rooms.clear();
+            }
+            Delivery::CatchUp(catch_up) => process.copy.catch_up(&catch_up, &mut self.shown)?,
+            Delivery::CaughtUp { pos } => self.keep(&pos, random, now),
+            Delivery::Events { pos, list } => {
+                list.iter().try_for_each(|event| process.copy.event(event, &mut self.shown))?;
+                if random.chance(20) {
+                    self.keep(&pos, random, now);
+                }
+            }
+            Delivery::Outcome { id, result, again } => {
+                if again {
+                    return broken(format!("command {id} is offered again, but the log was never restored"));
+                }
+                history.answer(self.index, id, result)?;
+            }
+            Delivery::Refused { .. } => self.met.refused += 1,
+            Delivery::State(state) => return self.state(&state),
+        }
+        Ok(())
+    }
+
+    /// The app brings its durable copy up to date.
+    fn keep(&mut self, pos: &str, random: &mut Random, now: u64) {
+        if let (true, Some(process)) = (self.keeps, &mut self.process) {
+            self.kept = process.copy.clone();
+            process.machine.applied(Moment { now, random: random.next() }, &pos.to_owned());
+        }
+    }
+
+    fn state(&mut self, state: &State) -> Check {
+        let Some(process) = &mut self.process else { return Ok(()) };
+        process.live = matches!(state, State::Live { .. });
+        match state {
+            State::Live { .. } => self.met.sessions += 1,
+            State::Waiting { why: Some(ieum_client::Why::Told(problem)), .. } => {
+                self.met.slow += u64::from(problem.code == "slow_reader");
+            }
+            State::Waiting { why: Some(ieum_client::Why::Silent), .. } => self.met.silent += 1,
+            State::Waiting { why: Some(ieum_client::Why::Behind), .. } => {
+                return broken("a server knows less than it has acknowledged");
+            }
+            State::Stopped(Stop::Told(problem)) => {
+                process.stopped = true;
+                let logged_out = self.logged_out && matches!(problem.code.as_str(), "logged_out" | "secret_wrong");
+                if !logged_out {
+                    return broken(format!("device {} was told {} and stopped", self.index, problem.code));
+                }
+            }
+            State::Stopped(Stop::Store(error)) => return broken(format!("the client's store failed: {error}")),
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,152 @@
+//! A cell and its clients on one thread: the production logic of `core`, `node`, `gateway`'s sessions and `client`, with a clock, a log,
+//! a network and disks that are simulated from a seed. The same seed is the same life, to the byte.
+//!
+//! | file | what |
+//! |---|---|
+//! | `clock`, `random`, `trace` | virtual time, the seed's numbers, what happened |
+//! | `log`, `network` | what lies between the parts, with its delays and failures |
+//! | `node`, `device` | one life of the node's process; a device with its disk, client and app |
+//! | `world` | event after event; what threads, tasks and sockets do in production |
+//! | `workload`, `faults` | what people do; what breaks |
+//! | `copy`, `history`, `checker` | what devices hold, what was asked and answered, and what must hold at the end |
+
+mod checker;
+mod clock;
+mod copy;
+mod device;
+mod failure;
+mod faults;
+mod history;
+mod log;
+mod network;
+mod node;
+mod random;
+mod trace;
+mod workload;
+mod world;
+
+use std::fmt;
+
+pub use failure::Broken;
+use world::{Event, World};
+
+/// Which life to live.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Everything is drawn from it.
+    pub seed: u64,
+    /// For how many minutes people act and things break.
+    pub minutes: u64,
+    /// Whether the trace is printed.
+    pub shown: bool,
+}
+
+/// A life that ended well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// BLAKE3 over all that happened.
+    pub trace: [u8; 32],
+    /// The rolling digest of the view at the end.
+    pub digest: [u8; 32],
+    /// Lines of the trace.
+    pub lines: u64,
+    /// What the life held, so that nobody takes an idle one for a good one.
+    pub met: Met,
+}
+
+/// What a life held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Met {
+    /// Milliseconds lived.
+    pub ms: u64,
+    /// Commands that people gave.
+    pub commands: u64,
+    /// Those that the cell rejected.
+    pub rejected: u64,
+    /// Refusals by the gateway, after which a client sent again.
+    pub refused: u64,
+    /// Things that broke.
+    pub faults: u64,
+    /// Lives of the node.
+    pub lives: u64,
+    /// Lives of clients.
+    pub processes: u64,
+    /// Times that a client went live.
+    pub sessions: u64,
+    /// Catch-ups from nothing.
+    pub resyncs: u64,
+    /// Catch-ups that left older messages out.
+    pub gaps: u64,
+    /// Sessions that ended because their queue was full.
+    pub slow: u64,
+    /// Connections that a client gave up because nothing came.
+    pub silent: u64,
+}
+
+/// A life that did not end well.
+#[derive(Debug, thiserror::Error)]
+#[error("seed {seed}, after {ms} ms: {broken}")]
+pub struct Failed {
+    /// Its seed.
+    pub seed: u64,
+    /// When it was noticed.
+    pub ms: u64,
+    /// What is broken.
+    #[source]
+    pub broken: Broken,
+}
+
+/// For how long everything has time to come to rest, in milliseconds: longer than a session of a client that is gone may stay.
+const REST: u64 = 150_000;
+
+/// Lives one life.
+pub fn live(options: Options) -> Result<Report, Failed> {
+    let mut world = World::new(options.seed, options.shown);
+    match run(&mut world, options.minutes) {
+        Ok(report) => Ok(report),
+        Err(broken) => Err(Failed { seed: options.seed, ms: world.now(), broken }),
+    }
+}
+
+fn run(world: &mut World, minutes: u64) -> Result<Report, Broken> {
+    world.found()?;
+    world.troubled = true;
+    world.after(0, Event::Act);
+    world.after(0, Event::Fault);
+    let begin = world.now();
+    world.run_until(begin + minutes * 60_000)?;
+    world.recover()?;
+    world.run_until(world.now() + REST)?;
+    world.check()?;
+    let met = world.met();
+    Ok(Report { trace: world.trace.hash(), digest: world.digest()?.digest, lines: world.trace.lines(), met })
+}
+
+impl World {
+    fn met(&self) -> Met {
+        let sum = |of: fn(&device::Device) -> u64| self.devices.iter().map(of).sum();
+        Met {
+            ms: self.now(),
+            commands: self.commands,
+            rejected: self.history.rejected() as u64,
+            refused: sum(|device| device.met.refused),
+            faults: self.faults,
+            lives: self.lives,
+            processes: sum(|device| device.met.starts),
+            sessions: sum(|device| device.met.sessions),
+            resyncs: sum(|device| device.met.resyncs),
+            gaps: sum(|device| device.process.as_ref().map_or(0, |process| process.copy.gaps)),
+            slow: sum(|device| device.met.slow),
+            silent: sum(|device| device.met.silent),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hex = |bytes: &[u8; 32]| data_encoding::HEXLOWER.encode(bytes);
+        writeln!(f, "trace  {} ({} lines)", hex(&self.trace), self.lines)?;
+        writeln!(f, "digest {}", hex(&self.digest))?;
+        write!(f, "{:?}", self.met)
+    }
+}

@@ -1,0 +1,180 @@
+//! One life of the node: its machine, its gateway and the sessions that it serves.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ieum_core::apply::{Skips, applied};
+use ieum_core::batch::{Envelope, Origin};
+use ieum_core::commands::operate::Tick;
+use ieum_core::ids::Position;
+use ieum_core::kv::Kv;
+use ieum_gateway::options::{Limits, Passwords, Rate};
+use ieum_gateway::session::{Live, Opening, Session};
+use ieum_gateway::{Gateway, Hub, Options, Refused, SigningKeys};
+use ieum_log::memory::Tail;
+use ieum_node::applier::Applier;
+use ieum_node::batcher::{Append, Bounds, Refusal};
+use ieum_node::machine::{self, Delivery, Machine};
+use ieum_node::service::Identity;
+use ieum_node::{core_position, log_position};
+use ieum_store::Memory;
+use parking_lot::Mutex;
+
+use crate::failure::{Broken, Check, broken};
+use crate::log::{self, Log};
+use crate::network::Link;
+
+/// Where the node is found.
+pub(crate) const ENDPOINTS: [&str; 2] = ["ws://a.test:80", "ws://b.test:80"];
+
+/// Who waits for an outcome; nobody for the node's own commands.
+pub(crate) type Ticket = Option<ieum_gateway::Ticket>;
+
+/// The machine as the gateway uses it.
+#[derive(Clone)]
+pub(crate) struct Cell(Arc<Shared>);
+
+struct Shared {
+    machine: Mutex<Machine<Memory, Ticket>>,
+    now: AtomicU64,
+}
+
+impl ieum_gateway::Cell for Cell {
+    type View = <Memory as Kv>::Snapshot;
+
+    fn view(&self) -> Self::View {
+        self.0.machine.lock().view().snapshot()
+    }
+
+    fn submit(&self, envelope: &Envelope, ticket: ieum_gateway::Ticket) -> Result<(), (Refused, ieum_gateway::Ticket)> {
+        match self.0.machine.lock().submit(envelope, Some(ticket), self.now()) {
+            Err((Refusal::Full, Some(ticket))) => Err((Refused::Busy, ticket)),
+            Err((Refusal::TooLarge, Some(ticket))) => Err((Refused::TooLarge, ticket)),
+            _ => Ok(()),
+        }
+    }
+
+    fn applied(&self) -> Position {
+        // The store in memory does not fail when it is read.
+        applied(&self.view()).map(|applied| applied.position).unwrap_or_default()
+    }
+
+    async fn reach(&self, _: Position) {}
+
+    fn waiting(&self) -> Duration {
+        let oldest = self.0.machine.lock().oldest();
+        Duration::from_millis(oldest.map_or(0, |since| self.now().saturating_sub(since)))
+    }
+
+    fn metrics(&self, _: &mut String) {}
+}
+
+impl Cell {
+    fn now(&self) -> u64 {
+        self.0.now.load(Ordering::Relaxed)
+    }
+
+    /// Runs the machine at time `now`.
+    pub(crate) fn at<T>(&self, now: u64, run: impl FnOnce(&mut Machine<Memory, Ticket>) -> T) -> T {
+        self.0.now.store(now, Ordering::Relaxed);
+        run(&mut self.0.machine.lock())
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass(&self, now: u64) {
+        self.0.now.store(now, Ordering::Relaxed);
+    }
+}
+
+/// A connection as the node serves it.
+pub(crate) enum Serving {
+    /// The hello has not come yet.
+    Greeting { since: u64 },
+    /// It is being brought up to the view.
+    Opening(Box<Opening<<Memory as Kv>::Snapshot>>),
+    /// Its live stream has begun.
+    Live(Box<Live>),
+}
+
+impl Serving {
+    pub(crate) fn session(&self) -> Option<&Arc<Session>> {
+        match self {
+            Self::Greeting { .. } => None,
+            Self::Opening(opening) => Some(opening.session()),
+            Self::Live(live) => Some(live.session()),
+        }
+    }
+}
+
+/// One life of the node.
+pub(crate) struct Node {
+    pub(crate) life: u64,
+    pub(crate) cell: Cell,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) gateway: Arc<Gateway<Cell>>,
+    pub(crate) tail: Tail,
+    pub(crate) in_flight: Option<Append>,
+    pub(crate) undelivered: VecDeque<Delivery<Ticket>>,
+    pub(crate) sessions: BTreeMap<Link, Serving>,
+    /// Since when a client does not take what it is sent.
+    pub(crate) untaken_since: BTreeMap<Link, u64>,
+}
+
+impl Node {
+    /// Starts over what the disk holds: catches up with the log, then says hello to it.
+    pub(crate) fn start(life: u64, log: &Log, disk: &Memory, now: u64) -> Check<Self> {
+        let view = Arc::new(disk.clone());
+        let mut applier = Applier::new(Arc::clone(&view), Skips::new())?;
+        let mut tail = log.tail(log_position(applier.applied()))?;
+        while let Some(entry) = log::next(&mut tail)? {
+            applier.apply(&entry).map_err(|error| Broken(ieum_node::chain(&error)))?;
+            debug_assert_eq!(applier.applied(), core_position(entry.position));
+        }
+        let identity = Identity { node: 1, dc: "a".to_owned(), cell: 1, key_id: 1, public_key: [1; 32] };
+        let incarnation = machine::incarnation(&view.snapshot(), identity.node)?;
+        let bounds = Bounds { commands: 200, bytes: 256 * 1024 };
+        let mut machine = Machine::new(identity.node, incarnation, Arc::clone(&view), bounds)?;
+        for envelope in machine::greeting(&view.snapshot(), &identity)? {
+            if machine.submit(&envelope, None, now).is_err() {
+                return broken("a new node does not take its own commands");
+            }
+        }
+        let shared = Shared { machine: Mutex::new(machine), now: AtomicU64::new(now) };
+        let cell = Cell(Arc::new(shared));
+        let hub = Hub::new();
+        let Some(keys) = SigningKeys::from_seed(&[7; 32]) else { return broken("no signing key") };
+        Ok(Self {
+            life,
+            gateway: Gateway::new(cell.clone(), Arc::clone(&hub), options(), keys),
+            cell,
+            hub,
+            tail,
+            in_flight: None,
+            undelivered: VecDeque::new(),
+            sessions: BTreeMap::new(),
+            untaken_since: BTreeMap::new(),
+        })
+    }
+
+    /// A second has passed.
+    pub(crate) fn tick(&self, now: u64) {
+        let envelope = Envelope { origin: Origin::Node, command: Tick {}.into() };
+        // A full batcher has stamps enough.
+        let _ = self.cell.at(now, |machine| machine.submit(&envelope, None, now));
+    }
+}
+
+/// Small bounds, so that all of them are met.
+fn options() -> Options {
+    let defaults = Options::default();
+    Options {
+        endpoints: ENDPOINTS.iter().map(|text| (*text).to_owned()).collect(),
+        passwords: Passwords { memory_kib: 8, passes: 1, ..defaults.passwords },
+        limits: Limits { commands: Rate { per_second: 5, burst: 40 }, ..defaults.limits },
+        queue_items: 64,
+        queue_bytes: 64 * 1024,
+        ..defaults
+    }
+}

@@ -1,0 +1,233 @@
+//! The devices' side: their processes, their timers and their connections. What the client's shell does on a tokio task is done here
+//! event by event.
+
+use bytes::Bytes;
+use ieum_client::CommandId;
+use ieum_client::machine::Moment;
+use ieum_protocol::frames::Change;
+
+use super::{Event, World};
+use crate::device::{Device, Process, Wish};
+use crate::failure::{Check, broken};
+use crate::network::{End, Link, Parcel};
+use crate::node::Serving;
+
+impl World {
+    fn moment(&mut self) -> Moment {
+        Moment { now: self.clock.now(), random: self.random.next() }
+    }
+
+    /// Runs `input` on a device's process, if there is one, and does what its machine asks for.
+    fn input(&mut self, device: usize, input: impl FnOnce(&mut Process, Moment)) -> Check {
+        let moment = self.moment();
+        if let Some(process) = self.devices.get_mut(device).and_then(|device| device.process.as_mut()) {
+            input(process, moment);
+        }
+        self.settle(device)
+    }
+
+    fn settle(&mut self, device: usize) -> Check {
+        let now = self.clock.now();
+        while let Some(of) = self.devices.get_mut(device)
+            && let Some(wish) = of.settle(&mut self.history, &mut self.random, now)?
+        {
+            match wish {
+                Wish::Connect(endpoint) => self.connect(device, endpoint),
+                Wish::Send(frame) => {
+                    let link = of.process.as_ref().and_then(|process| process.link);
+                    if let Some(link) = link {
+                        self.send(link, End::Server, frame);
+                    }
+                }
+                Wish::Close => {
+                    let link = of.process.as_mut().and_then(|process| {
+                        process.attempt += 1;
+                        process.link.take()
+                    });
+                    if let Some(link) = link {
+                        self.hang_up(link);
+                    }
+                }
+            }
+        }
+        self.arm(device);
+        Ok(())
+    }
+
+    fn connect(&mut self, device: usize, endpoint: usize) {
+        let Some(of) = self.devices.get_mut(device) else { return };
+        let Some(process) = &mut of.process else { return };
+        process.attempt += 1;
+        let (attempt, number) = (process.attempt, of.processes);
+        let cut = of.offline || self.unreachable.get(endpoint).is_some_and(|cut| *cut);
+        if cut && self.random.chance(500) {
+            // Nobody answers, nobody says so.
+            return;
+        }
+        let after = self.random.between(1, 60);
+        self.after(after, Event::Dialed { device, process: number, attempt, endpoint, reached: !cut });
+    }
+
+    pub(crate) fn dialed(
+        &mut self,
+        device: usize,
+        (number, attempt): (u64, u64),
+        endpoint: usize,
+        reached: bool,
+    ) -> Check {
+        let now = self.clock.now();
+        let Some(of) = self.devices.get_mut(device).filter(|of| of.processes == number) else { return Ok(()) };
+        let Some(process) = of.process.as_mut().filter(|process| process.attempt == attempt) else { return Ok(()) };
+        let Some(node) = self.node.as_mut().filter(|_| reached) else {
+            return self.input(device, |process, moment| {
+                process.machine.failed(moment, "nobody is there".to_owned(), None);
+            });
+        };
+        let link = self.network.open(device, endpoint, &mut self.random);
+        process.link = Some(link);
+        node.sessions.insert(link, Serving::Greeting { since: now });
+        self.note(format_args!("device {device} connects, session {link}"));
+        self.input(device, |process, moment| process.machine.connected(moment))
+    }
+
+    /// Sends a frame.
+    pub(crate) fn send(&mut self, link: Link, to: End, frame: Bytes) {
+        let (arrives, doomed) = self.network.send(link, to, frame, self.clock.now(), &mut self.random);
+        if let Some(at) = arrives {
+            let event = if to == End::Client { Event::ToClient(link) } else { Event::ToServer(link) };
+            self.clock.set(at, event);
+        }
+        if doomed {
+            self.cut(link);
+        }
+    }
+
+    /// Breaks a connection.
+    pub(crate) fn cut(&mut self, link: Link) {
+        if let Some(at) = self.network.cut(link, self.clock.now(), &mut self.random) {
+            self.clock.set(at, Event::ToClient(link));
+            self.clock.set(at, Event::ToServer(link));
+            self.note(format_args!("session {link} is cut"));
+        }
+    }
+
+    /// The client closes a connection.
+    fn hang_up(&mut self, link: Link) {
+        if let Some(at) = self.network.close(link, End::Client, self.clock.now()) {
+            self.clock.set(at, Event::ToServer(link));
+        }
+    }
+
+    /// What has arrived at a device, as far as its app takes it.
+    pub(crate) fn at_client(&mut self, link: Link) -> Check {
+        let Some(device) = self.network.device(link) else { return Ok(()) };
+        let before = self.network.untaken(link);
+        loop {
+            let process = self.devices.get(device).and_then(|device| device.process.as_ref());
+            let Some(process) = process.filter(|process| process.link == Some(link)) else { break };
+            if process.deaf {
+                break;
+            }
+            match self.network.receive(link, End::Client, self.clock.now()) {
+                Some(Parcel::Frame(frame)) => {
+                    let Ok(text) = std::str::from_utf8(&frame) else { return broken("a frame is not UTF-8") };
+                    self.input(device, |process, moment| process.machine.frame(moment, text))?;
+                }
+                Some(Parcel::Over) => {
+                    self.hang_up(link);
+                    self.input(device, |process, moment| {
+                        process.link = None;
+                        process.machine.closed(moment, "it broke".to_owned());
+                    })?;
+                }
+                None => break,
+            }
+        }
+        if before > Self::window() && self.network.untaken(link) <= Self::window() {
+            self.resume(link);
+        }
+        Ok(())
+    }
+
+    /// Sets a device's timer if it would fire too late.
+    fn arm(&mut self, device: usize) {
+        let Some(of) = self.devices.get_mut(device) else { return };
+        let number = of.processes;
+        let Some(process) = &mut of.process else { return };
+        let Some(deadline) = process.machine.deadline() else { return };
+        if process.armed.is_none_or(|armed| deadline < armed) {
+            process.armed = Some(deadline);
+            self.clock.set(deadline, Event::Timer { device, process: number });
+        }
+    }
+
+    pub(crate) fn timer(&mut self, device: usize, number: u64) -> Check {
+        let now = self.clock.now();
+        let Some(of) = self.devices.get_mut(device).filter(|of| of.processes == number) else { return Ok(()) };
+        let Some(process) = &mut of.process else { return Ok(()) };
+        if process.armed.is_none_or(|armed| armed > now) {
+            return Ok(());
+        }
+        process.armed = None;
+        self.input(device, |process, moment| {
+            if process.machine.deadline().is_some_and(|deadline| moment.now >= deadline) {
+                process.machine.tick(moment);
+            }
+        })
+    }
+
+    pub(crate) fn device_starts(&mut self, device: usize) -> Check {
+        let moment = self.moment();
+        let foreground = self.random.chance(250);
+        if let Some(of) = self.devices.get_mut(device).filter(|of| of.process.is_none()) {
+            of.start(foreground, moment);
+        }
+        self.settle(device)
+    }
+
+    pub(crate) fn device_dies(&mut self, device: usize, power_cut: bool) {
+        let link = self.devices.get_mut(device).and_then(|of| of.kill(power_cut));
+        if let Some(link) = link {
+            if power_cut {
+                self.network.lose(link);
+            }
+            self.hang_up(link);
+        }
+    }
+
+    /// A device's app takes deliveries, or does not.
+    pub(crate) fn listens(&mut self, device: usize, listens: bool) -> Check {
+        self.input(device, |process, moment| {
+            process.deaf = !listens;
+            process.machine.listening(moment, listens);
+        })?;
+        let link = self.devices.get(device).and_then(|of| of.process.as_ref()).and_then(|process| process.link);
+        match link {
+            Some(link) if listens => self.at_client(link),
+            _ => Ok(()),
+        }
+    }
+
+    /// Somebody looks at a device, or nobody does any more.
+    pub(crate) fn foreground(&mut self, device: usize, foreground: bool) -> Check {
+        self.input(device, |process, moment| process.machine.foreground(moment, foreground))
+    }
+
+    /// A person asks for a change on a device.
+    pub(crate) fn ask(&mut self, device: usize, change: Change) -> Check {
+        let id = CommandId::from_random(self.random.next(), self.random.next());
+        let Some(of) = self.devices.get_mut(device) else { return Ok(()) };
+        if of.submit(id, &change) {
+            self.commands += 1;
+            self.note(format_args!("device {device} asks {change:?}"));
+            self.history.ask(device, id, change);
+        }
+        self.settle(device)
+    }
+
+    /// Devices that run and have not been stopped.
+    pub(crate) fn running(&self) -> Vec<usize> {
+        let runs = |device: &&Device| device.process.as_ref().is_some_and(|process| !process.stopped);
+        self.devices.iter().filter(runs).map(|device| device.index).collect()
+    }
+}

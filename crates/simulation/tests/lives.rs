@@ -1,0 +1,38 @@
+//! Lives of a cell with its clients: an hour twice is the same hour, other seeds are other lives, and all of them end well.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "these are tests")]
+
+use ieum_simulation::{Options, Report, live};
+
+fn lived(seed: u64, minutes: u64) -> Report {
+    live(Options { seed, minutes, shown: false }).unwrap_or_else(|failed| panic!("{failed}"))
+}
+
+#[test]
+fn an_hour_lived_twice_is_the_same_to_the_byte() {
+    let (first, second) = (lived(1, 60), lived(1, 60));
+    assert_eq!(first, second);
+    // It was no idle hour.
+    let met = first.met;
+    assert!(met.ms > 3_600_000 && met.commands > 5_000 && met.faults > 300, "{met:?}");
+    for (what, count) in [
+        ("lives of the node", met.lives),
+        ("resyncs", met.resyncs),
+        ("gaps", met.gaps),
+        ("rejected commands", met.rejected),
+        ("refused commands", met.refused),
+        ("slow readers", met.slow),
+        ("silent connections", met.silent),
+        ("sessions", met.sessions / 100),
+    ] {
+        assert!(count >= 10, "{what}: {met:?}");
+    }
+}
+
+#[test]
+fn short_lives_of_other_seeds_are_others_and_end_well() {
+    let lives: Vec<Report> = (2..=9).map(|seed| lived(seed, 8)).collect();
+    for (index, life) in lives.iter().enumerate() {
+        assert!(lives[..index].iter().all(|other| other.trace != life.trace && other.digest != life.digest));
+    }
+}
