@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TOOLS := $(CURDIR)/.tools
 
-.PHONY: help run test check fmt lint fast deny bench planted simulate drill-fs
+.PHONY: help run test check fmt lint fast deny bench planted simulate fuzz drill-fs
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -37,3 +37,6 @@ planted: ## Show for each planted bug which test catches it.
 
 simulate: ## Live a cell with its clients from SEED, for MINUTES (60); LIVES for more than one, TRACE=1 to see what happens.
 	$(CARGO) run --release --locked -p ieum-simulation -- --seed $(or $(SEED),1) --minutes $(or $(MINUTES),60) --lives $(or $(LIVES),1) $(if $(TRACE),--trace)
+
+fuzz: ## Damage valid input and watch every decoder, for SECONDS (30) per target.
+	FUZZ_SECONDS=$(or $(SECONDS),30) $(CARGO) test --workspace --locked --no-fail-fast --test fuzz

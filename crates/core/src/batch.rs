@@ -66,7 +66,12 @@ pub struct Batch {
 const FORMAT: u8 = 1;
 
 /// The largest batch once decompressed, in bytes: a longer one is malformed.
-pub const MAX_DECODED: usize = 4 * 1024 * 1024;
+pub const MAX_DECODED: usize = 1024 * 1024;
+
+/// Most commands of a batch: with more it is malformed. A command takes some 200 bytes of memory and may take as few as three in the log,
+/// so a small batch could decode to hundreds of megabytes. No device's command has fewer than 23 bytes, so no batch that fills the log's
+/// 512 KiB with those comes near.
+pub const MAX_COMMANDS: usize = 32 * 1024;
 
 impl Batch {
     /// The batch as it goes into the log.
@@ -96,7 +101,12 @@ impl Batch {
             return Err(Malformed("batch of another length than it says"));
         }
         let mut reader = Reader::new(&plain);
-        let batch = Self { header: Code::take(&mut reader)?, commands: Code::take(&mut reader)? };
+        let header = Code::take(&mut reader)?;
+        // Looked at before they are read, because each takes memory.
+        if Reader::new(reader.rest()).length(1)? > MAX_COMMANDS {
+            return Err(Malformed("more commands than a batch may have"));
+        }
+        let batch = Self { header, commands: Code::take(&mut reader)? };
         if reader.is_empty() { Ok(batch) } else { Err(Malformed("bytes left over")) }
     }
 }

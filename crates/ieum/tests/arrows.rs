@@ -11,6 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("import", &[]),
     ("drill", &[]),
+    ("fuzz", &[]),
     ("store", &["core"]),
     ("node", &["core", "log", "store"]),
     ("gateway", &["core", "protocol"]),

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use ieum_core::apply::Author;
-use ieum_core::batch::{self, Envelope, Header};
+use ieum_core::batch::{self, Envelope, Header, MAX_COMMANDS};
 use ieum_core::codec::Code;
 use ieum_core::ids::Millis;
 
@@ -102,6 +102,9 @@ impl<T> Batcher<T> {
             return Err((Refusal::Full, ticket));
         }
         if self.filling.is_empty() {
+            self.open(Vec::new(), now);
+        }
+        if self.filling.back().is_some_and(|last| last.tickets.len() >= MAX_COMMANDS) {
             self.open(Vec::new(), now);
         }
         let Some(last) = self.filling.back_mut() else { return Err((Refusal::Full, ticket)) };
@@ -220,5 +223,17 @@ mod tests {
         let envelope = Envelope { origin: Origin::Node, command: huge };
         assert_eq!(batcher.push(&envelope, 3, 0), Err((Refusal::TooLarge, 3)));
         assert!(batcher.is_idle());
+    }
+
+    #[test]
+    fn a_batch_has_no_more_commands_than_it_may() {
+        let mut batcher = Batcher::new(1, 1, Bounds::default());
+        for ticket in 0..=MAX_COMMANDS {
+            batcher.push(&tick(), ticket, 0).unwrap();
+        }
+        let first = Batch::decode(&batcher.take(0).unwrap().bytes).unwrap();
+        batcher.appended();
+        let second = Batch::decode(&batcher.take(0).unwrap().bytes).unwrap();
+        assert_eq!((first.commands.len(), second.commands.len()), (MAX_COMMANDS, 1));
     }
 }

@@ -16,6 +16,8 @@ pub enum Bug {
     SkipDeviceNumberCheck,
     /// Apply forgets idempotency keys.
     IdempotencyKeyIgnored,
+    /// Decoding a list makes room for as many items as its length says.
+    DecodeTrustsLength,
     /// Apply iterates a hash map.
     HashMapIteration,
     /// Apply reads the machine's clock.

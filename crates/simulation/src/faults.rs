@@ -148,6 +148,7 @@ impl World {
     pub(crate) fn recover(&mut self) -> Check {
         self.troubled = false;
         self.unreachable = [false; 2];
+        self.network.calm();
         self.log.stall(0);
         self.log.sicken(0);
         for device in 0..self.devices.len() {

@@ -56,13 +56,15 @@ struct Connection {
 pub(crate) struct Network {
     connections: BTreeMap<Link, Connection>,
     opened: Link,
+    /// Connections are no longer cut by themselves.
+    calm: bool,
 }
 
 impl Network {
     pub(crate) fn open(&mut self, device: usize, endpoint: usize, random: &mut Random) -> Link {
         self.opened += 1;
         let slowness = if random.chance(100) { random.between(100, 600) } else { random.between(1, 40) };
-        let doomed = random.chance(300).then(|| random.between(1, 400));
+        let doomed = (!self.calm && random.chance(300)).then(|| random.between(1, 400));
         let connection = Connection {
             device,
             endpoint,
@@ -171,6 +173,12 @@ impl Network {
             at = at.max(way.put(now + random.between(1, 50), Parcel::Over));
         }
         Some(at)
+    }
+
+    /// From now on no connection is cut by itself.
+    pub(crate) fn calm(&mut self) {
+        self.calm = true;
+        self.connections.values_mut().for_each(|connection| connection.doomed = None);
     }
 
     /// From now on everything vanishes, and nobody is told.
