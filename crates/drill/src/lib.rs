@@ -1,5 +1,6 @@
 //! Does harm on purpose: a file system that forgets unsynced writes, kill -9 rounds, and the checks of what survived.
 //!
+//! - [`crowd`]: many clients that write, and [`history`]: whether what they lived through fits what a server holds
 //! - [`unsynced`]: the file system to put under a server's log and view, and its power switch
 //! - [`process`]: runs a real server binary, waits for what it says, kills it
 //! - [`server`]: `ieum serve` on loopback, to be killed and started again
@@ -7,7 +8,9 @@
 //!
 //! Everything that a test starts here ends when its handle is dropped. Mounting needs root and `/dev/fuse`.
 
+pub mod crowd;
 mod error;
+pub mod history;
 pub mod process;
 pub mod server;
 pub mod tmpfs;

@@ -90,6 +90,25 @@ fn a_write_with_o_dsync_is_durable() {
 }
 
 #[test]
+fn a_socket_is_one_and_forgotten_like_any_name() {
+    use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+    use std::os::unix::net::{UnixListener, UnixStream};
+    let mount = mount(Metadata::Strict);
+    let path = mount.path().join("socket");
+    let listener = UnixListener::bind(&path).expect("listen");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("change the mode");
+    assert!(fs::metadata(&path).expect("it is there").file_type().is_socket());
+    let entry = fs::read_dir(mount.path()).expect("list").next().expect("an entry").expect("an entry");
+    assert!(entry.file_type().expect("a type").is_socket());
+    UnixStream::connect(&path).and_then(|mut stream| stream.write_all(b"x")).expect("write");
+    let mut read = [0];
+    listener.accept().and_then(|(mut stream, _)| stream.read_exact(&mut read)).expect("read");
+    assert_eq!(&read, b"x");
+    power_cycle(&mount);
+    assert!(!path.exists());
+}
+
+#[test]
 fn a_torn_cut_leaves_some_of_what_was_written() {
     let mount = mount(Metadata::Ext4);
     let path = mount.path().join("data");

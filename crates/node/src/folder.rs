@@ -157,7 +157,7 @@ impl Folder {
     /// Opens log and view for running, made if there is nothing, repaired if it can be. Blocks.
     pub async fn open(&self, cell: u16, options: &fjall::Options) -> Result<Opened, Error> {
         let path = self.log();
-        fs::create_dir_all(&self.root).map_err(self.io("creating", &self.root))?;
+        create(&self.root).map_err(self.io("creating", &self.root))?;
         let fresh = !path.exists();
         if fresh && (self.view().exists() || !snapshot::list(&self.snapshots())?.is_empty()) {
             return Err(Error::Log { path, source: missing_log() });
@@ -234,6 +234,15 @@ impl Folder {
         snapshot::sync_folder_of(&self.view())?;
         Fjall::open(self.view(), options).map_err(Error::View)
     }
+}
+
+/// Makes a folder and makes its name durable, and those of the folders above it that are made along: else the whole cell, every synced
+/// file of it, is gone when the power goes.
+fn create(folder: &Path) -> std::io::Result<()> {
+    let absolute = std::path::absolute(folder)?;
+    let made = absolute.ancestors().take_while(|folder| !folder.exists()).count();
+    fs::create_dir_all(&absolute)?;
+    absolute.ancestors().skip(1).take(made).try_for_each(|parent| fs::File::open(parent)?.sync_all())
 }
 
 fn missing_log() -> ieum_log::Error {

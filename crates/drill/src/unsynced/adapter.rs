@@ -17,11 +17,12 @@ use fuser::{
 };
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::stat::SFlag;
 use parking_lot::Mutex;
 
 use super::content::BLOCK;
 use super::device::{Device, State};
-use super::model::{Attributes, Model, Owner};
+use super::model::{Attributes, Kind, Model, Owner, SOCKET};
 
 /// How long the kernel may cache: as long as it likes.
 const CACHED: Duration = Duration::from_secs(3600);
@@ -30,7 +31,7 @@ const CACHED: Duration = Duration::from_secs(3600);
 const MAX_WRITE: u32 = 1024 * 1024;
 
 /// The names in an open directory, taken when it is read from its beginning: stable while entries come and go.
-type Listing = Arc<Vec<(OsString, u64, bool)>>;
+type Listing = Arc<Vec<(OsString, u64, Kind)>>;
 
 /// One FUSE session: from a mount until the power is cut.
 pub(crate) struct Adapter {
@@ -66,7 +67,10 @@ impl Adapter {
             return Ok(Arc::clone(listing));
         }
         let listing = self.with(|model| {
-            let mut names = vec![(".".into(), directory, true), ("..".into(), model.parent(directory)?, true)];
+            let mut names = vec![
+                (".".into(), directory, Kind::Directory),
+                ("..".into(), model.parent(directory)?, Kind::Directory),
+            ];
             names.extend(model.list(directory)?);
             Ok(Arc::new(names))
         })?;
@@ -110,9 +114,9 @@ fn attr(of: &Attributes) -> FileAttr {
         mtime: of.modified,
         ctime: of.modified,
         crtime: of.modified,
-        kind: kind(of.is_directory),
+        kind: kind(of.kind),
         perm: (of.mode & 0o7777) as u16,
-        nlink: if of.is_directory { 2 } else { of.links },
+        nlink: if of.kind == Kind::Directory { 2 } else { of.links },
         uid: of.uid,
         gid: of.gid,
         rdev: 0,
@@ -121,8 +125,12 @@ fn attr(of: &Attributes) -> FileAttr {
     }
 }
 
-fn kind(is_directory: bool) -> FileType {
-    if is_directory { FileType::Directory } else { FileType::RegularFile }
+fn kind(kind: Kind) -> FileType {
+    match kind {
+        Kind::File => FileType::RegularFile,
+        Kind::Directory => FileType::Directory,
+        Kind::Socket => FileType::Socket,
+    }
 }
 
 fn owner(request: &Request, mode: u32, umask: u32) -> Owner {
@@ -181,8 +189,8 @@ impl Filesystem for Adapter {
     ) {
         let result = self.with(|model| {
             let now = model.attributes(inode.0)?;
-            let owner =
-                Owner { mode: mode.unwrap_or(now.mode), uid: uid.unwrap_or(now.uid), gid: gid.unwrap_or(now.gid) };
+            let mode = mode.map_or(now.mode, |mode| mode & 0o7777 | now.mode & !0o7777);
+            let owner = Owner { mode, uid: uid.unwrap_or(now.uid), gid: gid.unwrap_or(now.gid) };
             model.set_owner(inode.0, owner)?;
             if let Some(len) = size {
                 model.set_len(inode.0, len)?;
@@ -198,6 +206,25 @@ impl Filesystem for Adapter {
             Ok(found) => reply.attr(&CACHED, &attr(&found)),
             Err(error) => reply.error(error),
         }
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        _rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let mut owner = owner(request, mode, umask);
+        match SFlag::from_bits_truncate(mode & SFlag::S_IFMT.bits()) {
+            SFlag::S_IFREG => {}
+            SFlag::S_IFSOCK => owner.mode |= SOCKET,
+            _ => return reply.error(fuser::Errno::EPERM),
+        }
+        entry(reply, self.with(|model| model.create_file(parent.0, name, owner)));
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
@@ -338,8 +365,8 @@ impl Filesystem for Adapter {
             Ok(listing) => listing,
             Err(error) => return reply.error(error),
         };
-        for (index, (name, inode, is_directory)) in listing.iter().enumerate().skip(offset as usize) {
-            if reply.add(INodeNo(*inode), index as u64 + 1, kind(*is_directory), name) {
+        for (index, (name, inode, is)) in listing.iter().enumerate().skip(offset as usize) {
+            if reply.add(INodeNo(*inode), index as u64 + 1, kind(*is), name) {
                 break;
             }
         }

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::content::File;
-use super::model::{Model, Owner, ROOT};
+use super::model::{Kind, Model, Owner, ROOT};
 use super::tree::{Body, Directory, Inode};
 use crate::error::{Error, Naming as _};
 
@@ -56,6 +56,8 @@ impl Model {
         for (name, number) in &names.durable {
             let path = folder.join(name);
             match self.inode(*number).map(|inode| &inode.body) {
+                // A dump is of contents.
+                _ if self.inode(*number).is_ok_and(|inode| inode.kind() == Kind::Socket) => {}
                 Ok(Body::Directory(_)) => self.dump_from(*number, &path)?,
                 Ok(Body::File(file)) => fs::write(&path, file.durable().read(0, usize::MAX))
                     .naming(|| format!("writing {}", path.display()))?,

@@ -34,7 +34,7 @@ mod tree;
 
 pub use control::serve;
 pub use host::Host;
-pub use model::{Attributes, Model, Owner};
+pub use model::{Attributes, Kind, Model, Owner, SOCKET};
 pub use mount::{Mount, Options, Stats};
 
 /// When a change of names becomes durable.

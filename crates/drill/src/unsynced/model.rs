@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::time::SystemTime;
 
 use nix::errno::Errno;
+use nix::sys::stat::SFlag;
 
 use super::Metadata;
 use super::content::{BLOCK, File};
@@ -13,6 +14,9 @@ use super::tree::{Body, Directory, Inode};
 
 /// The root directory's inode number, which FUSE fixes.
 pub(crate) const ROOT: u64 = 1;
+
+/// In an [`Owner`]'s mode: the file is a socket.
+pub const SOCKET: u32 = SFlag::S_IFSOCK.bits();
 
 /// What `stat` tells of an inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,16 +35,27 @@ pub struct Attributes {
     pub gid: u32,
     /// How many names it has.
     pub links: u32,
-    /// Whether it is a directory; everything else is a file.
-    pub is_directory: bool,
+    /// What it is.
+    pub kind: Kind,
     /// When the content changed last.
     pub modified: SystemTime,
+}
+
+/// What an inode is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A file.
+    File,
+    /// A directory.
+    Directory,
+    /// The name of a Unix socket: to us a file, of which the kernel keeps the rest.
+    Socket,
 }
 
 /// Who creates a file or directory, and with which permission bits.
 #[derive(Clone, Copy, Debug)]
 pub struct Owner {
-    /// Permission bits, the umask applied.
+    /// Permission bits, the umask applied; [`SOCKET`] besides marks a socket.
     pub mode: u32,
     /// The owner.
     pub uid: u32,
@@ -117,16 +132,15 @@ impl Model {
             uid: found.owner.uid,
             gid: found.owner.gid,
             links: found.links,
-            is_directory: matches!(found.body, Body::Directory(_)),
+            kind: found.kind(),
             modified: found.modified,
         })
     }
 
-    /// The names in a directory, each with its inode and whether that is a directory.
-    pub fn list(&self, directory: u64) -> Result<Vec<(OsString, u64, bool)>, Errno> {
-        let is_directory = |inode| matches!(self.inode(inode).map(|inode| &inode.body), Ok(Body::Directory(_)));
+    /// The names in a directory, each with its inode and what that is.
+    pub fn list(&self, directory: u64) -> Result<Vec<(OsString, u64, Kind)>, Errno> {
         let names = &self.directory(directory)?.current;
-        Ok(names.iter().map(|(name, inode)| (name.clone(), *inode, is_directory(*inode))).collect())
+        names.iter().map(|(name, inode)| Ok((name.clone(), *inode, self.inode(*inode)?.kind()))).collect()
     }
 
     /// The directory that a directory is in.

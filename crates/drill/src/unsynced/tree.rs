@@ -8,7 +8,7 @@ use nix::errno::Errno;
 
 use super::content::File;
 use super::journal::{Change, Edit};
-use super::model::{Model, Owner, ROOT};
+use super::model::{Kind, Model, Owner, ROOT, SOCKET};
 use super::seed::Seed;
 
 /// A file or directory.
@@ -32,6 +32,14 @@ pub(crate) struct Inode {
 impl Inode {
     pub(crate) fn new(body: Body, owner: Owner) -> Self {
         Self { body, owner, modified: SystemTime::now(), links: 0, durable_links: 0, waiting: 0, opens: 0, gone: false }
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        match self.body {
+            Body::Directory(_) => Kind::Directory,
+            Body::File(_) if self.owner.mode & SOCKET == SOCKET => Kind::Socket,
+            Body::File(_) => Kind::File,
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test program uses some of it")]
 
+pub(crate) mod rounds;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -22,7 +24,17 @@ impl Scene {
     /// A node that is not started yet.
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let server = Server::new(IEUM, folder.path(), folder.path().join("data")).unwrap();
+        let data = folder.path().join("data");
+        Self::at(folder, data)
+    }
+
+    /// The same with its data elsewhere.
+    pub(crate) fn with_data(data: PathBuf) -> Self {
+        Self::at(tempfile::tempdir().unwrap(), data)
+    }
+
+    fn at(folder: tempfile::TempDir, data: PathBuf) -> Self {
+        let server = Server::new(IEUM, folder.path(), data).unwrap();
         Self { folder, server: server.set("ACCOUNTS__PASSWORD_MEMORY_KIB", "8") }
     }
 
