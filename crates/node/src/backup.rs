@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ieum_log::sqlite::{self, Offline};
+use ieum_planted::Bug;
 use ieum_store::fjall;
 
 use crate::folder::{Error as FolderError, Extent, Folder};
@@ -111,7 +112,7 @@ pub fn restore(folder: &Folder, from: &Path, replace: bool) -> Result<Restored, 
     snapshot::take(&ieum_core::kv::Kv::snapshot(&view), &snapshots)?;
     drop(view);
     // Later than any life of the log that was here, so that the new one is not mistaken for it.
-    let generation = newest + 1;
+    let generation = if Bug::RestoreKeepsGeneration.planted() { newest } else { newest + 1 };
     let predecessor = crate::folder::predecessor(&meta);
     let begun = sqlite::begin_generation(folder.log(), u32::from(meta.cell), generation, predecessor)?;
     // Takes the view over into the new generation.

@@ -24,6 +24,7 @@ use ieum_core::ids::Position;
 use ieum_core::kv::{self, Kv, WriteSet};
 use ieum_core::tables::cell::{Applied, ENDS, End};
 use ieum_log::sqlite::{self, Meta, Offline, Sqlite};
+use ieum_planted::Bug;
 use ieum_store::fjall::{self, Fjall, OpenError};
 
 use crate::{core_position, log_position, snapshot};
@@ -242,6 +243,9 @@ fn create(folder: &Path) -> std::io::Result<()> {
     let absolute = std::path::absolute(folder)?;
     let made = absolute.ancestors().take_while(|folder| !folder.exists()).count();
     fs::create_dir_all(&absolute)?;
+    if Bug::DataFolderNotSynced.planted() {
+        return Ok(());
+    }
     absolute.ancestors().skip(1).take(made).try_for_each(|parent| fs::File::open(parent)?.sync_all())
 }
 
@@ -300,7 +304,7 @@ fn fit(view: &Fjall, log: &Extent) -> Result<Fit, Error> {
         if at > log.last {
             return Err(Error::LogBehind { last: log.last, applied: at });
         }
-        let behind = at < log.trimmed;
+        let behind = at < log.trimmed && !Bug::ViewBehindTrimTrusted.planted();
         return Ok(if behind {
             Fit::Not(format!("it stands at {at}, the log begins after {}", log.trimmed))
         } else {

@@ -8,6 +8,8 @@
 pub enum Bug {
     /// The `sqlite` log commits without fsync.
     SynchronousOff,
+    /// The `sqlite` log says that batches are durable before it commits them.
+    AckBeforeAppend,
     /// The `sqlite` log counts its next ordinal from the rows that are left, so trimming makes it reuse some.
     OrdinalReusedAfterTrim,
     /// A tail that resumes starts one batch too late.
@@ -42,6 +44,14 @@ pub enum Bug {
     IncarnationReused,
     /// The journal is trimmed up to the newer snapshot.
     TrimPastOlderSnapshot,
+    /// A view that stands where the log no longer reaches is gone on from.
+    ViewBehindTrimTrusted,
+    /// The name of the data folder is not made durable.
+    DataFolderNotSynced,
+    /// The names of the view's files are not made durable.
+    ViewFoldersNotSynced,
+    /// A restored cell goes on in the generation that it had.
+    RestoreKeepsGeneration,
     /// A snapshot's checksums are not compared when it is loaded.
     SnapshotUnverified,
     /// The client forgets a command when it was sent, not when it was acknowledged.

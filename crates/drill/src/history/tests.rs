@@ -73,7 +73,7 @@ fn what_was_left_out_or_void_needs_not_be_heard_but_the_end_does() {
 
 #[test]
 fn a_lost_message_is_found() {
-    let violations = found(|_, held| drop(held.pop()));
+    let violations = found(|_, held| _ = held.pop());
     assert!(violations.contains(&Violation::Lost { token: token(0, 1), room: ROOM, seq: 4 }), "{violations:?}");
 }
 
@@ -100,7 +100,7 @@ fn a_rejected_message_that_is_there_is_found() {
 
 #[test]
 fn a_missing_or_repeated_seq_is_found() {
-    let violations = found(|_, messages| drop(messages.remove(0)));
+    let violations = found(|_, messages| _ = messages.remove(0));
     assert!(violations.contains(&Violation::Gap { room: ROOM, after: 0, next: 2 }), "{violations:?}");
     let violations = found(|_, messages| messages[3].seq = 3);
     assert!(violations.contains(&Violation::Gap { room: ROOM, after: 3, next: 3 }), "{violations:?}");
@@ -128,7 +128,7 @@ fn a_message_that_nobody_said_there_is_found() {
 
 #[test]
 fn a_message_skipped_in_the_stream_is_found() {
-    let violations = found(|histories, _| drop(histories[1].heard.remove(2)));
+    let violations = found(|histories, _| _ = histories[1].heard.remove(2));
     assert_eq!(violations, [Violation::Skipped { client: 1, room: ROOM, after: 2, next: 4 }]);
 }
 
@@ -141,7 +141,7 @@ fn another_message_than_the_server_holds_is_found() {
 
 #[test]
 fn a_message_that_never_came_is_found() {
-    let violations = found(|histories, _| drop(histories[1].heard.pop()));
+    let violations = found(|histories, _| _ = histories[1].heard.pop());
     assert_eq!(violations, [Violation::NotHeard { client: 1, room: ROOM, heard: 3, last: 4 }]);
 }
 

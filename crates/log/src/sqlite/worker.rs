@@ -5,6 +5,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
+use ieum_planted::Bug;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
@@ -202,14 +203,26 @@ impl Worker {
                 }
             }
         }
+        if Bug::AckBeforeAppend.planted() {
+            return self.append_afterwards(appends);
+        }
         match self.store.append(appends.iter().map(|append| (append.id, &append.bytes))) {
-            Ok(placed) => self.publish(appends, &placed),
+            Ok(placed) => self.publish(appends, &placed, self.store.ends().last),
             Err(error) => refuse(appends, error),
         }
     }
 
+    /// The planted bug: everybody is told before the batches are durable.
+    fn append_afterwards(&mut self, appends: Vec<Append>) {
+        let batches: Vec<_> = appends.iter().map(|append| (append.id, append.bytes.clone())).collect();
+        let placed: Vec<_> = (self.store.ends().last + 1..).take(batches.len()).map(Placed::New).collect();
+        let last = self.store.ends().last + placed.len() as u64;
+        self.publish(appends, &placed, last);
+        let _ = self.store.append(batches.iter().map(|(id, bytes)| (*id, bytes)));
+    }
+
     /// Shows durable batches to the tails, and then answers those who appended them.
-    fn publish(&mut self, appends: Vec<Append>, placed: &[Placed]) {
+    fn publish(&mut self, appends: Vec<Append>, placed: &[Placed], last: u64) {
         let mut recent = self.shared.recent.lock();
         for (append, placed) in appends.iter().zip(placed) {
             if let Placed::New(ordinal) = *placed {
@@ -218,8 +231,7 @@ impl Worker {
             }
         }
         drop(recent);
-        let ends = self.store.ends();
-        self.shared.published.send_modify(|published| published.last = ends.last);
+        self.shared.published.send_modify(|published| published.last = last);
         for (append, placed) in appends.into_iter().zip(placed) {
             let _ = append.reply.send(match *placed {
                 Placed::New(ordinal) | Placed::Known(ordinal) => Ok(ordinal),

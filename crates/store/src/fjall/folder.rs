@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ieum_planted::Bug;
+
 /// Names the folder as a view of ours; written before anything else.
 const MARKER: &str = "ieum-view";
 const MARKER_TEXT: &str =
@@ -70,6 +72,8 @@ pub(super) fn prepare(path: &Path) -> Result<(), OpenError> {
         State::Absent | State::Empty => {
             fs::create_dir_all(path).map_err(error)?;
             mark(path).map_err(error)?;
+            // The view's own name: without it all that is synced in the view is lost with it.
+            File::open(parent(path)).and_then(|folder| folder.sync_all()).map_err(error)?;
         }
     }
     if path.join(FJALL_VERSION).try_exists().map_err(error)? {
@@ -82,6 +86,10 @@ pub(super) fn prepare(path: &Path) -> Result<(), OpenError> {
     }
     let _lock = lock(path)?;
     clear(path).map_err(error)
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Makes what was written to the journal so far durable.
@@ -116,6 +124,9 @@ fn newest_journal(path: &Path) -> io::Result<Option<PathBuf>> {
 
 /// Makes the names of all files and folders below `path` durable.
 pub(super) fn sync_names(path: &Path) -> Result<(), OpenError> {
+    if Bug::ViewFoldersNotSynced.planted() {
+        return Ok(());
+    }
     let error = |source| io_error(path, source);
     let mut folders = vec![path.to_owned()];
     while let Some(folder) = folders.pop() {
