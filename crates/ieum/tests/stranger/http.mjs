@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { backoff, sleep } from './endpoints.mjs';
 
 const ATTEMPTS = 12;
-const ANSWER_MS = 5_000;
+const ANSWER_MS = 10_000;
 
 export class Problem extends Error {
   constructor(problem) {
