@@ -179,8 +179,9 @@ impl Stranger {
     /// Waits until it holds what the reader reads: the room, its messages, and how many have not read each.
     #[track_caller]
     pub(crate) fn agrees(&mut self, reader: &Reader, room: u64) {
-        let (mut messages, mut counts) = (Map::new(), Map::new());
+        let (mut messages, mut counts, mut last) = (Map::new(), Map::new(), 0);
         for mut message in reader.messages(room) {
+            last = message["seq"].as_u64().unwrap();
             let seq = message["seq"].to_string();
             if let Some(unread) = message.as_object_mut().unwrap().remove("unread") {
                 counts.insert(seq.clone(), unread);
@@ -188,6 +189,11 @@ impl Stranger {
             messages.insert(seq, message);
         }
         let id = room.to_string();
+        self.until_last(room, last);
+        // More than 50 may have come while it was not connected.
+        if self.ask("look", &[json!(["rooms", id, "gap"])]) == true {
+            self.ask("fill", &[json!(room)]);
+        }
         self.until(json!(["rooms", id, "messages"]), Value::Object(messages));
         self.until(json!(["rooms", id, "room"]), reader.get(&format!("/v1/rooms/{room}")));
         self.until(json!(["counts", id]), Value::Object(counts));
