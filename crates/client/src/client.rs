@@ -39,6 +39,7 @@ pub enum OpenError {
 pub(crate) enum Request {
     Submit { id: Option<CommandId>, change: Change, reply: Reply },
     Foreground(bool),
+    Reconnect,
     Applied(Pos),
     Waiting(oneshot::Sender<Vec<Command>>),
     Stop,
@@ -150,6 +151,11 @@ impl Client {
     /// Somebody looks at it, or nobody does any more.
     pub async fn foreground(&self, foreground: bool) {
         let _ = self.requests.send(Request::Foreground(foreground)).await;
+    }
+
+    /// The network has changed, so that the connection is worth nothing any more: the client drops it without a word and connects anew.
+    pub async fn reconnect(&self) {
+        let _ = self.requests.send(Request::Reconnect).await;
     }
 
     /// The app has everything up to `pos` in its own durable copy: the next process goes on from there. An app without such a copy

@@ -297,6 +297,14 @@ impl<S: Store> Shell<S> {
                 self.reply(id, taken, reply);
             }
             Request::Foreground(foreground) => self.machine.foreground(moment, foreground),
+            Request::Reconnect => {
+                let reason = "the network changed";
+                if self.dialing.take().is_some() {
+                    self.machine.failed(moment, reason.to_owned(), None);
+                } else if self.socket.take().is_some() {
+                    self.machine.closed(moment, reason.to_owned());
+                }
+            }
             Request::Applied(pos) => self.machine.applied(moment, &pos),
             Request::Waiting(sender) => {
                 let _ = sender.send(self.machine.waiting().cloned().collect());

@@ -65,6 +65,24 @@ async fn a_submission_survives_a_lost_connection() {
 }
 
 #[tokio::test]
+async fn a_client_told_of_another_network_connects_anew_and_sends_again() {
+    let server = Server::start().await;
+    let (client, _events) = Client::open(options(&[&server]), Memory::new()).unwrap();
+    let mut before = server.welcome(0).await;
+    let submitted = tokio::spawn({
+        let client = client.clone();
+        async move { client.submit(say("hi")).await }
+    });
+    let first = before.cmd().await;
+    client.reconnect().await;
+    assert_eq!(before.next().await, None);
+    let mut after = server.welcome(0).await;
+    assert_eq!(after.cmd().await, first);
+    after.ack(1).await;
+    assert!(in_time(submitted).await.unwrap().is_ok());
+}
+
+#[tokio::test]
 async fn a_server_that_hangs_is_left_for_another() {
     let (hung, well) = (Server::start().await, Server::start().await);
     let mut options = options(&[&hung]);

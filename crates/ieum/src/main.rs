@@ -62,6 +62,8 @@ enum Command {
         #[arg(long, default_value_t = 14)]
         days: u32,
     },
+    /// Measure this build on this machine, against the table of requirements.
+    Bench(ieum_bench::Options),
     /// Print a script that completes ieum's commands in a shell.
     Completions {
         /// Which shell.
@@ -115,6 +117,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Restore { settings, from, replace } => return operate::restore(&settings.load()?, &from, replace),
         Command::Verify(settings) => return operate::verify(&settings.load()?),
         Command::Invite { settings, uses, days } => return operate::invite(&settings.load()?, uses, days),
+        Command::Bench(options) => ieum_bench::run(&options)?,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "ieum", &mut std::io::stdout());
         }

@@ -9,7 +9,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, param
 
 use super::{Error, Identity, Saved, Store, Write};
 use crate::Position;
-use crate::command::{Command, CommandId, MAX_NUMBER};
+use crate::command::{Command, CommandId};
 
 /// "ieum" in the file's header.
 const APPLICATION: i64 = 0x6965_756d;
@@ -120,8 +120,7 @@ impl Disk {
 
     fn number(&mut self, name: &str) -> Result<Option<u64>, Error> {
         let Some(text) = self.fact(name)? else { return Ok(None) };
-        let number = text.parse().ok().filter(|number| *number <= MAX_NUMBER);
-        number.map(Some).ok_or_else(|| self.damaged(format!("{name} is no number")))
+        text.parse().map(Some).map_err(|_| self.damaged(format!("{name} is no number")))
     }
 
     fn commands(&mut self, acknowledged: bool) -> Result<Vec<Command>, Error> {
@@ -137,7 +136,7 @@ impl Disk {
         for (place, id, n, body) in rows {
             unnumbered |= n.is_none();
             let in_order = if n.is_some() { !unnumbered && last < n } else { !acknowledged };
-            if !in_order || n > Some(MAX_NUMBER) {
+            if !in_order {
                 return Err(self.damaged(format!("command {place} has a number out of order")));
             }
             last = n.or(last);
