@@ -95,6 +95,8 @@ impl Settings {
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
+    // Messages, hashes and secrets: whatever any command writes is its owner's alone.
+    nix::sys::stat::umask(nix::sys::stat::Mode::S_IRWXG | nix::sys::stat::Mode::S_IRWXO);
     let arguments = Arguments::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("IEUM_LOG").unwrap_or_else(|_| "info".into());
     // Colours are for people; a file takes plain text.

@@ -69,6 +69,16 @@ pub(crate) fn run(config: &Config) -> Result<(), Error> {
     runtime.block_on(serve(config))
 }
 
+/// What this build makes is its owner's alone, but the folder may have been made by hand.
+fn warn_if_open_to_others(data: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let Ok(about) = std::fs::metadata(data) else { return };
+    if about.permissions().mode() & 0o077 != 0 {
+        let path = data.display();
+        tracing::warn!("other users of this machine can open {path}, which holds every message: chmod 700 {path}");
+    }
+}
+
 async fn serve(config: &Config) -> Result<(), Error> {
     let tls = tls(config)?;
     let address = config.listen.address;
@@ -76,6 +86,7 @@ async fn serve(config: &Config) -> Result<(), Error> {
     let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
     let address = listener.local_addr()?;
     let folder = Folder::new(&config.node.data);
+    warn_if_open_to_others(folder.root());
     let view = fjall::Options { cache_bytes: config.view.cache_mib << 20, ..fjall::Options::default() };
     let opened = folder.open(config.node.cell, &view).await?;
     if let Some(reason) = &opened.rebuilt {

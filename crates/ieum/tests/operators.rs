@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 
 use common::{PATIENCE, Scene, operator};
 
@@ -103,4 +104,34 @@ fn a_stop_is_clean_and_tells_clients_to_come_back() {
     assert!(scene.server.stop(PATIENCE).unwrap().success());
     scene.server.start(PATIENCE).unwrap();
     tail.wait_for_stderr(|text| text.matches("connected to").count() == 2, PATIENCE).unwrap();
+}
+
+#[test]
+fn nobody_else_on_the_machine_can_read_the_data() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut scene = Scene::started();
+    scene.register("minji", "민지");
+    scene.operator(&["backup", scene.path("copy").to_str().unwrap()]).success();
+    let open = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o077 != 0;
+    let mut folders = vec![scene.server.data().to_owned()];
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        assert!(!open(&folder), "{}", folder.display());
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                seen += 1;
+                assert!(!open(&path), "{}", path.display());
+            }
+        }
+    }
+    assert!(seen > 3 && !open(&scene.path("copy")));
+    // A folder that is open to others is named.
+    scene.server.stop(PATIENCE).unwrap();
+    fs::set_permissions(scene.server.data(), fs::Permissions::from_mode(0o755)).unwrap();
+    scene.server.start(PATIENCE).unwrap();
+    let said = scene.server.stderr().unwrap();
+    assert!(said.contains("chmod 700"), "{said}");
 }
