@@ -80,6 +80,8 @@ struct Recorder {
     history: History,
     under_way: usize,
     unanswered: usize,
+    /// How often the server refused something for now, by code.
+    refused: HashMap<String, u64>,
     /// Up to where it has each room.
     reached: HashMap<u64, u64>,
     /// Why its client stopped, or would not take a message.
@@ -131,6 +133,20 @@ impl Crowd {
             let operation = format!("waiting for {acknowledged} acknowledged messages");
             Error::other(operation, format!("{} are; {why}", self.acknowledged()))
         })
+    }
+
+    /// How often a server refused a message for now, by code.
+    pub fn refused(&self, code: &str) -> u64 {
+        self.people.iter().map(|person| person.memory.lock().refused.get(code).copied().unwrap_or(0)).sum()
+    }
+
+    /// Waits until a server refuses a message for now, with this code.
+    pub fn wait_for_refusal(&self, code: &str, patience: Duration) -> Result<(), Error> {
+        let before = self.refused(code);
+        self.shared.settling.store(true, Ordering::SeqCst);
+        let refused = self.wait(patience, || self.refused(code) > before);
+        self.shared.settling.store(false, Ordering::SeqCst);
+        refused.map_err(|why| Error::other(format!("waiting for a refusal {code}"), why))
     }
 
     /// Has nobody write any more, and waits until every message has its outcome.
@@ -276,6 +292,10 @@ impl Person {
             }
             Delivery::State(ieum_client::State::Stopped(stop)) => {
                 memory.broken = Some(format!("client {} stopped: {stop}", self.number));
+                drop(memory);
+            }
+            Delivery::Refused { problem, .. } => {
+                *memory.refused.entry(problem.code.clone()).or_default() += 1;
                 drop(memory);
             }
             _ => drop(memory),

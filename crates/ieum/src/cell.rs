@@ -69,6 +69,10 @@ impl Cell for NodeCell {
             "Appends that failed and were repeated.",
             alarms.append_failures,
         );
+        let reserve = self.0.reserve();
+        figure(page, "gauge", "disk_free_bytes", "Room on the disk of the data folder.", reserve.free());
+        let help = "1 while commands are refused because the disk is almost full; an alarm.";
+        figure(page, "gauge", "disk_short", help, u8::from(reserve.is_short()));
         if let Ok(bytes) = self.0.kv().disk_bytes() {
             figure(page, "gauge", "view_bytes", "The view's size on disk.", bytes);
         }

@@ -45,6 +45,8 @@ pub(crate) struct Node {
     pub dc: String,
     /// The folder for its data.
     pub data: PathBuf,
+    /// Room to keep free on its disk, in MiB.
+    pub reserve_mib: u64,
 }
 
 /// `[listen]`: where clients come in.
@@ -131,7 +133,7 @@ pub(crate) struct Snapshots {
 
 impl Default for Node {
     fn default() -> Self {
-        Self { cell: 1, number: 1, dc: "a".to_owned(), data: PathBuf::from("data") }
+        Self { cell: 1, number: 1, dc: "a".to_owned(), data: PathBuf::from("data"), reserve_mib: 512 }
     }
 }
 
@@ -238,6 +240,9 @@ impl Config {
         }
         if self.node.dc.is_empty() || self.node.dc.len() > 64 {
             return Err(invalid("node.dc", "1 to 64 bytes"));
+        }
+        if self.node.reserve_mib > 1 << 40 {
+            return Err(invalid("node.reserve_mib", "more than any disk has"));
         }
         if self.listen.certificate.is_some() != self.listen.key.is_some() {
             return Err(invalid("listen", "certificate and key go together"));

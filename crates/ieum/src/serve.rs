@@ -11,6 +11,7 @@ use ieum_log::sqlite::Sqlite;
 use ieum_node::batcher::Bounds;
 use ieum_node::folder::{self, Folder};
 use ieum_node::machine::Delivery;
+use ieum_node::reserve::Reserve;
 use ieum_node::service::{self, Identity, Node};
 use ieum_node::upkeep::Policy;
 use ieum_store::fjall::{self, Fjall};
@@ -106,6 +107,7 @@ async fn serve(config: &Config) -> Result<(), Error> {
         bounds: Bounds::default(),
         snapshots: policy(&config.snapshots),
         folder: folder.snapshots(),
+        reserve: Arc::new(Reserve::new(folder.root(), config.node.reserve_mib << 20)),
     };
     let deliver = deliver(Arc::clone(&hub), Arc::clone(&opened.view));
     let node = Node::start(Arc::clone(&opened.log), opened.view, options, deliver).await?;

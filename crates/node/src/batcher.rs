@@ -32,7 +32,7 @@ impl Default for Bounds {
 /// Why a command was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// As much waits as may wait.
+    /// As much waits as may wait, or there is no room to keep more.
     #[error("as many commands wait as may wait")]
     Full,
     /// The command is larger than a batch.

@@ -16,6 +16,7 @@ pub mod backup;
 pub mod batcher;
 pub mod folder;
 pub mod machine;
+pub mod reserve;
 pub mod service;
 pub mod snapshot;
 pub mod upkeep;

@@ -27,6 +27,7 @@ use tokio::sync::{Notify, watch};
 use crate::applier::Applier;
 use crate::batcher::{Batcher, Bounds, Refusal};
 use crate::machine::{self, Delivery, deliver};
+use crate::reserve::Reserve;
 use crate::upkeep::{self, Policy};
 use crate::{author, chain, core_position, log_position};
 
@@ -63,6 +64,8 @@ pub struct Options {
     pub snapshots: Policy,
     /// The folder for snapshots.
     pub folder: PathBuf,
+    /// Room on the disk to keep free.
+    pub reserve: Arc<Reserve>,
 }
 
 /// Takes what was applied, in order, on a thread of its own. MUST NOT wait for any client.
@@ -124,6 +127,7 @@ pub(crate) struct Shared<K, T> {
     pub(crate) fatal: watch::Sender<Option<String>>,
     pub(crate) progress: Mutex<Progress>,
     alarms: Mutex<Alarms>,
+    pub(crate) reserve: Arc<Reserve>,
 }
 
 /// What has happened since the view was last persisted or copied.
@@ -156,8 +160,12 @@ enum Ticket<T> {
 }
 
 impl<K: Kv, T: Send + 'static> Handle<K, T> {
-    /// Takes a command. Its outcome comes to the [`Deliver`] with `ticket`; a refusal gives the ticket back.
+    /// Takes a command. Its outcome comes to the [`Deliver`] with `ticket`; a refusal gives the ticket back. A disk that is almost full
+    /// refuses as a queue does that is.
     pub fn submit(&self, envelope: &Envelope, ticket: T) -> Result<(), (Refusal, T)> {
+        if self.shared.reserve.is_short() {
+            return Err((Refusal::Full, ticket));
+        }
         let now = self.shared.now();
         let pushed = self.shared.batcher.lock().push(envelope, Ticket::Client(ticket), now);
         match pushed {
@@ -211,6 +219,12 @@ impl<K: Kv, T: Send + 'static> Handle<K, T> {
         }
     }
 
+    /// Room on the disk.
+    #[must_use]
+    pub fn reserve(&self) -> &Reserve {
+        &self.shared.reserve
+    }
+
     /// What an operator must hear of.
     #[must_use]
     pub fn alarms(&self) -> Alarms {
@@ -262,7 +276,9 @@ impl<L: Log, K: Kv, T: Send + 'static> Node<L, K, T> {
             fatal: watch::Sender::new(None),
             progress: Mutex::default(),
             alarms: Mutex::default(),
+            reserve: Arc::clone(&options.reserve),
         });
+        shared.reserve.look();
         greet(&shared, identity)?;
         let stop = watch::Sender::new(false);
         let appender = tokio::spawn(append(Arc::clone(&log), Arc::clone(&shared), stop.subscribe()));

@@ -54,6 +54,7 @@ pub(crate) fn run<L: Log, K: Kv, T: Send + 'static>(
         if stopping {
             break;
         }
+        shared.reserve.look();
         let unpersisted = shared.progress.lock().unpersisted;
         if unpersisted >= PERSIST_COMMANDS || (unpersisted > 0 && persisted.elapsed() >= PERSIST_EVERY) {
             shared.progress.lock().unpersisted = 0;

@@ -50,6 +50,8 @@ pub enum Bug {
     DataFolderNotSynced,
     /// The names of the view's files are not made durable.
     ViewFoldersNotSynced,
+    /// A node takes commands until the disk is full.
+    ReserveIgnored,
     /// A restored cell goes on in the generation that it had.
     RestoreKeepsGeneration,
     /// A snapshot's checksums are not compared when it is loaded.
