@@ -40,3 +40,4 @@ simulate: ## Live a cell with its clients from SEED, for MINUTES (60); LIVES for
 
 fuzz: ## Damage valid input and watch every decoder, for SECONDS (30) per target.
 	FUZZ_SECONDS=$(or $(SECONDS),30) $(CARGO) test --workspace --locked --no-fail-fast --test fuzz
+	FUZZ_SECONDS=$(or $(SECONDS),30) $(CARGO) test --locked -p ieum --bins damaged_settings

@@ -36,6 +36,9 @@ impl fmt::Debug for CommandId {
     }
 }
 
+/// The largest number that a device's command may have: numbers in JSON are whole below 2^53. One beyond it is nobody's.
+pub(crate) const MAX_NUMBER: u64 = (1 << 53) - 1;
+
 /// A command as the outbox and its store keep it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {

@@ -298,7 +298,9 @@ mod tests {
     use super::*;
 
     fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, Error> {
-        let file = std::env::temp_dir().join(format!("ieum-config-{}-{}", std::process::id(), text.len()));
+        static FILES: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = FILES.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let file = std::env::temp_dir().join(format!("ieum-config-{}-{number}", std::process::id()));
         std::fs::write(&file, text).unwrap();
         let variables: Vec<_> = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let loaded = Config::load(Some(&file), variables.into_iter());
@@ -329,5 +331,22 @@ mod tests {
         assert!(load("", &[("IEUM_NODE__CEL", "7")]).unwrap_err().to_string().contains("cel"));
         assert!(load("", &[("IEUM_NODE", "7")]).is_err());
         assert!(load("[node]\nnumber = 0\n", &[]).is_err());
+    }
+
+    /// Part of `make fuzz`.
+    #[test]
+    fn damaged_settings() {
+        let alone = ieum_fuzz::alone();
+        let samples = [include_bytes!("../../../ieum.example.toml").to_vec(), b"[node]\ncell = 7\n".to_vec()];
+        let target =
+            ieum_fuzz::Target { name: "settings", samples: &samples, cases: 300, memory: 1 << 30, per_byte: 0 };
+        target.run(&alone, |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let value = text.get(..text.len().min(9)).unwrap_or_default();
+            let _either = load(&text, &[]);
+            if let Ok(config) = load("", &[("IEUM_NODE__DC", value), ("IEUM_LISTEN__ENDPOINTS", value)]) {
+                assert!(config.check().is_ok());
+            }
+        });
     }
 }

@@ -27,6 +27,7 @@ const CHUNK_BYTES: usize = 256 * 1024;
 /// Longest chunk that is believed; a row may be larger than [`CHUNK_BYTES`].
 const MAX_CHUNK: u32 = 64 * 1024 * 1024;
 const SUFFIX: &str = "snap";
+const ENDS_TOO_EARLY: &str = "it ends too early";
 
 /// What a snapshot is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -282,6 +283,10 @@ impl Rows {
         if plain > MAX_CHUNK || packed > MAX_CHUNK {
             return Err("a chunk of an impossible length".to_owned());
         }
+        // An LZ4 block grows at most 255-fold.
+        if plain / 255 > packed {
+            return Err("a chunk of an impossible length".to_owned());
+        }
         let packed = read_bytes(&mut self.input, packed as usize)?;
         let sum = read_bytes(&mut self.input, 16)?;
         if checksum(&packed).as_slice() != sum && !Bug::SnapshotUnverified.planted() {
@@ -357,14 +362,15 @@ fn read_u32(input: &mut impl io::Read) -> Result<u32, String> {
 }
 
 fn read_bytes(input: &mut impl io::Read, count: usize) -> Result<Vec<u8>, String> {
-    let mut bytes = vec![0; count];
-    input.read_exact(&mut bytes).map_err(|e| short(&e))?;
-    Ok(bytes)
+    // As much room as there are bytes: the count is only the file's word.
+    let mut bytes = Vec::with_capacity(count.min(CHUNK_BYTES));
+    let read = input.take(count as u64).read_to_end(&mut bytes).map_err(|e| short(&e))?;
+    if read == count { Ok(bytes) } else { Err(ENDS_TOO_EARLY.to_owned()) }
 }
 
 fn short(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::UnexpectedEof => "it ends too early".to_owned(),
+        io::ErrorKind::UnexpectedEof => ENDS_TOO_EARLY.to_owned(),
         _ => error.to_string(),
     }
 }

@@ -10,7 +10,7 @@ use super::delivery::{Delivery, State, Stop, Why};
 use super::outbox::{Behind, Outcome, Refused};
 use super::{Link, Machine, Moment, Output, Session, outbox};
 use crate::Position;
-use crate::command::CommandId;
+use crate::command::{CommandId, MAX_NUMBER};
 use crate::position::advance;
 use crate::store::Write;
 
@@ -166,6 +166,10 @@ impl Machine {
     fn welcome(&mut self, moment: Moment, welcome: &Welcome) {
         if !matches!(self.link, Link::Greeting { .. }) {
             self.passed_over += 1;
+            return;
+        }
+        if welcome.n > MAX_NUMBER {
+            self.leave(moment, Why::Broken(format!("it says that this device has used number {}", welcome.n)));
             return;
         }
         let pos = Position::read(&welcome.pos);

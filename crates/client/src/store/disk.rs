@@ -9,7 +9,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, param
 
 use super::{Error, Identity, Saved, Store, Write};
 use crate::Position;
-use crate::command::{Command, CommandId};
+use crate::command::{Command, CommandId, MAX_NUMBER};
 
 /// "ieum" in the file's header.
 const APPLICATION: i64 = 0x6965_756d;
@@ -120,7 +120,8 @@ impl Disk {
 
     fn number(&mut self, name: &str) -> Result<Option<u64>, Error> {
         let Some(text) = self.fact(name)? else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| self.damaged(format!("{name} is no number")))
+        let number = text.parse().ok().filter(|number| *number <= MAX_NUMBER);
+        number.map(Some).ok_or_else(|| self.damaged(format!("{name} is no number")))
     }
 
     fn commands(&mut self, acknowledged: bool) -> Result<Vec<Command>, Error> {
@@ -136,7 +137,7 @@ impl Disk {
         for (place, id, n, body) in rows {
             unnumbered |= n.is_none();
             let in_order = if n.is_some() { !unnumbered && last < n } else { !acknowledged };
-            if !in_order {
+            if !in_order || n > Some(MAX_NUMBER) {
                 return Err(self.damaged(format!("command {place} has a number out of order")));
             }
             last = n.or(last);

@@ -220,3 +220,19 @@ proptest! {
         prop_assert_eq!(Disk::open(&path).unwrap().load().unwrap(), saved);
     }
 }
+
+#[test]
+fn a_number_beyond_all_numbers_is_damage() {
+    let folder = folder();
+    let path = folder.path().join("a.ieum");
+    Disk::open(&path).unwrap().commit(&[Write::Add(command(1))]).unwrap();
+    for (statement, number) in [
+        ("REPLACE INTO facts (name, value) VALUES ('last', ?1)", u64::MAX.to_string()),
+        ("UPDATE commands SET n = ?1", i64::MAX.to_string()),
+    ] {
+        let copy = folder.path().join("b.ieum");
+        fs::copy(&path, &copy).unwrap();
+        Connection::open(&copy).unwrap().execute(statement, [number]).unwrap();
+        assert!(matches!(Disk::open(&copy).unwrap().load(), Err(Error::Damaged { .. })), "{statement}");
+    }
+}

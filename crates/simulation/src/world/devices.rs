@@ -104,17 +104,28 @@ impl World {
 
     /// Breaks a connection.
     pub(crate) fn cut(&mut self, link: Link) {
+        let before = self.network.untaken(link);
         if let Some(at) = self.network.cut(link, self.clock.now(), &mut self.random) {
             self.clock.set(at, Event::ToClient(link));
             self.clock.set(at, Event::ToServer(link));
             self.note(format_args!("session {link} is cut"));
         }
+        self.taken(link, before);
     }
 
     /// The client closes a connection.
     fn hang_up(&mut self, link: Link) {
+        let before = self.network.untaken(link);
         if let Some(at) = self.network.close(link, End::Client, self.clock.now()) {
             self.clock.set(at, Event::ToServer(link));
+        }
+        self.taken(link, before);
+    }
+
+    /// A session that could not write goes on when its client has taken enough, or has gone.
+    fn taken(&mut self, link: Link, before: usize) {
+        if before > Self::window() && self.network.untaken(link) <= Self::window() {
+            self.resume(link);
         }
     }
 
@@ -143,9 +154,7 @@ impl World {
                 None => break,
             }
         }
-        if before > Self::window() && self.network.untaken(link) <= Self::window() {
-            self.resume(link);
-        }
+        self.taken(link, before);
         Ok(())
     }
 

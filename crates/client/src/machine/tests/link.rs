@@ -286,3 +286,15 @@ fn a_client_that_is_stopped_closes_and_does_nothing_more() {
     driver.ack(1, "1.1");
     assert_eq!(driver.delivered.last(), Some(&Delivery::State(State::Stopped(Stop::Closed))));
 }
+
+#[test]
+fn a_welcome_with_a_number_beyond_all_numbers_ends_the_connection() {
+    let mut driver = Driver::new(&["ws://a.example"]);
+    driver.submit("one");
+    driver.until_connect();
+    driver.connected();
+    driver.welcome(u64::MAX, "1.1");
+    assert!(matches!(driver.waiting_for(), Some((Some(Why::Broken(_)), _))));
+    driver.live(0, "1.1");
+    assert_eq!(driver.commands(), pairs(&[(1, "one")]));
+}
