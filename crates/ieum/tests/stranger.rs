@@ -7,8 +7,10 @@ mod common;
 #[path = "stranger/driver.rs"]
 mod driver;
 
+use std::time::Instant;
+
 use common::{PATIENCE, Scene};
-use driver::{Reader, Stranger, Swallower, black_hole, texts};
+use driver::{Kind, Proxy, Reader, Stranger, Swallower, black_hole, texts};
 use ieum_drill::process::Signal;
 use serde_json::json;
 
@@ -136,9 +138,10 @@ fn the_server_is_killed_in_the_middle() {
     let reader = Reader::new(&scene, "jun");
     assert_eq!(texts(&reader.messages(room)), numbered(1..=810));
     assert!(mina.ask("look", &[json!(["refused", "rate_limited"])]).as_u64().is_some_and(|count| count > 0));
-    jun.ask("fill", &[json!(room)]);
-    jun.agrees(&reader, room);
-    mina.agrees(&Reader::new(&scene, "mina"), room);
+    let mina_reads = Reader::new(&scene, "mina");
+    for (person, reader) in [(&mut mina, &mina_reads), (&mut jun, &reader)] {
+        person.agrees(reader, room);
+    }
 }
 
 #[test]
@@ -164,6 +167,81 @@ fn the_client_is_killed_between_writing_and_ack() {
     mina.until(json!(["waiting"]), json!(0));
     assert_eq!(texts(&reader.messages(room)), numbered(1..=20));
     mina.agrees(&Reader::new(&scene, "mina"), room);
+}
+
+#[test]
+fn answers_are_lost_with_the_connection() {
+    let scene = Scene::started();
+    let (mut mina, mut jun, room) = pair(&scene);
+    let proxy = Proxy::new(&scene.server);
+    mina.ask("stop", &[]);
+    mina.kill();
+    mina.restart_at(&[proxy.address()]);
+    for round in 0..3 {
+        mina.until(json!(["connectedTo"]), json!(proxy.address()));
+        proxy.hold(Kind::Sockets);
+        let sends = numbered(round * 20 + 1..=round * 20 + 20);
+        let ids = mina.write(sends.into_iter().map(|text| json!({"send": {"room": room, "text": text}})).collect());
+        // All is done, and the client was told nothing.
+        jun.until_last(room, u64::from(round) * 20 + 20);
+        assert_eq!(mina.ask("look", &[json!(["waiting"])]), 20);
+        proxy.cut();
+        mina.until(json!(["waiting"]), json!(0));
+        let outcomes = mina.ask("outcomes", &[ids]);
+        let seqs: Vec<_> = outcomes.as_array().unwrap().iter().map(|outcome| outcome["ok"]["seq"].as_u64()).collect();
+        let wanted = u64::from(round) * 20 + 1..=u64::from(round) * 20 + 20;
+        assert_eq!(seqs, wanted.map(Some).collect::<Vec<_>>());
+    }
+    let reader = Reader::new(&scene, "mina");
+    assert_eq!(texts(&reader.messages(room)), numbered(1..=60));
+    mina.agrees(&reader, room);
+}
+
+#[test]
+fn a_message_is_edited_while_its_page_is_on_the_way() {
+    let scene = Scene::started();
+    let (mut mina, mut jun, room) = pair(&scene);
+    let proxy = Proxy::new(&scene.server);
+    jun.ask("stop", &[]);
+    jun.kill();
+    mina.settle(numbered(1..=120).into_iter().map(|text| json!({"send": {"room": room, "text": text}})).collect());
+    jun.restart_at(&[proxy.address()]);
+    jun.until_last(room, 120);
+    // It has a token now.
+    jun.ask("get", &[json!("/v1/me")]);
+    proxy.hold(Kind::Pages);
+    let fill = jun.begin("fill", &[json!(room)]);
+    proxy.wait_for_something_held();
+    mina.settle(vec![
+        json!({"edit": {"room": room, "seq": 10, "text": "edited"}}),
+        json!({"delete": {"room": room, "seq": 11}}),
+        json!({"send": {"room": room, "text": "line 121"}}),
+    ]);
+    jun.until_last(room, 121);
+    proxy.release();
+    jun.end(fill);
+    jun.agrees(&Reader::new(&scene, "jun"), room);
+}
+
+#[test]
+fn a_token_expires() {
+    let mut scene = Scene::new().set("ACCOUNTS__TOKEN_SECONDS", "1").set("LIMITS__REQUESTS_BURST", "1000000000");
+    scene.server.start(PATIENCE).unwrap();
+    let mut mina = Stranger::new(&scene, "mina", &[scene.server.address()]);
+    mina.register();
+    mina.ask("get", &[json!("/v1/me")]);
+    // The reader's token is the younger one, and the reader does not get another.
+    let reader = Reader::new(&scene, "mina");
+    let end = Instant::now() + PATIENCE;
+    let code = loop {
+        let (status, answer) = reader.try_to_get("/v1/me");
+        assert!(Instant::now() < end, "it is good for a second");
+        if status != 200 {
+            break answer["code"].clone();
+        }
+    };
+    assert_eq!(code, "token_expired");
+    assert_eq!(mina.ask("get", &[json!("/v1/me")])["person"]["handle"], "mina");
 }
 
 #[test]
@@ -197,14 +275,12 @@ fn another_device_catches_up_and_a_gap_is_filled() {
     phone.agrees(&reader, room);
     // Each of the two sees what the other writes and reads.
     phone.settle(vec![json!({"send": {"room": room, "text": "from the phone"}})]);
-    jun.ask("fill", &[json!(room)]);
     jun.agrees(&reader, room);
     // A store that lost everything but the device goes on from the cell's number, with everything afresh.
     phone.kill();
     phone.keep_only_the_account();
     phone.restart();
     phone.settle(vec![json!({"send": {"room": room, "text": "after the loss"}})]);
-    phone.ask("fill", &[json!(room)]);
     phone.agrees(&reader, room);
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use ieum_drill::process::{Options, Process};
@@ -116,14 +117,27 @@ impl Stranger {
 
     #[track_caller]
     fn call(&mut self, what: &str, with: &[Value]) -> Value {
+        let number = self.begin(what, with);
+        self.end(number)
+    }
+
+    /// Calls, and does not wait for the answer.
+    #[track_caller]
+    pub(crate) fn begin(&mut self, what: &str, with: &[Value]) -> u64 {
         self.calls += 1;
         let mut call = vec![json!(self.calls), json!(what)];
         call.extend_from_slice(with);
         self.process.write_line(&json!(call).to_string()).unwrap();
-        let start = format!("[{},", self.calls);
+        self.calls
+    }
+
+    /// The answer to a call: the latest one that was not answered yet.
+    #[track_caller]
+    pub(crate) fn end(&mut self, number: u64) -> Value {
+        let start = format!("[{number},");
         match self.process.wait_for_line(|line| line.starts_with(&start), PATIENCE) {
             Ok(line) => serde_json::from_str(&line).unwrap(),
-            Err(error) => panic!("{what} {with:?}: {error}; its store: {}", fs::read_to_string(&self.store).unwrap()),
+            Err(error) => panic!("{error}; its store: {}", fs::read_to_string(&self.store).unwrap()),
         }
     }
 
@@ -165,8 +179,9 @@ impl Stranger {
     /// Waits until it holds what the reader reads: the room, its messages, and how many have not read each.
     #[track_caller]
     pub(crate) fn agrees(&mut self, reader: &Reader, room: u64) {
-        let (mut messages, mut counts) = (Map::new(), Map::new());
+        let (mut messages, mut counts, mut last) = (Map::new(), Map::new(), 0);
         for mut message in reader.messages(room) {
+            last = message["seq"].as_u64().unwrap();
             let seq = message["seq"].to_string();
             if let Some(unread) = message.as_object_mut().unwrap().remove("unread") {
                 counts.insert(seq.clone(), unread);
@@ -174,6 +189,11 @@ impl Stranger {
             messages.insert(seq, message);
         }
         let id = room.to_string();
+        self.until_last(room, last);
+        // More than 50 may have come while it was not connected.
+        if self.ask("look", &[json!(["rooms", id, "gap"])]) == true {
+            self.ask("fill", &[json!(room)]);
+        }
         self.until(json!(["rooms", id, "messages"]), Value::Object(messages));
         self.until(json!(["rooms", id, "room"]), reader.get(&format!("/v1/rooms/{room}")));
         self.until(json!(["counts", id]), Value::Object(counts));
@@ -232,13 +252,17 @@ impl Reader {
 
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> Value {
+        let (status, answer) = self.try_to_get(path);
+        assert_eq!(status, 200, "{path}: {answer}");
+        answer
+    }
+
+    pub(crate) fn try_to_get(&self, path: &str) -> (u16, Value) {
         let request = format!(
             "GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\nauthorization: Bearer {}\r\n\r\n",
             self.address, self.token
         );
-        let (status, answer) = exchange(&self.address, request.as_bytes());
-        assert_eq!(status, 200, "{path}: {answer}");
-        answer
+        exchange(&self.address, request.as_bytes())
     }
 
     /// All messages of a room.
@@ -331,4 +355,99 @@ fn read_request(client: &mut TcpStream) -> Vec<u8> {
 /// Takes connections and never says anything.
 pub(crate) fn black_hole() -> TcpListener {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()
+}
+
+/// What a [`Proxy`] keeps back of what the server says.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Kind {
+    Sockets,
+    Pages,
+}
+
+#[derive(Default)]
+struct Held {
+    kind: Option<Kind>,
+    /// How many pieces wait to go on.
+    waiting: usize,
+    streams: Vec<TcpStream>,
+}
+
+/// Stands between a client and the server. What the client says always goes on at once.
+pub(crate) struct Proxy {
+    address: String,
+    held: Arc<(Mutex<Held>, Condvar)>,
+}
+
+impl Proxy {
+    pub(crate) fn new(server: &Server) -> Self {
+        let listener = black_hole();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let server = server.address().trim_start_matches("http://").to_owned();
+        let held = Arc::new((Mutex::default(), Condvar::new()));
+        let shared = Arc::clone(&held);
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let (server, held) = (TcpStream::connect(&server).unwrap(), Arc::clone(&shared));
+                thread::spawn(move || link(client, server, &held));
+            }
+        });
+        Self { address, held }
+    }
+
+    pub(crate) fn address(&self) -> String {
+        self.address.clone()
+    }
+
+    pub(crate) fn hold(&self, kind: Kind) {
+        self.held.0.lock().unwrap().kind = Some(kind);
+    }
+
+    /// Waits until the server said something that is kept back.
+    pub(crate) fn wait_for_something_held(&self) {
+        let held = self.held.0.lock().unwrap();
+        let (_held, timeout) = self.held.1.wait_timeout_while(held, PATIENCE, |held| held.waiting == 0).unwrap();
+        assert!(!timeout.timed_out(), "the server said nothing");
+    }
+
+    pub(crate) fn release(&self) {
+        self.held.0.lock().unwrap().kind = None;
+        self.held.1.notify_all();
+    }
+
+    /// Ends all connections; what was kept back is lost.
+    pub(crate) fn cut(&self) {
+        for stream in self.held.0.lock().unwrap().streams.drain(..) {
+            // It may have ended before.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        self.release();
+    }
+}
+
+fn link(mut client: TcpStream, mut server: TcpStream, held: &Arc<(Mutex<Held>, Condvar)>) {
+    held.0.lock().unwrap().streams.extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
+    let mut first = [0; 1024];
+    let length = client.read(&mut first).unwrap_or(0);
+    let kind = if first.starts_with(b"GET /v1/socket ") { Kind::Sockets } else { Kind::Pages };
+    let (mut to_client, mut from_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+    let shared = Arc::clone(held);
+    thread::spawn(move || {
+        let mut piece = vec![0; 65_536];
+        while let Ok(length) = from_server.read(&mut piece) {
+            let mut held = shared.0.lock().unwrap();
+            held.waiting += 1;
+            shared.1.notify_all();
+            held = shared.1.wait_while(held, |held| held.kind == Some(kind)).unwrap();
+            held.waiting -= 1;
+            drop(held);
+            if length == 0 || to_client.write_all(&piece[..length]).is_err() {
+                break;
+            }
+        }
+        let _ = to_client.shutdown(Shutdown::Both);
+    });
+    if server.write_all(&first[..length]).is_ok() {
+        let _ = std::io::copy(&mut client, &mut server);
+    }
+    let _ = server.shutdown(Shutdown::Both);
 }
