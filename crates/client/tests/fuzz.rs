@@ -3,9 +3,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "these are tests")]
 
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use ieum_client::machine::{Limits, Machine, Moment, Output, Settings, Timing};
 use ieum_client::store::{Disk, Identity, Saved, Store, Write};
-use ieum_client::{Command, CommandId, Endpoint, Position};
+use ieum_client::{Command, CommandId, Endpoint, Http, NewAccount, Position, Trust};
 use ieum_fuzz::{Heap, Random, Target, alone, damage};
 use ieum_protocol::errors::{Code, Problem};
 use ieum_protocol::frames::Change;
@@ -165,6 +171,77 @@ fn damaged_positions_endpoints_and_ids() {
             assert_eq!(id.to_string(), text);
         }
     });
+}
+
+/// Answers each request with what is said for the beginning of its path, and closes.
+fn serve(answers: &'static Mutex<Vec<(&'static str, Vec<u8>)>>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 4_096];
+            // A client that gave up is not answered.
+            let Ok(length) = stream.read(&mut request) else { continue };
+            let line = String::from_utf8_lossy(&request[..length]).into_owned();
+            let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+            let answers = answers.lock().unwrap();
+            if let Some((_, answer)) = answers.iter().find(|(of, _)| path.starts_with(of)) {
+                let _either = stream.write_all(answer);
+            }
+        }
+    });
+    address
+}
+
+fn answer(body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("HTTP/1.1 200 OK\r\nconnection: close\r\nieum-position: 1.5\r\ncontent-length: {length}\r\n\r\n{body}")
+        .into_bytes()
+}
+
+static PANICS: AtomicUsize = AtomicUsize::new(0);
+static ANSWERS: Mutex<Vec<(&str, Vec<u8>)>> = Mutex::new(Vec::new());
+
+#[test]
+fn damaged_answers_on_a_connection() {
+    let alone = alone();
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        PANICS.fetch_add(1, Ordering::Relaxed);
+        before(panic);
+    }));
+    let sound = [
+        ("/v1/accounts", answer(r#"{"user":1,"device":2}"#)),
+        ("/v1/tokens", answer(r#"{"token":"abc","expires_in_ms":900000}"#)),
+        ("/v1/rooms", answer(r#"{"rooms":[],"next":4}"#)),
+    ];
+    let endpoint: Endpoint = format!("ws://{}", serve(&ANSWERS)).parse().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut understood = 0;
+    for (path, good) in &sound {
+        let never = String::from_utf8(good.clone()).unwrap().replace("900000", "18446744073709551615");
+        let samples = [good.clone(), never.into_bytes()];
+        Target { name: path, samples: &samples, cases: 25, memory: 4 << 20, per_byte: 64 }.run(&alone, |bytes| {
+            *ANSWERS.lock().unwrap() = sound.to_vec();
+            ANSWERS
+                .lock()
+                .unwrap()
+                .iter_mut()
+                .filter(|(of, _)| of == path)
+                .for_each(|(_, answer)| *answer = bytes.to_vec());
+            let call = async {
+                let http = Http::new(vec![endpoint.clone()], Trust::web());
+                http.register(NewAccount { handle: "minji".into(), ..NewAccount::default() }).await?;
+                http.rooms(None, None).await
+            };
+            // An answer that breaks off is asked for again, for longer than this test looks.
+            let done = runtime.block_on(async { tokio::time::timeout(Duration::from_millis(40), call).await });
+            understood += usize::from(matches!(done, Ok(Ok(_))));
+            assert_eq!(PANICS.load(Ordering::Relaxed), 0, "a task of the client panicked");
+        });
+    }
+    assert!(understood >= sound.len(), "not even a sound answer is understood");
 }
 
 fn stored(path: &std::path::Path) {

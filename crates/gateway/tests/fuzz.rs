@@ -175,7 +175,7 @@ fn damaged_bytes_on_a_connection() {
         String::from_utf8(token).unwrap().split("\"token\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
     let samples = requests(&token);
     let mut answered = 0;
-    Target { name: "connection", samples: &samples, cases: 300, memory: 16 << 20, per_byte: 64 }.run(&alone, |bytes| {
+    Target { name: "connection", samples: &samples, cases: 500, memory: 16 << 20, per_byte: 64 }.run(&alone, |bytes| {
         let answer = exchange(server, bytes);
         let status = status(&answer);
         assert!(answer.is_empty() || status.is_some_and(|status| status < 500 || status == 503), "{status:?}");

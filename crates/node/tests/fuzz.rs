@@ -45,7 +45,7 @@ fn damaged_files() {
             std::fs::read(&path).unwrap()
         })
         .to_vec();
-    Target { name: "snapshot", samples: &samples, cases: 800, memory: READER, per_byte: 300 }.run(&alone, |bytes| {
+    Target { name: "snapshot", samples: &samples, cases: 400, memory: READER, per_byte: 300 }.run(&alone, |bytes| {
         std::fs::write(&path, bytes).unwrap();
         if read(&path).is_ok() {
             assert!(samples.iter().any(|sample| sample == bytes), "a damaged file is taken for a sound one");
@@ -64,7 +64,7 @@ fn damaged_rows_under_good_checksums() {
     let header = &empty[..empty.len() - 4 - 8 - 32];
     let rows: Vec<u8> = (0..9u8).flat_map(|row| [&[2u8, 30, row, 5][..], b"hello"].concat()).collect();
     let samples = [rows, vec![1, 2, 0]];
-    Target { name: "rows", samples: &samples, cases: 1_500, memory: READER, per_byte: 300 }.run(&alone, |plain| {
+    Target { name: "rows", samples: &samples, cases: 800, memory: READER, per_byte: 300 }.run(&alone, |plain| {
         let packed = lz4_flex::block::compress(plain);
         let sum = blake3::hash(&packed);
         let sum = &sum.as_bytes()[..16];
