@@ -198,6 +198,22 @@ fn answers_are_lost_with_the_connection() {
 }
 
 #[test]
+fn events_that_an_ack_overtook_come_after_the_break() {
+    let scene = Scene::started();
+    let (mut mina, _jun, room) = pair(&scene);
+    let proxy = Proxy::new(&scene.server);
+    mina.ask("stop", &[]);
+    mina.kill();
+    mina.restart_at(&[proxy.address()]);
+    mina.until(json!(["connectedTo"]), json!(proxy.address()));
+    proxy.hold(Kind::Stream);
+    mina.settle(numbered(1..=5).into_iter().map(|text| json!({"send": {"room": room, "text": text}})).collect());
+    assert_eq!(mina.room(room)["last"], 0, "it was told of no event");
+    proxy.cut();
+    mina.agrees(&Reader::new(&scene, "mina"), room);
+}
+
+#[test]
 fn a_message_is_edited_while_its_page_is_on_the_way() {
     let scene = Scene::started();
     let (mut mina, mut jun, room) = pair(&scene);

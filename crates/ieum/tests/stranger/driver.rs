@@ -1,7 +1,7 @@
 //! Runs the client as a process, and reads what is true over HTTP without it.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
@@ -362,6 +362,8 @@ pub(crate) fn black_hole() -> TcpListener {
 pub(crate) enum Kind {
     Sockets,
     Pages,
+    /// All frames but acks; they are lost.
+    Stream,
 }
 
 #[derive(Default)]
@@ -432,15 +434,17 @@ fn link(mut client: TcpStream, mut server: TcpStream, held: &Arc<(Mutex<Held>, C
     let (mut to_client, mut from_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
     let shared = Arc::clone(held);
     thread::spawn(move || {
-        let mut piece = vec![0; 65_536];
-        while let Ok(length) = from_server.read(&mut piece) {
+        let mut head = kind == Kind::Sockets;
+        while let Ok(piece) = if kind == Kind::Pages { some(&mut from_server) } else { frame(&mut from_server, head) } {
             let mut held = shared.0.lock().unwrap();
             held.waiting += 1;
             shared.1.notify_all();
             held = shared.1.wait_while(held, |held| held.kind == Some(kind)).unwrap();
             held.waiting -= 1;
+            let is_lost = held.kind == Some(Kind::Stream) && kind == Kind::Sockets && !is_ack(&piece);
             drop(held);
-            if length == 0 || to_client.write_all(&piece[..length]).is_err() {
+            head = false;
+            if !is_lost && to_client.write_all(&piece).is_err() {
                 break;
             }
         }
@@ -450,4 +454,37 @@ fn link(mut client: TcpStream, mut server: TcpStream, held: &Arc<(Mutex<Held>, C
         let _ = std::io::copy(&mut client, &mut server);
     }
     let _ = server.shutdown(Shutdown::Both);
+}
+
+/// What there is to read.
+fn some(server: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut piece = vec![0; 65_536];
+    let length = server.read(&mut piece)?;
+    piece.truncate(length);
+    if length == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(piece) }
+}
+
+/// A frame of the server, which are not masked, or the head of its answer to the handshake.
+fn frame(server: &mut TcpStream, head: bool) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut take = |count: u64| {
+        let start = bytes.len();
+        server.take(count).read_to_end(&mut bytes)?;
+        let is_whole = (bytes.len() - start) as u64 == count;
+        if is_whole { Ok(bytes.clone()) } else { Err(io::Error::from(io::ErrorKind::UnexpectedEof)) }
+    };
+    if head {
+        while !take(1)?.ends_with(b"\r\n\r\n") {}
+        return Ok(bytes);
+    }
+    let length = match take(2)?[1] {
+        126 => take(2)?[2..].iter().fold(0, |length, byte| length << 8 | u64::from(*byte)),
+        127 => take(8)?[2..].iter().fold(0, |length, byte| length << 8 | u64::from(*byte)),
+        short => u64::from(short),
+    };
+    take(length)
+}
+
+fn is_ack(frame: &[u8]) -> bool {
+    frame.windows(6).take(12).any(|start| start == br#"{"ack""#)
 }
