@@ -84,7 +84,8 @@ impl Place {
 fn seed(world: &World, folder: &Path, data: &Path) -> Result<(), Error> {
     let file = folder.join("seed.snap");
     ieum_node::snapshot::write(world, &file).map_err(|e| Error::Seed(ieum_node::chain(&e)))?;
-    backup::restore(&Folder::new(data), &file, false).map_err(|e| Error::Seed(ieum_node::chain(&e)))?;
+    backup::restore(&Folder::new(data), &file, false, ieum_node::progress::unwatched())
+        .map_err(|e| Error::Seed(ieum_node::chain(&e)))?;
     std::fs::remove_file(&file).map_err(doing("removing", &file))
 }
 

@@ -313,7 +313,7 @@ impl Applier<'_> {
                 }
                 self.txn.undo();
                 let message = text_of(panic.as_ref());
-                self.alarms.push(Alarm::Panicked { position: self.position, index, message });
+                self.alarms.push(Alarm::Panicked { position: self.position, index, command: command.name(), message });
                 Ok(Outcome::Rejected(Reject::Internal))
             }
         }

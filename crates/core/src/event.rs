@@ -116,6 +116,8 @@ pub enum Alarm {
         position: Position,
         /// Which command of it, from 0.
         index: u32,
+        /// What kind of command.
+        command: &'static str,
         /// What the panic said.
         message: String,
     },

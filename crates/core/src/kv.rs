@@ -81,10 +81,18 @@ pub struct WriteSet {
 pub trait Kv: Send + Sync + 'static {
     /// A consistent look at the rows, see [`Kv::snapshot`].
     type Snapshot: Read + Send + Sync + 'static;
+    /// Every row of a snapshot, see [`Kv::rows`].
+    type Rows: Iterator<Item = Result<(Bytes, Bytes)>> + Send + 'static;
 
-    /// A look at the rows as they are after the last commit. Cheap (no copying); it may be held for minutes, and while it
-    /// is held the engine keeps the old rows that it needs.
+    /// A look at the rows as they are after the last commit. Cheap (no copying), but not to be held for longer than a
+    /// request takes: while it is held the engine may keep in memory whatever is committed.
     fn snapshot(&self) -> Self::Snapshot;
+
+    /// Every row of `snapshot`, keys ascending, for readers that take minutes.
+    ///
+    /// MUST: exactly the rows of `snapshot`, whatever is committed meanwhile. `snapshot` is let go of at once, and what is
+    /// committed while the rows are read costs no memory (it may cost disk space, up to the size of the view).
+    fn rows(&self, snapshot: Self::Snapshot) -> Self::Rows;
 
     /// Applies `writes` atomically: a snapshot or a restart sees all of it or none of it. Visible to snapshots taken
     /// after it returns. Not durable until the next [`Kv::persist`].

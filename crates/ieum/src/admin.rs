@@ -1,19 +1,23 @@
 //! The operator's door to a running node: a Unix socket in its data folder, which only who may read the folder can open. One JSON
-//! request a connection, one JSON answer.
+//! request a connection, and one JSON answer; before that of long work come lines that say how far it is.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ieum_gateway::Ticket;
 use ieum_node::folder::{Extent, Folder};
+use ieum_node::progress::{self, Step, Watch};
 use ieum_node::service::Handle;
 use ieum_node::{core_position, snapshot, verify};
 use ieum_store::fjall::Fjall;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc::Sender;
 
+use crate::bar::Bar;
 use crate::serve::{Error, Log};
 
 /// What an operator asks.
@@ -38,6 +42,8 @@ pub(crate) enum Answer {
     Verified { position: String, from: String, batches: u64, rows: u64, findings: Vec<String> },
     /// The code.
     Invited { code: String },
+    /// Not the answer yet: how far it is.
+    Progress { what: String, done: u64, of: Option<u64> },
     /// It did not work.
     Failed { reason: String },
 }
@@ -48,6 +54,8 @@ pub(crate) fn socket(data: &Path) -> PathBuf {
 }
 
 const LONGEST_REQUEST: u64 = 64 * 1024;
+/// How often an operator is told how far long work is.
+const TELL_EVERY: Duration = Duration::from_millis(200);
 
 struct Context {
     folder: Folder,
@@ -84,41 +92,66 @@ async fn converse(stream: UnixStream, context: Arc<Context>) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     BufReader::new(read.take(LONGEST_REQUEST)).read_line(&mut line).await?;
-    let answer = match serde_json::from_str(&line) {
-        Ok(request) => answer(request, context).await,
-        Err(error) => Answer::Failed { reason: error.to_string() },
+    let request = match serde_json::from_str(&line) {
+        Ok(request) => request,
+        Err(error) => return say(&mut write, &Answer::Failed { reason: error.to_string() }).await,
     };
-    let mut text = serde_json::to_string(&answer)?;
-    text.push('\n');
-    write.write_all(text.as_bytes()).await
+    let (answers, mut said) = tokio::sync::mpsc::channel(16);
+    let runtime = tokio::runtime::Handle::current();
+    // A thread of its own, because it steps back behind the threads that serve.
+    let work = move || {
+        progress::step_back();
+        let answer = answer(request, &context, &runtime, &tell(answers.clone()));
+        // An operator who went away hears nothing.
+        let _ = answers.blocking_send(answer);
+    };
+    std::thread::Builder::new().name("ieum-operator".to_owned()).spawn(work)?;
+    while let Some(answer) = said.recv().await {
+        say(&mut write, &answer).await?;
+    }
+    Ok(())
 }
 
-async fn answer(request: Request, context: Arc<Context>) -> Answer {
-    let runtime = tokio::runtime::Handle::current();
-    let work = move || match request {
-        Request::Backup { to } => match snapshot::write(&context.node.view(), &to) {
+async fn say(to: &mut (impl AsyncWriteExt + Unpin), answer: &Answer) -> io::Result<()> {
+    let mut text = serde_json::to_string(answer)?;
+    text.push('\n');
+    to.write_all(text.as_bytes()).await
+}
+
+/// Passes on some of the steps: what does not fit the channel is soon out of date.
+fn tell(answers: Sender<Answer>) -> impl Fn(Step) + Sync {
+    let told = Mutex::new(Instant::now());
+    move |Step { what, done, of }| {
+        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.elapsed() >= TELL_EVERY {
+            *told = Instant::now();
+            let _ = answers.try_send(Answer::Progress { what: what.to_owned(), done, of });
+        }
+    }
+}
+
+fn answer(request: Request, context: &Context, runtime: &tokio::runtime::Handle, watch: Watch<'_>) -> Answer {
+    match request {
+        Request::Backup { to } => match snapshot::copy(context.node.kv().as_ref(), &to, watch) {
             Ok(meta) => Answer::BackedUp { position: meta.position.to_string() },
             Err(error) => failed(&error),
         },
-        Request::Verify => check(&context, &runtime),
+        Request::Verify => check(context, runtime, watch),
         Request::Invite { uses, days } => runtime.block_on(crate::invite::make(&context.node, uses, days)),
-    };
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Answer::Failed { reason: error.to_string() })
+    }
 }
 
 pub(crate) fn failed(error: &dyn std::error::Error) -> Answer {
     Answer::Failed { reason: ieum_node::chain(error) }
 }
 
-fn check(context: &Context, runtime: &tokio::runtime::Handle) -> Answer {
+fn check(context: &Context, runtime: &tokio::runtime::Handle, watch: Watch<'_>) -> Answer {
     let log = context.log.as_ref();
-    let last = match runtime.block_on(ieum_log::Log::last(log)) {
-        Ok(last) => core_position(last),
-        Err(error) => return failed(&error),
+    let extent = || {
+        let last = core_position(runtime.block_on(ieum_log::Log::last(log))?);
+        Ok(Extent { meta: *log.meta(), trimmed: core_position(log.trimmed()), last })
     };
-    let extent = Extent { meta: *log.meta(), trimmed: core_position(log.trimmed()), last };
-    match verify::running(&context.folder, log, &extent, &context.node, runtime) {
+    match verify::running(&context.folder, log, extent, &context.node, runtime, watch) {
         Ok(report) => verified(&report),
         Err(error) => failed(&error),
     }
@@ -134,8 +167,8 @@ pub(crate) fn verified(report: &verify::Report) -> Answer {
     }
 }
 
-/// Asks the node with this data; none when none runs.
-pub(crate) fn ask(data: &Path, request: &Request) -> io::Result<Option<Answer>> {
+/// Asks the node with this data, and shows how far it is meanwhile; none when none runs.
+pub(crate) fn ask(data: &Path, request: &Request, bar: &Bar) -> io::Result<Option<Answer>> {
     use std::io::{BufRead as _, Write as _};
     let mut stream = match std::os::unix::net::UnixStream::connect(socket(data)) {
         Ok(stream) => stream,
@@ -145,10 +178,11 @@ pub(crate) fn ask(data: &Path, request: &Request) -> io::Result<Option<Answer>> 
     let mut line = serde_json::to_string(request)?;
     line.push('\n');
     stream.write_all(line.as_bytes())?;
-    let mut answer = String::new();
-    io::BufReader::new(stream).read_line(&mut answer)?;
-    if answer.is_empty() {
-        return Err(io::Error::other("the node ended before it answered"));
+    for line in io::BufReader::new(stream).lines() {
+        match serde_json::from_str(&line?)? {
+            Answer::Progress { what, done, of } => bar.show(&what, done, of),
+            answer => return Ok(Some(answer)),
+        }
     }
-    Ok(Some(serde_json::from_str(&answer)?))
+    Err(io::Error::other("the node ended before it answered"))
 }

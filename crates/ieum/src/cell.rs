@@ -73,6 +73,8 @@ impl Cell for NodeCell {
         figure(page, "gauge", "disk_free_bytes", "Room on the disk of the data folder.", reserve.free());
         let help = "1 while commands are refused because the disk is almost full; an alarm.";
         figure(page, "gauge", "disk_short", help, u8::from(reserve.is_short()));
+        figure(page, "counter", "snapshots_total", "Snapshots taken.", alarms.snapshots);
+        figure(page, "counter", "snapshot_failures_total", "Snapshots not taken; alarms.", alarms.snapshot_failures);
         if let Ok(bytes) = self.0.kv().disk_bytes() {
             figure(page, "gauge", "view_bytes", "The view's size on disk.", bytes);
         }

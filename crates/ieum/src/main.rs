@@ -1,6 +1,7 @@
 //! Ieum: the binary. Configuration and wiring only.
 
 mod admin;
+mod bar;
 mod cell;
 mod config;
 mod invite;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use config::Config;
+use ieum_core::ids::Position;
 
 /// Why not glibc's, with the figures: docs/decisions/view-store.md.
 #[global_allocator]
@@ -51,6 +53,9 @@ enum Command {
     },
     /// Check that a node's log, snapshots and view agree, while it runs or not, and say what differs.
     Verify(Settings),
+    /// The operator's marks in a node's log. The node must be stopped.
+    #[command(subcommand)]
+    Log(LogCommand),
     /// Make a code with which people may register, where registration is by invitation. The node must run.
     Invite {
         #[command(flatten)]
@@ -69,6 +74,21 @@ enum Command {
         /// Which shell.
         shell: clap_complete::Shell,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum LogCommand {
+    /// Have one command skipped, where it keeps the node from going on. Only for a position that was not applied yet.
+    Skip {
+        #[command(flatten)]
+        settings: Settings,
+        /// Where the batch stands, such as 1.4711.
+        position: Position,
+        /// Which command of it, from 0.
+        index: u32,
+    },
+    /// List the commands that are skipped: position and number.
+    Skips(Settings),
 }
 
 /// Where a node's settings come from.
@@ -118,6 +138,10 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Backup { settings, to } => return operate::backup(&settings.load()?, &to),
         Command::Restore { settings, from, replace } => return operate::restore(&settings.load()?, &from, replace),
         Command::Verify(settings) => return operate::verify(&settings.load()?),
+        Command::Log(LogCommand::Skip { settings, position, index }) => {
+            return operate::skip(&settings.load()?, position, index);
+        }
+        Command::Log(LogCommand::Skips(settings)) => return operate::skips(&settings.load()?),
         Command::Invite { settings, uses, days } => return operate::invite(&settings.load()?, uses, days),
         Command::Bench(options) => ieum_bench::run(&options)?,
         Command::Completions { shell } => {

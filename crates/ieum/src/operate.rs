@@ -3,27 +3,36 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use ieum_core::ids::Position;
 use ieum_node::folder::Folder;
-use ieum_node::{backup, verify};
+use ieum_node::{backup, marks, verify};
 
 use crate::Failure;
 use crate::admin::{self, Answer, Request};
+use crate::bar::Bar;
 use crate::config::Config;
 
 pub(crate) fn backup(config: &Config, to: &Path) -> Result<ExitCode, Failure> {
     // The node writes it, from its own working directory.
     let to = std::path::absolute(to)?;
-    let position = match admin::ask(&config.node.data, &Request::Backup { to: to.clone() })? {
+    let bar = Bar::new();
+    let position = match admin::ask(&config.node.data, &Request::Backup { to: to.clone() }, &bar)? {
         Some(Answer::BackedUp { position }) => position,
         Some(other) => return unexpected(other),
-        None => backup::offline(&Folder::new(&config.node.data), config.node.cell, &to)?.position.to_string(),
+        None => {
+            let folder = Folder::new(&config.node.data);
+            backup::offline(&folder, config.node.cell, &to, &bar.watch())?.position.to_string()
+        }
     };
+    drop(bar);
     println!("Backed up to {}: everything up to position {position}.", to.display());
     Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn restore(config: &Config, from: &Path, replace: bool) -> Result<ExitCode, Failure> {
-    let restored = backup::restore(&Folder::new(&config.node.data), from, replace)?;
+    let bar = Bar::new();
+    let restored = backup::restore(&Folder::new(&config.node.data), from, replace, &bar.watch())?;
+    drop(bar);
     println!(
         "Restored cell {} as of position {}. Generation {} of its log begins.",
         restored.from.cell, restored.from.position, restored.generation
@@ -36,10 +45,15 @@ pub(crate) fn restore(config: &Config, from: &Path, replace: bool) -> Result<Exi
 }
 
 pub(crate) fn verify(config: &Config) -> Result<ExitCode, Failure> {
-    let answer = match admin::ask(&config.node.data, &Request::Verify)? {
+    let bar = Bar::new();
+    let answer = match admin::ask(&config.node.data, &Request::Verify, &bar)? {
         Some(answer) => answer,
-        None => admin::verified(&verify::offline(&Folder::new(&config.node.data), config.node.cell)?),
+        None => {
+            let folder = Folder::new(&config.node.data);
+            admin::verified(&verify::offline(&folder, config.node.cell, &bar.watch())?)
+        }
     };
+    drop(bar);
     let Answer::Verified { position, from, batches, rows, findings } = answer else { return unexpected(answer) };
     if findings.is_empty() {
         println!("All is well at position {position}: {rows} rows are what {batches} batches behind {from} give.");
@@ -53,12 +67,26 @@ pub(crate) fn verify(config: &Config) -> Result<ExitCode, Failure> {
 }
 
 pub(crate) fn invite(config: &Config, uses: u32, days: u32) -> Result<ExitCode, Failure> {
-    match admin::ask(&config.node.data, &Request::Invite { uses, days })? {
+    match admin::ask(&config.node.data, &Request::Invite { uses, days }, &Bar::new())? {
         Some(Answer::Invited { code }) => println!("{code}"),
         Some(other) => return unexpected(other),
         None => {
             return Err(format!("no node runs on {}; start it with `ieum serve`", config.node.data.display()).into());
         }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn skip(config: &Config, position: Position, index: u32) -> Result<ExitCode, Failure> {
+    let marked = marks::mark(&Folder::new(&config.node.data), config.node.cell, position, index)?;
+    println!("Command {index} ({}) of {} at {position} will be skipped.", marked.command, marked.of);
+    println!("Start the node: ieum serve");
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn skips(config: &Config) -> Result<ExitCode, Failure> {
+    for (position, index) in marks::list(&Folder::new(&config.node.data), config.node.cell)? {
+        println!("{position} {index}");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -30,6 +30,9 @@ use crate::config::{self, Config};
 /// How long a stop waits for what was submitted.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long clients wait at a start for the node's first commands to be applied.
+const BEGIN_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Why a node does not run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -112,6 +115,8 @@ async fn serve(config: &Config) -> Result<(), Error> {
     let deliver = deliver(Arc::clone(&hub), Arc::clone(&opened.view));
     let node = Node::start(Arc::clone(&opened.log), opened.view, options, deliver).await?;
     let handle = node.handle();
+    // Else the first clients get tokens that nobody accepts yet. A log that takes nothing (a full disk) is no reason not to serve reads.
+    let _ = tokio::time::timeout(BEGIN_PATIENCE, handle.begun()).await;
     let gateway = Gateway::new(NodeCell(handle.clone()), hub, config.gateway(), keys);
     let admin = admin::listen(folder.clone(), Arc::clone(&opened.log), handle.clone())?;
     let scheme = if tls.is_some() { "https" } else { "http" };

@@ -135,3 +135,34 @@ fn nobody_else_on_the_machine_can_read_the_data() {
     let said = scene.server.stderr().unwrap();
     assert!(said.contains("chmod 700"), "{said}");
 }
+
+#[test]
+fn a_mark_is_made_on_a_stopped_node_only_and_only_ahead_of_its_view() {
+    let mut scene = Scene::started();
+    let complaint = scene.operator(&["log", "skip", "1.1", "0"]).failure();
+    assert!(complaint.contains("stop that one first"), "{complaint}");
+    assert!(scene.server.stop(PATIENCE).unwrap().success());
+    let complaint = scene.operator(&["log", "skip", "1.1", "0"]).failure();
+    assert!(complaint.contains("1.1 was applied"), "{complaint}");
+    let complaint = scene.operator(&["log", "skip", "1.99999", "0"]).failure();
+    assert!(complaint.contains("1.99999 is not in this log"), "{complaint}");
+    assert!(scene.operator(&["log", "skip", "somewhere", "0"]).failure().contains("generation.ordinal"));
+    assert_eq!(scene.operator(&["log", "skips"]).success(), "");
+}
+
+/// Every figure that a node shows is explained to its operator.
+#[test]
+fn every_metric_is_in_the_operators_page() {
+    use std::io::{Read as _, Write as _};
+    let scene = Scene::started();
+    let mut stream = std::net::TcpStream::connect(scene.server.address().trim_start_matches("http://")).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: ieum\r\nconnection: close\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    let names: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ieum_")?.split(' ').next()).collect();
+    assert!(names.len() > 10, "{page}");
+    let explained = include_str!("../../../docs/operating/metrics.md");
+    for name in names {
+        assert!(explained.contains(&format!("`{name}`")), "docs/operating/metrics.md does not explain {name}");
+    }
+}

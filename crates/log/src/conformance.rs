@@ -15,6 +15,7 @@
 )]
 
 mod appending;
+mod skipping;
 mod tailing;
 mod trimming;
 
@@ -26,6 +27,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use self::appending::*;
+pub use self::skipping::*;
 pub use self::tailing::*;
 pub use self::trimming::*;
 use crate::{BatchId, Entry, Log, Position, Tail};
@@ -69,6 +71,8 @@ macro_rules! conformance_suite {
             ordinals_are_not_reused_after_trimming
             a_tail_that_was_trimmed_past_says_so
             tails_and_appends_go_on_while_trimming
+            marks_are_kept
+            marks_outside_the_log_are_refused
         }
     };
     ($harness:expr; $($test:ident)*) => {

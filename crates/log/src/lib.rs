@@ -57,6 +57,9 @@ pub struct Entry {
     pub bytes: Bytes,
 }
 
+/// A command that an operator marked to be skipped: the batch that it is in, and which command of it, from 0.
+pub type Skip = (Position, u32);
+
 /// The largest batch that [`Log::append`] takes, in bytes.
 pub const MAX_BATCH_BYTES: usize = 512 * 1024;
 
@@ -140,6 +143,17 @@ pub trait Log: Send + Sync + 'static {
     /// nothing; trimming beyond the last position or in another generation is [`Error::NotInLog`]. After another error,
     /// or when the future was dropped, any first part of what was asked for may be gone.
     fn trim(&self, up_to: Position) -> impl Future<Output = Result<()>> + Send;
+
+    /// Marks the command `index` (from 0) of the batch at `position` to be skipped by whoever applies it. Durable when it returns, kept
+    /// for the log's life, and the same mark again does nothing. The caller MUST know that no view has passed `position`: a view
+    /// that did would differ from then on.
+    ///
+    /// MUST: [`Error::NotInLog`] when `position` is of another generation, before the first batch or beyond the last,
+    /// [`Error::Trimmed`] when it was trimmed.
+    fn skip(&self, position: Position, index: u32) -> impl Future<Output = Result<()>> + Send;
+
+    /// Every mark that [`Log::skip`] made, in order.
+    fn skips(&self) -> impl Future<Output = Result<Vec<Skip>>> + Send;
 
     /// The position of the last durable batch, linearizable: never before one that an append has returned or a tail has
     /// shown. Ordinal 0 when nothing was ever appended; trimming does not change it.

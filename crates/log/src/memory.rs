@@ -2,7 +2,7 @@
 //!
 //! It needs no runtime and no thread: an operation is done when its future was polled once, except a tail that waits.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::numbering::{Newest, Turn, turn};
-use crate::{BatchId, Entry, Error, Log, MAX_BATCH_BYTES, Position, Result};
+use crate::{BatchId, Entry, Error, Log, MAX_BATCH_BYTES, Position, Result, Skip};
 
 /// A handle to a log in memory. Clones are the same log, which lives as long as one of them or a tail does.
 #[derive(Debug, Clone)]
@@ -29,6 +29,7 @@ struct Held {
     trimmed: u64,
     entries: VecDeque<Entry>,
     newest: BTreeMap<u32, Newest>,
+    skips: BTreeSet<Skip>,
 }
 
 impl Held {
@@ -109,6 +110,17 @@ impl Log for Memory {
         drop(held);
         self.0.changed.send_replace(());
         Ok(())
+    }
+
+    async fn skip(&self, position: Position, index: u32) -> Result<()> {
+        let mut held = self.0.held.lock();
+        crate::numbering::can_be_skipped(position, self.position(held.last()), self.position(held.trimmed))?;
+        held.skips.insert((position, index));
+        Ok(())
+    }
+
+    async fn skips(&self) -> Result<Vec<Skip>> {
+        Ok(self.0.held.lock().skips.iter().copied().collect())
     }
 
     async fn last(&self) -> Result<Position> {

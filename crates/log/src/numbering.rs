@@ -1,6 +1,6 @@
 //! Which batch of a node comes next, the same for every engine that keeps the answer itself.
 
-use crate::BatchId;
+use crate::{BatchId, Error, Position, Result};
 
 /// The highest batch that a node has appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,18 @@ pub(crate) fn turn(newest: Option<Newest>, id: BatchId) -> Turn {
         std::cmp::Ordering::Equal => Turn::Next,
         std::cmp::Ordering::Less => Turn::Earlier,
         std::cmp::Ordering::Greater => Turn::TooEarly,
+    }
+}
+
+/// Refuses a place where no batch stands to be skipped, in a log that was trimmed up to `trimmed` and ends at `last`.
+pub(crate) fn can_be_skipped(asked: Position, last: Position, trimmed: Position) -> Result<()> {
+    if asked.generation != last.generation || asked > last || asked.ordinal == 0 {
+        Err(Error::NotInLog { asked, last })
+    } else if asked <= trimmed {
+        let after = Position { ordinal: asked.ordinal - 1, ..asked };
+        Err(Error::Trimmed { after, trimmed })
+    } else {
+        Ok(())
     }
 }
 

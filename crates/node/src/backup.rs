@@ -8,6 +8,7 @@ use ieum_planted::Bug;
 use ieum_store::fjall;
 
 use crate::folder::{Error as FolderError, Extent, Folder};
+use crate::progress::{Step, Watch};
 use crate::{in_use, snapshot};
 
 /// Why a backup or a restore did not happen. Nothing was changed, unless it says so.
@@ -41,18 +42,20 @@ pub enum Error {
 }
 
 /// Backs up the folder of a node that does not run, into the file `to`.
-pub fn offline(folder: &Folder, cell: u16, to: &Path) -> Result<snapshot::Meta, Error> {
-    let view = open_offline(folder, cell)?;
-    Ok(snapshot::write(&ieum_core::kv::Kv::snapshot(&view), to)?)
+pub fn offline(folder: &Folder, cell: u16, to: &Path, watch: Watch<'_>) -> Result<snapshot::Meta, Error> {
+    let view = open_offline(folder, cell, watch)?;
+    Ok(snapshot::copy(&view, to, watch)?)
 }
 
 /// The view of a node that does not run, brought up to its log.
-pub(crate) fn open_offline(folder: &Folder, cell: u16) -> Result<fjall::Fjall, Error> {
+fn open_offline(folder: &Folder, cell: u16, watch: Watch<'_>) -> Result<fjall::Fjall, Error> {
     let log = Offline::open(folder.log(), Some(u32::from(cell)))?;
     let (view, _) = folder.open_view(&Extent::of(&log), &fjall::Options::default())?;
     let view = std::sync::Arc::new(view);
-    let mut applier =
-        crate::applier::Applier::new(std::sync::Arc::clone(&view), Default::default()).map_err(FolderError::Store)?;
+    let skips = crate::skips(&log.skips()?);
+    let mut applier = crate::applier::Applier::new(std::sync::Arc::clone(&view), skips).map_err(FolderError::Store)?;
+    let from = applier.applied().ordinal;
+    let of = Some(log.last().ordinal.saturating_sub(from));
     loop {
         let entries = log.read(crate::log_position(applier.applied()), 1_000)?;
         if entries.is_empty() {
@@ -61,6 +64,7 @@ pub(crate) fn open_offline(folder: &Folder, cell: u16) -> Result<fjall::Fjall, E
         for entry in &entries {
             applier.apply(entry).map_err(|e| FolderError::Store(ieum_core::kv::Error::new("apply", e)))?;
         }
+        watch(Step { what: "batches applied", done: applier.applied().ordinal.saturating_sub(from), of });
     }
     drop(applier);
     std::sync::Arc::try_unwrap(view)
@@ -80,8 +84,8 @@ pub struct Restored {
 
 /// Begins a new generation of the cell from the backup `from`, in the folder of a node that does not run. With `replace`, data that is
 /// there is moved aside, never deleted.
-pub fn restore(folder: &Folder, from: &Path, replace: bool) -> Result<Restored, Error> {
-    let meta = snapshot::check(from)?;
+pub fn restore(folder: &Folder, from: &Path, replace: bool, watch: Watch<'_>) -> Result<Restored, Error> {
+    let meta = snapshot::check_watched(from, None, watch)?;
     let occupied = fs::read_dir(folder.root()).is_ok_and(|mut entries| entries.next().is_some());
     let mut newest = meta.position.generation;
     let mut kept_aside = None;
@@ -108,8 +112,8 @@ pub fn restore(folder: &Folder, from: &Path, replace: bool) -> Result<Restored, 
     // The view before the new generation, so that it can be rebuilt; the name tells its position.
     let view_path = folder.view();
     let view = fjall::Fjall::open(&view_path, &fjall::Options::default()).map_err(FolderError::View)?;
-    crate::folder::fill(&view, from)?;
-    snapshot::take(&ieum_core::kv::Kv::snapshot(&view), &snapshots)?;
+    crate::folder::fill(&view, from, watch)?;
+    snapshot::take(&view, &snapshots, watch)?;
     drop(view);
     // Later than any life of the log that was here, so that the new one is not mistaken for it.
     let generation = if Bug::RestoreKeepsGeneration.planted() { newest } else { newest + 1 };

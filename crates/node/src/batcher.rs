@@ -61,6 +61,8 @@ pub struct Batcher<T> {
     filling: VecDeque<Filling<T>>,
     queued: Bounds,
     in_flight: bool,
+    /// A batch of this life came back.
+    begun: bool,
     /// Handed out and not yet back from the log, oldest first.
     waiting: VecDeque<Waiting<T>>,
 }
@@ -91,6 +93,7 @@ impl<T> Batcher<T> {
             filling: VecDeque::new(),
             queued: Bounds { commands: 0, bytes: 0 },
             in_flight: false,
+            begun: false,
             waiting: VecDeque::new(),
         }
     }
@@ -160,6 +163,7 @@ impl<T> Batcher<T> {
         if author.node != self.node || author.incarnation != self.incarnation {
             return Vec::new();
         }
+        self.begun = true;
         while self.waiting.front().is_some_and(|w| w.number < author.number) {
             // Never: batches come back in order. Their submitters hear nothing and repeat.
             self.waiting.pop_front();
@@ -168,6 +172,12 @@ impl<T> Batcher<T> {
             Some(w) if w.number == author.number => self.waiting.pop_front().map(|w| w.tickets).unwrap_or_default(),
             _ => Vec::new(),
         }
+    }
+
+    /// Whether the first batch of this life was applied.
+    #[must_use]
+    pub fn begun(&self) -> bool {
+        self.begun
     }
 
     /// When the oldest command that has no outcome yet was taken.

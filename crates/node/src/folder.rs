@@ -27,6 +27,7 @@ use ieum_log::sqlite::{self, Meta, Offline, Sqlite};
 use ieum_planted::Bug;
 use ieum_store::fjall::{self, Fjall, OpenError};
 
+use crate::progress::{self, Step, Watch};
 use crate::{core_position, log_position, snapshot};
 
 /// A node's data folder.
@@ -225,7 +226,7 @@ impl Folder {
     fn filled_from(&self, path: &Path, new: &Path, log: &Extent, options: &fjall::Options) -> Result<Fjall, Error> {
         remove(new)?;
         let view = Fjall::open(new, options).map_err(Error::View)?;
-        start_from(&view, path, log)?;
+        start_from(&view, path, log, progress::unwatched())?;
         Ok(view)
     }
 
@@ -261,10 +262,13 @@ fn remove(view: &Path) -> Result<(), Error> {
 }
 
 /// Fills the empty `view` with the rows of the snapshot at `path`.
-pub(crate) fn fill(view: &Fjall, path: &Path) -> Result<(), Error> {
+pub(crate) fn fill(view: &Fjall, path: &Path, watch: Watch<'_>) -> Result<(), Error> {
     let rows = snapshot::Rows::open(path)?;
     let mut damage = None;
-    let rows = rows.map(|row| {
+    let rows = rows.zip(1u64..).map(|(row, done)| {
+        if done.is_multiple_of(progress::EVERY) {
+            watch(Step { what: "rows loaded", done, of: None });
+        }
         row.map_err(|error| {
             let message = error.to_string();
             damage = Some(error);
@@ -280,8 +284,8 @@ pub(crate) fn fill(view: &Fjall, path: &Path) -> Result<(), Error> {
 }
 
 /// Fills the empty `view` from the snapshot at `path` so that it can go on with `log`.
-pub(crate) fn start_from(view: &Fjall, path: &Path, log: &Extent) -> Result<(), Error> {
-    fill(view, path)?;
+pub(crate) fn start_from(view: &Fjall, path: &Path, log: &Extent, watch: Watch<'_>) -> Result<(), Error> {
+    fill(view, path, watch)?;
     match fit(view, log)? {
         Fit::Fits => Ok(()),
         Fit::Not(reason) => Err(snapshot::Error::Damaged { path: path.to_owned(), what: reason }.into()),

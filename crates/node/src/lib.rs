@@ -9,13 +9,15 @@
 //!
 //! [`batcher`] and [`applier`] are state machines without threads, clocks or sockets of their own; [`service`] runs them.
 //! [`folder`] opens what lies on the disk and repairs what can be repaired; [`snapshot`], [`backup`] and [`verify`] are about
-//! whole views.
+//! whole views; [`marks`] are the operator's.
 
 pub mod applier;
 pub mod backup;
 pub mod batcher;
 pub mod folder;
 pub mod machine;
+pub mod marks;
+pub mod progress;
 pub mod reserve;
 pub mod service;
 pub mod snapshot;
@@ -40,6 +42,15 @@ pub fn log_position(position: Position) -> ieum_log::Position {
 /// Who appended a batch, as the state machine writes it.
 fn author(entry: &ieum_log::Entry) -> Author {
     Author { node: entry.id.node, incarnation: entry.id.incarnation, number: entry.id.number }
+}
+
+/// The operator's marks as the state machine takes them.
+#[must_use]
+pub fn skips(marks: &[ieum_log::Skip]) -> ieum_core::apply::Skips {
+    if ieum_planted::Bug::SkipForgotten.planted() {
+        return Default::default();
+    }
+    marks.iter().map(|(position, index)| (core_position(*position), *index)).collect()
 }
 
 /// Whether the log could not be opened because a process has it open.

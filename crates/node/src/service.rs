@@ -126,8 +126,8 @@ pub(crate) struct Shared<K, T> {
     applied: watch::Sender<Position>,
     pub(crate) fatal: watch::Sender<Option<String>>,
     pub(crate) progress: Mutex<Progress>,
-    alarms: Mutex<Alarms>,
     pub(crate) reserve: Arc<Reserve>,
+    pub(crate) alarms: Mutex<Alarms>,
 }
 
 /// What has happened since the view was last persisted or copied.
@@ -149,6 +149,10 @@ pub struct Alarms {
     pub not_members: u64,
     /// Appends that failed and were repeated.
     pub append_failures: u64,
+    /// Snapshots taken since the start; no alarm, but one that stays 0 for days is.
+    pub snapshots: u64,
+    /// Snapshots that could not be taken.
+    pub snapshot_failures: u64,
 }
 
 /// Whose command it was.
@@ -201,6 +205,15 @@ impl<K: Kv, T: Send + 'static> Handle<K, T> {
         let mut applied = self.shared.applied.subscribe();
         // The sender lives as long as this handle.
         let _ = applied.wait_for(|at| *at >= position).await;
+    }
+
+    /// Waits until the node's first commands were applied: from then on its access tokens are good.
+    pub async fn begun(&self) {
+        let mut applied = self.shared.applied.subscribe();
+        while !self.shared.batcher.lock().begun() {
+            // The sender lives as long as this handle.
+            let _ = applied.changed().await;
+        }
     }
 
     /// For how long the oldest command has been waiting for its outcome.
@@ -262,7 +275,7 @@ impl<L: Log, K: Kv, T: Send + 'static> Node<L, K, T> {
         options: Options,
         deliver: impl Deliver<T>,
     ) -> Result<Self, StartError> {
-        let mut applier = Applier::new(Arc::clone(&view), Default::default())?;
+        let mut applier = Applier::new(Arc::clone(&view), crate::skips(&log.skips().await?))?;
         let tail = bring_up(log.as_ref(), &mut applier).await?;
         check_cell(view.as_ref(), options.identity.cell)?;
         let identity = &options.identity;
@@ -294,7 +307,7 @@ impl<L: Log, K: Kv, T: Send + 'static> Node<L, K, T> {
                 let (log, shared, stop, runtime) =
                     (Arc::clone(&log), Arc::clone(&shared), stop.subscribe(), Runtime::current());
                 let (policy, folder) = (options.snapshots, options.folder.clone());
-                move || upkeep::run(log.as_ref(), &shared, &folder, policy, stop, &runtime)
+                move || upkeep::run(&log, &shared, &folder, policy, stop, &runtime)
             }),
         ];
         let threads = threads.into_iter().collect::<Result<_, _>>().map_err(StartError::Thread)?;
@@ -475,12 +488,20 @@ async fn apply_all<K: Kv, T: Send>(
 
 fn count_alarms<K, T>(shared: &Shared<K, T>, alarms: &[Alarm]) {
     for alarm in alarms {
-        tracing::error!(?alarm, "alarm");
         let mut counted = shared.alarms.lock();
         match alarm {
-            Alarm::Panicked { .. } => counted.panicked += 1,
-            Alarm::MalformedBatch { .. } => counted.malformed += 1,
-            Alarm::NotAMember { .. } => counted.not_members += 1,
+            Alarm::Panicked { position, index, command, message } => {
+                counted.panicked += 1;
+                tracing::error!(%position, index, command, message, "alarm: a command panicked and had no effect");
+            }
+            Alarm::MalformedBatch { position, message } => {
+                counted.malformed += 1;
+                tracing::error!(%position, message, "alarm: a batch cannot be read and had no effect");
+            }
+            Alarm::NotAMember { position, node } => {
+                counted.not_members += 1;
+                tracing::error!(%position, node, "alarm: a batch of a node that is no member had no effect");
+            }
         }
     }
 }

@@ -18,9 +18,11 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use ieum_core::codec::{Code, Reader};
 use ieum_core::ids::Position;
-use ieum_core::kv::{self, Direction, Read};
+use ieum_core::kv::{self, Direction, Kv, Read};
 use ieum_core::tables::cell::{ONLY, SETTINGS};
 use ieum_planted::Bug;
+
+use crate::progress::{self, Step, Watch};
 
 const MAGIC: &[u8; 8] = b"IEUMSNP1";
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -28,6 +30,8 @@ const CHUNK_BYTES: usize = 256 * 1024;
 const MAX_CHUNK: u32 = 64 * 1024 * 1024;
 const SUFFIX: &str = "snap";
 const ENDS_TOO_EARLY: &str = "it ends too early";
+/// So much is written between two fsyncs: the log's own fsync may have to wait for one piece, not for the whole file.
+const SYNC_BYTES: usize = 8 << 20;
 
 /// What a snapshot is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,19 +99,69 @@ fn parse_stem(stem: &str) -> Option<Position> {
     Some(Position::new(generation.parse().ok()?, ordinal.parse().ok()?))
 }
 
-/// Writes `view` into `folder`, verified and durable, under a name that tells its position.
-pub fn take(view: &impl Read, folder: &Path) -> Result<(Meta, PathBuf), Error> {
+/// Writes `view` as it is now into `folder`, verified and durable, under a name that tells its position. It may go on being written.
+pub fn take(view: &impl Kv, folder: &Path, watch: Watch<'_>) -> Result<(Meta, PathBuf), Error> {
     fs::create_dir_all(folder).map_err(io_error("creating", folder))?;
-    let position = ieum_core::apply::applied(view)?.position;
-    let path = folder.join(format!("{:010}-{:020}.{SUFFIX}", position.generation, position.ordinal));
-    let meta = write(view, &path)?;
+    let look = view.snapshot();
+    let meta = meta(&look)?;
+    let Position { generation, ordinal } = meta.position;
+    let path = folder.join(format!("{generation:010}-{ordinal:020}.{SUFFIX}"));
+    write_file(&meta, &path, watch, |out| view.rows(look).try_for_each(|row| out.row(row?)))?;
     Ok((meta, path))
 }
 
-/// Writes `view` to `path`, verified and durable. Whatever was there is replaced at the end, or stays if this fails.
+/// Writes `view` as it is now to `path`, verified and durable. It may go on being written. Whatever was there is replaced at the end,
+/// or stays if this fails.
+pub fn copy(view: &impl Kv, path: &Path, watch: Watch<'_>) -> Result<Meta, Error> {
+    let look = view.snapshot();
+    let meta = meta(&look)?;
+    write_file(&meta, path, watch, |out| view.rows(look).try_for_each(|row| out.row(row?)))?;
+    Ok(meta)
+}
+
+/// As [`copy`], for rows that nobody changes meanwhile.
 pub fn write(view: &impl Read, path: &Path) -> Result<Meta, Error> {
+    let meta = meta(view)?;
+    write_file(&meta, path, progress::unwatched(), |out| {
+        let mut failure = None;
+        view.scan(&[], &[0xff], Direction::Forward, &mut |key, value| match out.row((key, value)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failure = Some(error);
+                ControlFlow::Break(())
+            }
+        })?;
+        failure.map_or(Ok(()), Err)
+    })?;
+    Ok(meta)
+}
+
+/// A file in the making.
+struct Rowwise<'a> {
+    writer: Writer,
+    path: &'a Path,
+    watch: Watch<'a>,
+}
+
+impl Rowwise<'_> {
+    fn row(&mut self, (key, value): (impl AsRef<[u8]>, impl AsRef<[u8]>)) -> Result<(), Error> {
+        self.writer.row(key.as_ref(), value.as_ref()).map_err(io_error("writing", self.path))?;
+        let done = self.writer.rows;
+        if done.is_multiple_of(progress::EVERY) {
+            (self.watch)(Step { what: "rows written", done, of: None });
+        }
+        Ok(())
+    }
+}
+
+fn write_file(
+    meta: &Meta,
+    path: &Path,
+    watch: Watch<'_>,
+    fill: impl FnOnce(&mut Rowwise<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
     let partial = path.with_extension("partial");
-    let written = write_partial(view, &partial, path);
+    let written = write_partial(meta, &partial, path, watch, fill);
     if written.is_err() {
         // The error that counts is the one above; a partial file is overwritten by the next attempt.
         let _ = fs::remove_file(&partial);
@@ -115,33 +169,34 @@ pub fn write(view: &impl Read, path: &Path) -> Result<Meta, Error> {
     written
 }
 
-fn write_partial(view: &impl Read, partial: &Path, path: &Path) -> Result<Meta, Error> {
+fn meta(view: &impl Read) -> Result<Meta, Error> {
     let applied = ieum_core::apply::applied(view)?;
     let cell = SETTINGS.get(view, &ONLY)?.map_or(0, |s| s.cell);
-    let meta = Meta { cell, position: applied.position, digest: applied.digest };
+    Ok(Meta { cell, position: applied.position, digest: applied.digest })
+}
+
+fn write_partial(
+    meta: &Meta,
+    partial: &Path,
+    path: &Path,
+    watch: Watch<'_>,
+    fill: impl FnOnce(&mut Rowwise<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
     let file = File::create(partial).map_err(io_error("creating", partial))?;
     let mut writer = Writer {
         out: BufWriter::with_capacity(1 << 20, file),
         chunk: Vec::new(),
+        unsynced: 0,
         rows: 0,
         sums: blake3::Hasher::new(),
     };
-    let mut failure = writer.header(&meta).err();
-    if failure.is_none() {
-        view.scan(&[], &[0xff], Direction::Forward, &mut |key, value| match writer.row(key, value) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                failure = Some(error);
-                ControlFlow::Break(())
-            }
-        })?;
-    }
-    let finished = failure.map_or(Ok(()), Err).and_then(|()| writer.finish());
-    finished.map_err(io_error("writing", partial))?;
-    check(partial)?;
+    writer.header(meta).map_err(io_error("writing", partial))?;
+    let mut rowwise = Rowwise { writer, path: partial, watch };
+    fill(&mut rowwise)?;
+    let count = rowwise.writer.finish().map_err(io_error("writing", partial))?;
+    check_watched(partial, Some(count), watch)?;
     fs::rename(partial, path).map_err(io_error("renaming", partial))?;
-    sync_folder_of(path)?;
-    Ok(meta)
+    sync_folder_of(path)
 }
 
 /// Makes the names in the folder of `path` durable.
@@ -153,6 +208,8 @@ pub(crate) fn sync_folder_of(path: &Path) -> Result<(), Error> {
 struct Writer {
     out: BufWriter<File>,
     chunk: Vec<u8>,
+    /// Bytes since the last fsync.
+    unsynced: usize,
     rows: u64,
     sums: blake3::Hasher,
 }
@@ -187,16 +244,24 @@ impl Writer {
         self.out.write_all(&sum)?;
         self.sums.update(&sum);
         self.chunk.clear();
+        self.unsynced += packed.len();
+        if self.unsynced >= SYNC_BYTES {
+            self.unsynced = 0;
+            self.out.flush()?;
+            self.out.get_ref().sync_data()?;
+        }
         Ok(())
     }
 
-    fn finish(mut self) -> io::Result<()> {
+    /// Gives the number of rows.
+    fn finish(mut self) -> io::Result<u64> {
         self.flush()?;
         self.out.write_all(&0u32.to_le_bytes())?;
         self.out.write_all(&self.rows.to_le_bytes())?;
         self.out.write_all(self.sums.finalize().as_bytes())?;
         let file = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.sync_all()
+        file.sync_all()?;
+        Ok(self.rows)
     }
 }
 
@@ -220,9 +285,17 @@ fn header_bytes(meta: &Meta) -> Vec<u8> {
 
 /// Reads the whole file against its checksums and gives what it is of.
 pub fn check(path: &Path) -> Result<Meta, Error> {
+    check_watched(path, None, progress::unwatched())
+}
+
+/// The same, with the number of rows that there should be where that is known.
+pub(crate) fn check_watched(path: &Path, of: Option<u64>, watch: Watch<'_>) -> Result<Meta, Error> {
     let mut rows = Rows::open(path)?;
-    for row in &mut rows {
+    for (row, done) in (&mut rows).zip(1u64..) {
         row?;
+        if done.is_multiple_of(progress::EVERY) {
+            watch(Step { what: "rows read back", done, of });
+        }
     }
     Ok(rows.meta)
 }

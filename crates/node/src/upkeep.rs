@@ -12,12 +12,16 @@ use tokio::runtime::Handle as Runtime;
 use tokio::sync::watch;
 
 use crate::service::{PERSIST_COMMANDS, Shared};
-use crate::{chain, log_position, snapshot};
+use crate::{chain, log_position, progress, snapshot};
 
 /// How often upkeep looks what there is to do.
 const ROUND: Duration = Duration::from_millis(200);
 /// How long a commit may stay unpersisted.
 const PERSIST_EVERY: Duration = Duration::from_secs(1);
+/// How long after a snapshot that failed the next one is tried.
+const RETRY_AFTER: Duration = Duration::from_secs(10 * 60);
+/// How long after its start a node without any snapshot takes one.
+const FIRST_AFTER: Duration = Duration::from_secs(60 * 60);
 /// How many snapshots are kept.
 const KEPT: usize = 2;
 
@@ -39,15 +43,17 @@ impl Default for Policy {
 }
 
 pub(crate) fn run<L: Log, K: Kv, T: Send + 'static>(
-    log: &L,
+    log: &Arc<L>,
     shared: &Arc<Shared<K, T>>,
     folder: &Path,
     policy: Policy,
     mut stop: watch::Receiver<bool>,
     runtime: &Runtime,
 ) {
-    let (mut persisted, mut snapped) = (Instant::now(), Instant::now());
-    let mut snapshot: Option<JoinHandle<()>> = None;
+    let mut persisted = Instant::now();
+    // None: never.
+    let mut due_at = Instant::now().checked_add(first_due(folder, policy));
+    let mut snapshot: Option<JoinHandle<bool>> = None;
     loop {
         let stopping =
             runtime.block_on(async { tokio::time::timeout(ROUND, stop.wait_for(|stop| *stop)).await.is_ok() });
@@ -64,22 +70,20 @@ pub(crate) fn run<L: Log, K: Kv, T: Send + 'static>(
             persisted = Instant::now();
         }
         if let Some(done) = snapshot.take_if(|s| s.is_finished()) {
-            // A snapshot that failed or panicked has said so; the log is then kept until one succeeds.
-            let _ = done.join();
-            if let Err(error) = runtime.block_on(trim(log, folder)) {
-                tracing::warn!(%error, "the log was not trimmed");
-            }
+            // One that failed or panicked has said so; the log is kept until one succeeds.
+            let taken = done.join().unwrap_or(false);
+            let wait = if taken { policy.every } else { policy.every.min(RETRY_AFTER) };
+            due_at = Instant::now().checked_add(wait);
         }
         let progress = *shared.progress.lock();
         let due = progress.log_bytes >= policy.log_bytes
             || progress.commands >= policy.commands
-            || (progress.commands > 0 && snapped.elapsed() >= policy.every);
+            || (progress.commands > 0 && due_at.is_some_and(|at| Instant::now() >= at));
         if due && snapshot.is_none() {
             let mut progress = shared.progress.lock();
             (progress.log_bytes, progress.commands) = (0, 0);
             drop(progress);
-            snapped = Instant::now();
-            snapshot = start_snapshot(Arc::clone(shared), folder);
+            snapshot = start_snapshot(Arc::clone(log), Arc::clone(shared), folder, runtime.clone());
         }
     }
     if let Some(running) = snapshot {
@@ -87,11 +91,39 @@ pub(crate) fn run<L: Log, K: Kv, T: Send + 'static>(
     }
 }
 
-fn start_snapshot<K: Kv, T: Send + 'static>(shared: Arc<Shared<K, T>>, folder: &Path) -> Option<JoinHandle<()>> {
+/// How long after a start the first snapshot is due: as if the node had not been stopped meanwhile.
+fn first_due(folder: &Path, policy: Policy) -> Duration {
+    let newest = snapshot::list(folder).ok().and_then(|mut all| all.pop());
+    let taken = newest.and_then(|(_, path)| std::fs::metadata(path).ok()?.modified().ok()?.elapsed().ok());
+    // A cell without one is new, or has never run for long enough; it should not wait for a day.
+    taken.map_or(policy.every.min(FIRST_AFTER), |age| policy.every.saturating_sub(age))
+}
+
+/// Takes a snapshot and trims the log behind the older of two; tells whether it was taken.
+fn start_snapshot<L: Log, K: Kv, T: Send + 'static>(
+    log: Arc<L>,
+    shared: Arc<Shared<K, T>>,
+    folder: &Path,
+    runtime: Runtime,
+) -> Option<JoinHandle<bool>> {
     let folder = folder.to_owned();
-    let work = move || match snapshot::take(&shared.view.snapshot(), &folder) {
-        Ok((meta, path)) => tracing::info!(position = %meta.position, path = %path.display(), "snapshot taken"),
-        Err(error) => tracing::error!(error = chain(&error), "no snapshot was taken; the log is kept"),
+    let work = move || {
+        progress::step_back();
+        match snapshot::take(shared.view.as_ref(), &folder, progress::unwatched()) {
+            Ok((meta, path)) => {
+                tracing::info!(position = %meta.position, path = %path.display(), "snapshot taken");
+                shared.alarms.lock().snapshots += 1;
+            }
+            Err(error) => {
+                tracing::error!(error = chain(&error), "no snapshot was taken; the log is kept");
+                shared.alarms.lock().snapshot_failures += 1;
+                return false;
+            }
+        }
+        if let Err(error) = runtime.block_on(trim(log.as_ref(), &folder)) {
+            tracing::error!(error = chain(error.as_ref()), "the log was not trimmed");
+        }
+        true
     };
     let spawned = std::thread::Builder::new().name("ieum-snapshot".to_owned()).spawn(work);
     spawned.map_err(|error| tracing::error!(%error, "no thread for a snapshot")).ok()

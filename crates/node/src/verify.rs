@@ -3,27 +3,33 @@
 //! The view must be what the older snapshot and the log behind it give: the log is replayed into a scratch view beside it, and the two
 //! are compared row by row, position and digest among them.
 
+use std::cmp::Ordering;
 use std::fmt;
-use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ieum_core::apply;
+use ieum_core::apply::{self, Skips};
 use ieum_core::ids::Position;
-use ieum_core::kv::{self, Direction, Kv, Read};
+use ieum_core::kv::{self, Kv};
+use ieum_core::tables::cell::Applied;
 use ieum_log::sqlite::Offline;
 use ieum_log::{Entry, Log, Tail};
 use ieum_store::fjall::{self, Fjall, OpenError};
 
 use crate::applier::Applier;
 use crate::folder::{self, Error as FolderError, Extent, Folder};
+use crate::progress::{self, Step, Watch};
 use crate::service::Handle;
 use crate::{chain, core_position, in_use, log_position, snapshot};
 
 /// At most so many differing rows are named.
 const MOST_ROWS: usize = 20;
 const PAGE: usize = 1_000;
+/// Memory for blocks that are read while replaying: a node beside it needs the rest.
+const SCRATCH_CACHE: u64 = 32 << 20;
+
+type Row = (Bytes, Bytes);
 
 /// What is wrong. The words before the colon are stable; `docs/operating/verify.md` lists them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,44 +113,48 @@ impl Report {
 }
 
 /// Checks the folder of a node that does not run. An error is something that kept it from checking; damage is a finding.
-pub fn offline(folder: &Folder, cell: u16) -> Result<Report, FolderError> {
-    let mut report = Report::default();
-    let snapshots = check_snapshots(folder, &mut report)?;
+pub fn offline(folder: &Folder, cell: u16, watch: Watch<'_>) -> Result<Report, FolderError> {
+    let mut check = Check { folder, watch, report: Report::default() };
+    let snapshots = check.snapshots()?;
     if !folder.log().exists() {
-        report.find(Kind::LogMissing, folder.log().display());
-        return Ok(report);
+        check.report.find(Kind::LogMissing, folder.log().display());
+        return Ok(check.report);
     }
     let log = match Offline::open(folder.log(), Some(u32::from(cell))) {
         Ok(log) => log,
         Err(error) if in_use(&error) => return Err(FolderError::Log { path: folder.log(), source: error }),
         Err(error) => {
-            report.find(Kind::LogUnreadable, chain(&error));
-            return Ok(report);
+            check.report.find(Kind::LogUnreadable, chain(&error));
+            return Ok(check.report);
         }
     };
+    watch(Step { what: "reading the log", done: 0, of: None });
     let log_error = |source| FolderError::Log { path: folder.log(), source };
     for problem in log.check().map_err(log_error)? {
-        report.find(Kind::LogDamaged, problem);
+        check.report.find(Kind::LogDamaged, problem);
     }
-    let extent = Extent::of(&log);
-    let Some(view) = open_view(folder, &mut report)? else { return Ok(report) };
-    let view = view.snapshot();
+    let Some(view) = check.open_view()? else { return Ok(check.report) };
     let mut read = |after: Position| log.read(log_position(after), PAGE);
-    compare(folder, &view, &extent, &snapshots, &mut read, &mut report)?;
-    Ok(report)
+    let skips = crate::skips(&log.skips().map_err(log_error)?);
+    let source = Source { extent: Extent::of(&log), snapshots, skips, read: &mut read };
+    if let Some(look) = check.look(&view) {
+        check.compare(look, source)?;
+    }
+    Ok(check.report)
 }
 
-/// Checks a running node: its view at one position against the log up to there. Blocks; call it off the runtime's threads.
+/// Checks a running node: its view at one position against the log up to there. Blocks for long and holds little memory; call it on a
+/// thread of its own, see [`crate::progress::step_back`]. `extent` is asked when the view was looked at, so that it is no earlier.
 pub fn running<L: Log, K: Kv, T: Send + 'static>(
     folder: &Folder,
     log: &L,
-    extent: &Extent,
+    extent: impl FnOnce() -> ieum_log::Result<Extent>,
     node: &Handle<K, T>,
     runtime: &tokio::runtime::Handle,
+    watch: Watch<'_>,
 ) -> Result<Report, FolderError> {
-    let mut report = Report::default();
-    let snapshots = check_snapshots(folder, &mut report)?;
-    let view = node.view();
+    let mut check = Check { folder, watch, report: Report::default() };
+    let snapshots = check.snapshots()?;
     let mut tail: Option<(Position, L::Tail)> = None;
     let mut read = |after: Position| -> ieum_log::Result<Vec<Entry>> {
         runtime.block_on(async {
@@ -157,123 +167,196 @@ pub fn running<L: Log, K: Kv, T: Send + 'static>(
             Ok(vec![entry])
         })
     };
-    compare(folder, &view, extent, &snapshots, &mut read, &mut report)?;
-    Ok(report)
-}
-
-fn check_snapshots(folder: &Folder, report: &mut Report) -> Result<Vec<(Position, std::path::PathBuf)>, FolderError> {
-    let mut good = Vec::new();
-    for (position, path) in snapshot::list(&folder.snapshots())? {
-        match snapshot::check(&path) {
-            Ok(_) => good.push((position, path)),
-            Err(error) => report.find(Kind::SnapshotDamaged, chain(&error)),
-        }
+    let log_error = |source| FolderError::Log { path: folder.log(), source };
+    let skips = crate::skips(&runtime.block_on(log.skips()).map_err(log_error)?);
+    if let Some(look) = check.look(node.kv().as_ref()) {
+        let source = Source { extent: extent().map_err(log_error)?, snapshots, skips, read: &mut read };
+        check.compare(look, source)?;
     }
-    Ok(good)
-}
-
-fn open_view(folder: &Folder, report: &mut Report) -> Result<Option<Fjall>, FolderError> {
-    let path = folder.view();
-    if !path.exists() {
-        report.find(Kind::ViewMissing, format!("{} is not there", path.display()));
-        return Ok(None);
-    }
-    match Fjall::open(&path, &fjall::Options::default()) {
-        Ok(view) => Ok(Some(view)),
-        Err(error @ OpenError::Damaged { .. }) => {
-            report.find(Kind::ViewUnreadable, chain(&error));
-            Ok(None)
-        }
-        Err(error) => Err(FolderError::View(error)),
-    }
+    Ok(check.report)
 }
 
 type ReadLog<'a> = dyn FnMut(Position) -> ieum_log::Result<Vec<Entry>> + 'a;
 
-fn compare(
-    folder: &Folder,
-    view: &impl Read,
-    log: &Extent,
-    snapshots: &[(Position, std::path::PathBuf)],
-    read: &mut ReadLog<'_>,
-    report: &mut Report,
-) -> Result<(), FolderError> {
-    let applied = match apply::applied(view) {
-        Ok(applied) => applied,
-        Err(error) => {
-            report.find(Kind::ViewUnreadable, chain(&error));
+/// What the view is compared with.
+struct Source<'a> {
+    extent: Extent,
+    /// Those that can be read whole, oldest first.
+    snapshots: Vec<(Position, PathBuf)>,
+    skips: Skips,
+    read: &'a mut ReadLog<'a>,
+}
+
+/// A check under way.
+struct Check<'a> {
+    folder: &'a Folder,
+    watch: Watch<'a>,
+    report: Report,
+}
+
+impl Check<'_> {
+    fn snapshots(&mut self) -> Result<Vec<(Position, PathBuf)>, FolderError> {
+        let mut good = Vec::new();
+        for (position, path) in snapshot::list(&self.folder.snapshots())? {
+            match snapshot::check_watched(&path, None, self.watch) {
+                Ok(_) => good.push((position, path)),
+                Err(error) => self.report.find(Kind::SnapshotDamaged, chain(&error)),
+            }
+        }
+        Ok(good)
+    }
+
+    fn open_view(&mut self) -> Result<Option<Fjall>, FolderError> {
+        let path = self.folder.view();
+        if !path.exists() {
+            self.report.find(Kind::ViewMissing, format!("{} is not there", path.display()));
+            return Ok(None);
+        }
+        match Fjall::open(&path, &fjall::Options::default()) {
+            Ok(view) => Ok(Some(view)),
+            Err(error @ OpenError::Damaged { .. }) => {
+                self.report.find(Kind::ViewUnreadable, chain(&error));
+                Ok(None)
+            }
+            Err(error) => Err(FolderError::View(error)),
+        }
+    }
+
+    /// Where the view stands, and its rows there. A snapshot is not held: what follows takes long, and that would cost memory.
+    fn look<K: Kv>(&mut self, view: &K) -> Option<(Applied, K::Rows)> {
+        let look = view.snapshot();
+        match apply::applied(&look) {
+            Ok(applied) => Some((applied, view.rows(look))),
+            Err(error) => {
+                self.report.find(Kind::ViewUnreadable, chain(&error));
+                None
+            }
+        }
+    }
+
+    fn compare(
+        &mut self,
+        (applied, rows): (Applied, impl Iterator<Item = kv::Result<Row>>),
+        source: Source<'_>,
+    ) -> Result<(), FolderError> {
+        let (at, log) = (applied.position, &source.extent);
+        self.report.position = at;
+        if at.ordinal == 0 && log.last.ordinal > 0 && applied.digest == [0; 32] {
+            self.report.find(Kind::ViewMissing, "the view is empty");
             return Ok(());
         }
-    };
-    report.position = applied.position;
-    if applied.position.ordinal == 0 && log.last.ordinal > 0 && applied.digest == [0; 32] {
-        report.find(Kind::ViewMissing, "the view is empty");
-        return Ok(());
+        if at > log.last {
+            self.report.find(Kind::LogBehind, format!("the log ends at {}, the view stands at {at}", log.last));
+            return Ok(());
+        }
+        if at < log.trimmed {
+            self.report.find(Kind::ViewTooOld, format!("it stands at {at}, the log begins after {}", log.trimmed));
+            return Ok(());
+        }
+        let scratch = self.folder.root().join("verify.scratch");
+        remove(&scratch)?;
+        let result = self.replay_and_compare(rows, at, source, &scratch);
+        remove(&scratch)?;
+        result
     }
-    if applied.position > log.last {
-        report.find(Kind::LogBehind, format!("the log ends at {}, the view stands at {}", log.last, applied.position));
-        return Ok(());
+
+    fn replay_and_compare(
+        &mut self,
+        found: impl Iterator<Item = kv::Result<Row>>,
+        until: Position,
+        source: Source<'_>,
+        scratch_path: &Path,
+    ) -> Result<(), FolderError> {
+        let options = fjall::Options { cache_bytes: SCRATCH_CACHE, ..fjall::Options::default() };
+        let scratch = Fjall::open(scratch_path, &options).map_err(FolderError::View)?;
+        let Source { extent: log, snapshots, skips, read } = source;
+        match snapshots.iter().find(|(position, _)| fits(*position, until, &log)) {
+            Some((_, path)) => folder::start_from(&scratch, path, &log, self.watch)?,
+            None if log.trimmed.ordinal == 0 && log.meta.predecessor.is_none() => {}
+            None => {
+                self.report.find(Kind::NothingToReplayFrom, format!("the log begins after {}", log.trimmed));
+                return Ok(());
+            }
+        }
+        let mut applier = Applier::new(Arc::new(scratch), skips)?;
+        self.report.replayed_from = applier.applied();
+        if self.replay(&mut applier, until, read) {
+            let scratch = applier.view();
+            self.compare_rows(scratch.rows(scratch.snapshot()), found);
+        }
+        Ok(())
     }
-    if applied.position < log.trimmed {
-        report
-            .find(Kind::ViewTooOld, format!("it stands at {}, the log begins after {}", applied.position, log.trimmed));
-        return Ok(());
+
+    /// Applies the log up to `until`; false when it cannot be, which is a finding.
+    fn replay(&mut self, applier: &mut Applier<Fjall>, until: Position, read: &mut ReadLog<'_>) -> bool {
+        let from = applier.applied().ordinal;
+        while applier.applied() < until {
+            let entries = match read(applier.applied()) {
+                Ok(entries) if !entries.is_empty() => entries,
+                Ok(_) => {
+                    self.report.find(Kind::LogDamaged, format!("it ends after {}, before {until}", applier.applied()));
+                    return false;
+                }
+                Err(error) => {
+                    let after = applier.applied();
+                    self.report.find(Kind::LogDamaged, format!("replay stopped after {after}: {}", chain(&error)));
+                    return false;
+                }
+            };
+            for entry in entries.iter().take_while(|e| core_position(e.position) <= until) {
+                if let Err(error) = applier.apply(entry) {
+                    self.report.find(Kind::LogDamaged, chain(&error));
+                    return false;
+                }
+                self.report.batches += 1;
+            }
+            let (done, of) = (applier.applied().ordinal.saturating_sub(from), until.ordinal.saturating_sub(from));
+            (self.watch)(Step { what: "batches replayed", done, of: Some(of) });
+        }
+        true
     }
-    let scratch_path = folder.root().join("verify.scratch");
-    remove(&scratch_path)?;
-    let result = replay_and_compare(view, applied.position, log, snapshots, &scratch_path, read, report);
-    remove(&scratch_path)?;
-    result
+
+    /// Compares all rows, `expected` against `found`.
+    fn compare_rows(
+        &mut self,
+        expected: impl Iterator<Item = kv::Result<Row>>,
+        found: impl Iterator<Item = kv::Result<Row>>,
+    ) {
+        let (mut left, mut right) = (expected.peekable(), found.peekable());
+        let mut differing = 0usize;
+        loop {
+            let order = match (left.peek(), right.peek()) {
+                (None, None) => break,
+                (Some(Err(error)), _) | (_, Some(Err(error))) => {
+                    self.report.find(Kind::ViewUnreadable, chain(error));
+                    return;
+                }
+                (Some(Ok(_)), None) => Ordering::Less,
+                (None, Some(Ok(_))) => Ordering::Greater,
+                (Some(Ok((a, _))), Some(Ok((b, _)))) => a.cmp(b),
+            };
+            let a = if order.is_le() { left.next().and_then(Result::ok) } else { None };
+            let b = if order.is_ge() { right.next().and_then(Result::ok) } else { None };
+            self.report.rows += 1;
+            if self.report.rows.is_multiple_of(progress::EVERY) {
+                (self.watch)(Step { what: "rows compared", done: self.report.rows, of: None });
+            }
+            let Some((kind, key)) = difference(a, b) else { continue };
+            differing += 1;
+            if differing <= MOST_ROWS {
+                let hex: String = key.iter().skip(1).map(|b| format!("{b:02x}")).collect();
+                let table = key.first().copied().unwrap_or_default();
+                self.report.find(kind, format!("table {table}, key {hex}"));
+            }
+        }
+        if differing > MOST_ROWS {
+            self.report.find(Kind::RowDiffers, format!("{} more rows differ", differing - MOST_ROWS));
+        }
+    }
 }
 
 fn remove(scratch: &Path) -> Result<(), FolderError> {
     if scratch.exists() { fjall::destroy(scratch).map_err(FolderError::View) } else { Ok(()) }
-}
-
-fn replay_and_compare(
-    view: &impl Read,
-    until: Position,
-    log: &Extent,
-    snapshots: &[(Position, std::path::PathBuf)],
-    scratch_path: &Path,
-    read: &mut ReadLog<'_>,
-    report: &mut Report,
-) -> Result<(), FolderError> {
-    let scratch = Fjall::open(scratch_path, &fjall::Options::default()).map_err(FolderError::View)?;
-    let older = snapshots.iter().find(|(position, _)| fits(*position, until, log));
-    match older {
-        Some((_, path)) => folder::start_from(&scratch, path, log)?,
-        None if log.trimmed.ordinal == 0 && log.meta.predecessor.is_none() => {}
-        None => {
-            report.find(Kind::NothingToReplayFrom, format!("the log begins after {}", log.trimmed));
-            return Ok(());
-        }
-    }
-    let mut applier = Applier::new(Arc::new(scratch), Default::default())?;
-    report.replayed_from = applier.applied();
-    while applier.applied() < until {
-        let entries = match read(applier.applied()) {
-            Ok(entries) if !entries.is_empty() => entries,
-            Ok(_) => {
-                report.find(Kind::LogDamaged, format!("it ends after {}, before {until}", applier.applied()));
-                return Ok(());
-            }
-            Err(error) => {
-                report.find(Kind::LogDamaged, format!("replay stopped after {}: {error}", applier.applied()));
-                return Ok(());
-            }
-        };
-        for entry in entries.iter().take_while(|e| core_position(e.position) <= until) {
-            if let Err(error) = applier.apply(entry) {
-                report.find(Kind::LogDamaged, chain(&error));
-                return Ok(());
-            }
-            report.batches += 1;
-        }
-    }
-    let scratch = applier.view().snapshot();
-    compare_rows(&scratch, view, report);
-    Ok(())
 }
 
 /// Whether a view at `position` leads to one at `until` through `log`.
@@ -283,87 +366,15 @@ fn fits(position: Position, until: Position, log: &Extent) -> bool {
     within || begins_it
 }
 
-/// Compares all rows, `expected` against `found`.
-fn compare_rows(expected: &impl Read, found: &impl Read, report: &mut Report) {
-    let (mut left, mut right) = (Pages::new(expected), Pages::new(found));
-    let mut differing = 0usize;
-    loop {
-        let (a, b) = match (left.peek(), right.peek()) {
-            (Ok(a), Ok(b)) => (a, b),
-            (_, Err(error)) | (Err(error), _) => {
-                report.find(Kind::ViewUnreadable, chain(&error));
-                return;
-            }
-        };
-        let (kind, key) = match (a, b) {
-            (None, None) => break,
-            (Some((ka, va)), Some((kb, vb))) if ka == kb => {
-                report.rows += 1;
-                let same = va == vb;
-                let kind = if ka.first() == Some(&0) { Kind::DigestDiffers } else { Kind::RowDiffers };
-                left.advance();
-                right.advance();
-                if same {
-                    continue;
-                }
-                (kind, ka)
-            }
-            (Some((ka, _)), b) if b.as_ref().is_none_or(|(kb, _)| ka < *kb) => {
-                left.advance();
-                (Kind::RowMissing, ka)
-            }
-            (_, Some((kb, _))) => {
-                right.advance();
-                (Kind::RowUnexpected, kb)
-            }
-            (Some((ka, _)), None) => {
-                left.advance();
-                (Kind::RowMissing, ka)
-            }
-        };
-        differing += 1;
-        if differing <= MOST_ROWS {
-            let hex: String = key.iter().skip(1).map(|b| format!("{b:02x}")).collect();
-            let table = key.first().copied().unwrap_or_default();
-            report.find(kind, format!("table {table}, key {hex}"));
+/// How the row at one key differs, and its key.
+fn difference(expected: Option<Row>, found: Option<Row>) -> Option<(Kind, Bytes)> {
+    match (expected, found) {
+        (Some((key, a)), Some((_, b))) if a != b => {
+            let applied = key.first() == Some(&0);
+            Some((if applied { Kind::DigestDiffers } else { Kind::RowDiffers }, key))
         }
-    }
-    if differing > MOST_ROWS {
-        report.find(Kind::RowDiffers, format!("{} more rows differ", differing - MOST_ROWS));
-    }
-}
-
-type Row = (Vec<u8>, Bytes);
-
-/// All rows of a view, a page at a time.
-struct Pages<'a, R> {
-    view: &'a R,
-    page: std::collections::VecDeque<Row>,
-    next: Option<Vec<u8>>,
-}
-
-impl<'a, R: Read> Pages<'a, R> {
-    fn new(view: &'a R) -> Self {
-        Self { view, page: Default::default(), next: Some(Vec::new()) }
-    }
-
-    fn peek(&mut self) -> kv::Result<Option<Row>> {
-        if self.page.is_empty()
-            && let Some(from) = self.next.take()
-        {
-            let page = &mut self.page;
-            self.view.scan(&from, &[0xff], Direction::Forward, &mut |key, value| {
-                page.push_back((key.to_vec(), value.clone()));
-                if page.len() < PAGE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            })?;
-            if page.len() == PAGE {
-                self.next = page.back().map(|(key, _)| [key.as_slice(), &[0]].concat());
-            }
-        }
-        Ok(self.page.front().cloned())
-    }
-
-    fn advance(&mut self) {
-        self.page.pop_front();
+        (Some((key, _)), None) => Some((Kind::RowMissing, key)),
+        (None, Some((key, _))) => Some((Kind::RowUnexpected, key)),
+        (Some(_), Some(_)) | (None, None) => None,
     }
 }

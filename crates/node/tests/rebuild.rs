@@ -9,6 +9,7 @@ use std::fs;
 use common::{CELL, Fixture, reopen};
 use ieum_core::kv::Kv;
 use ieum_node::folder::Error;
+use ieum_node::progress::unwatched;
 use ieum_node::{backup, snapshot, verify};
 use ieum_store::fjall::{self, Fjall};
 
@@ -94,7 +95,7 @@ async fn a_log_that_lost_its_end_is_refused() {
     fs::rename(&copy, folder.log()).unwrap();
     let error = reopen(&folder).await.unwrap_err();
     assert!(matches!(error, Error::LogBehind { .. }), "{error}");
-    let findings = verify::offline(&folder, CELL).unwrap().findings;
+    let findings = verify::offline(&folder, CELL, unwatched()).unwrap().findings;
     assert_eq!(findings.iter().map(|f| f.kind).collect::<Vec<_>>(), [verify::Kind::LogBehind]);
 }
 
@@ -121,20 +122,58 @@ async fn a_backup_begins_a_new_generation_with_the_same_contents() {
     let root = tempfile::tempdir().unwrap();
     let (folder, digest) = Fixture::grown(&root.path().join("one")).await;
     let file = root.path().join("backup");
-    backup::offline(&folder, CELL, &file).unwrap();
+    backup::offline(&folder, CELL, &file, unwatched()).unwrap();
     let other = ieum_node::folder::Folder::new(root.path().join("two"));
-    let restored = backup::restore(&other, &file, false).unwrap();
+    let restored = backup::restore(&other, &file, false, unwatched()).unwrap();
     assert_eq!((restored.generation, restored.from.digest), (2, digest));
     assert_eq!(reopen(&other).await.unwrap(), (digest, None));
-    assert_eq!(verify::offline(&other, CELL).unwrap().findings, []);
+    assert_eq!(verify::offline(&other, CELL, unwatched()).unwrap().findings, []);
     // A second restore keeps what is there aside, and its generation is later than that one's.
-    assert!(matches!(backup::restore(&other, &file, false), Err(backup::Error::Occupied(_))));
-    let again = backup::restore(&other, &file, true).unwrap();
+    assert!(matches!(backup::restore(&other, &file, false, unwatched()), Err(backup::Error::Occupied(_))));
+    let again = backup::restore(&other, &file, true, unwatched()).unwrap();
     assert_eq!(again.generation, 3);
     assert!(again.kept_aside.unwrap().join("log").exists());
     // The view of the new generation can be rebuilt too.
     fs::remove_dir_all(other.view()).unwrap();
     assert_eq!(reopen(&other).await.unwrap().0, digest);
+}
+
+/// Copied while batches are applied, and what is replayed behind the copy gives the view row by row.
+#[tokio::test]
+async fn a_snapshot_of_a_view_that_is_written_is_of_one_position() {
+    let root = tempfile::tempdir().unwrap();
+    let mut fixture = Fixture::new(root.path()).await;
+    fixture.say(50).await;
+    let (view, snapshots) = (std::sync::Arc::clone(fixture.view()), fixture.folder.snapshots());
+    let (begun, beginning) = std::sync::mpsc::channel();
+    let copies = std::thread::spawn(move || {
+        let mut positions = Vec::new();
+        for _ in 0..4 {
+            positions.push(snapshot::take(view.as_ref(), &snapshots, unwatched()).unwrap().0.position);
+            begun.send(()).unwrap();
+        }
+        positions
+    });
+    while beginning.try_recv() != Err(std::sync::mpsc::TryRecvError::Disconnected) {
+        fixture.say(1).await;
+    }
+    let positions = copies.join().unwrap();
+    assert!(positions.first() < positions.last(), "nothing was applied meanwhile");
+    let (folder, _) = fixture.close();
+    let mut all = snapshot::list(&folder.snapshots()).unwrap();
+    while let Some((position, path)) = all.pop() {
+        let others = std::mem::take(&mut all);
+        for (_, other) in &others {
+            fs::rename(other, other.with_extension("aside")).unwrap();
+        }
+        let report = verify::offline(&folder, CELL, unwatched()).unwrap();
+        assert_eq!((report.replayed_from, report.findings), (position, vec![]));
+        fs::remove_file(path).unwrap();
+        for (position, other) in others {
+            fs::rename(other.with_extension("aside"), &other).unwrap();
+            all.push((position, other));
+        }
+    }
 }
 
 #[tokio::test]

@@ -54,6 +54,10 @@ pub enum Bug {
     ReserveIgnored,
     /// A restored cell goes on in the generation that it had.
     RestoreKeepsGeneration,
+    /// Reading every row of a view holds the snapshot meanwhile.
+    SnapshotHeld,
+    /// A node does not ask its log which commands the operator marked to be skipped.
+    SkipForgotten,
     /// A snapshot's checksums are not compared when it is loaded.
     SnapshotUnverified,
     /// The client forgets a command when it was sent, not when it was acknowledged.

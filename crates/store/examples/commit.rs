@@ -7,8 +7,8 @@
 //! The run happens in a child process that aborts at its end, so that the parent can time opening what a killed node leaves.
 //! Settings are `name=value`: `rooms messages batch rate reads hold layout cache memtable journal workers l0 table block filter
 //! dir` (sizes in MiB, `block` in KiB). Without `rate` (messages a second) it runs flat out; then part of the merging is never
-//! done, and the CPU time is too small. `reads=1` also reads the three rows that a message rewrites; `hold=1` keeps one
-//! snapshot for the whole run; `layout=rooms` puts a room's rows side by side; `engine=none` only builds the write sets.
+//! done, and the CPU time is too small. `reads=1` also reads the three rows that a message rewrites; `hold=1` keeps a
+//! snapshot from the first quarter on, `hold=2` a reader of all its rows; `layout=rooms` puts a room's rows side by side; `engine=none` only builds the write sets.
 //! Figures: `docs/decisions/view-store.md`.
 
 use std::collections::HashMap;
@@ -110,7 +110,8 @@ fn child(settings: &Settings) -> Outcome<()> {
     let mut commits = Vec::new();
     let mut persists = Vec::new();
     let (start, cpu_start) = (Instant::now(), cpu(Path::new("/proc/self/stat"))?);
-    let held = view.as_ref().filter(|_| settings.number("hold", 0) > 0).map(Kv::snapshot);
+    let hold = settings.number("hold", 0);
+    let (mut held, mut held_rows) = (None, None);
     let mut done = 0;
     std::thread::scope(|scope| -> Outcome<()> {
         let mut persist = None;
@@ -118,6 +119,10 @@ fn child(settings: &Settings) -> Outcome<()> {
             let writes = traffic.batch(batch, view.as_ref().filter(|_| reads).map(Kv::snapshot).as_ref())?;
             done += batch;
             let Some(view) = &view else { continue };
+            if done >= messages / 4 && done < messages / 4 + batch {
+                held = (hold == 1).then(|| view.snapshot());
+                held_rows = (hold == 2).then(|| view.rows(view.snapshot()));
+            }
             let begun = Instant::now();
             view.commit(&writes)?;
             commits.push(begun.elapsed());
@@ -136,7 +141,7 @@ fn child(settings: &Settings) -> Outcome<()> {
     let (wall, cpu_all) = (start.elapsed(), cpu(Path::new("/proc/self/stat"))? - cpu_start);
     let cpu_main = cpu(&PathBuf::from(format!("/proc/self/task/{}/stat", std::process::id())))?;
     let per = |cpu: Duration| cpu.as_secs_f64() * 1e6 / done as f64;
-    println!("rooms={rooms} batch={batch} reads={} hold={} {options:?}", u8::from(reads), u8::from(held.is_some()));
+    println!("rooms={rooms} batch={batch} reads={} hold={hold} {options:?}", u8::from(reads));
     println!(
         "  {:.0} messages/s, CPU {:.2} us/message (caller {:.2}, workers {:.2})",
         done as f64 / wall.as_secs_f64(),
@@ -145,7 +150,11 @@ fn child(settings: &Settings) -> Outcome<()> {
         per(cpu_all.saturating_sub(cpu_main))
     );
     println!("  commit {}; persist {}", spread(&mut commits), spread(persists));
+    drop(held);
     println!("  {}; disk {} MiB", memory()?, view.as_ref().map_or(Ok(0), Fjall::disk_bytes)? >> 20);
+    if let Some(rows) = held_rows {
+        println!("  {} rows read at the end; {}", rows.count(), memory()?);
+    }
     if view.is_some() {
         std::process::abort();
     }

@@ -156,6 +156,29 @@ fn a_power_cut_leaves_a_prefix_with_all_that_was_persisted<E: Engine>() {
     }
 }
 
+/// Also while rows are written over, removed, flushed and merged, and in the order of the keys.
+fn all_rows_are_those_of_the_snapshot<E: Engine>() {
+    let engine = E::new();
+    let commit = |generation: u8| {
+        let value = Bytes::from(vec![generation; 40]);
+        let row = |n: u64| (n.to_be_bytes().to_vec(), (n % 7 != u64::from(generation) % 7).then(|| value.clone()));
+        engine.kv().commit(&WriteSet { rows: (0..1_000).map(row).collect() }).unwrap();
+    };
+    (0..5).for_each(commit);
+    let snapshot = engine.kv().snapshot();
+    let expected: Vec<_> = all(&snapshot).into_iter().collect();
+    let mut rows = engine.kv().rows(snapshot);
+    let mut found = Vec::new();
+    for generation in 5..100 {
+        found.extend(rows.by_ref().take(10).map(Result::unwrap));
+        commit(generation);
+    }
+    found.extend(rows.map(Result::unwrap));
+    assert_eq!(found.into_iter().map(|(key, value)| (key.to_vec(), value)).collect::<Vec<_>>(), expected);
+    let empty = E::new();
+    assert!(empty.kv().rows(empty.kv().snapshot()).next().is_none());
+}
+
 /// Readers on other threads never see a part of a commit, also while tables are flushed and merged.
 fn no_reader_ever_sees_half_a_commit<E: Engine>() {
     let engine = E::new();
@@ -207,5 +230,6 @@ suites!([
     empty_and_big_values_and_long_keys,
     what_cannot_be_stored_is_refused_whole,
     a_power_cut_leaves_a_prefix_with_all_that_was_persisted,
+    all_rows_are_those_of_the_snapshot,
     no_reader_ever_sees_half_a_commit,
 ]);

@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 
 pub use folder::{OpenError, destroy};
 pub use options::Options;
-pub use snapshot::Snapshot;
+pub use snapshot::{Rows, Snapshot};
 
 /// The name of the one keyspace.
 const KEYSPACE: &str = "view";
@@ -212,9 +212,14 @@ impl Fjall {
 
 impl Kv for Fjall {
     type Snapshot = Snapshot;
+    type Rows = Rows;
 
     fn snapshot(&self) -> Snapshot {
         self.latest.lock().clone()
+    }
+
+    fn rows(&self, snapshot: Snapshot) -> Rows {
+        Rows::of(snapshot)
     }
 
     /// Writes without fsync, in one journal batch. Waits while the worker is far behind.

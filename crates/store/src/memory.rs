@@ -91,11 +91,34 @@ fn apply(rows: &mut Rows, changes: Vec<(Bytes, Option<Bytes>)>) {
     }
 }
 
+/// Every row of a [`Snapshot`].
+pub struct AllRows {
+    rows: Rows,
+    last: Option<Bytes>,
+}
+
+impl Iterator for AllRows {
+    type Item = kv::Result<(Bytes, Bytes)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let from = self.last.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let (key, value) = self.rows.range::<[u8], _>((from, Bound::Unbounded)).next()?;
+        let (key, value) = (key.clone(), value.clone());
+        self.last = Some(key.clone());
+        Some(Ok((key, value)))
+    }
+}
+
 impl Kv for Memory {
     type Snapshot = Snapshot;
+    type Rows = AllRows;
 
     fn snapshot(&self) -> Snapshot {
         Snapshot { rows: self.disk.lock().rows.clone() }
+    }
+
+    fn rows(&self, snapshot: Snapshot) -> AllRows {
+        AllRows { rows: snapshot.rows, last: None }
     }
 
     fn commit(&self, writes: &WriteSet) -> kv::Result<()> {

@@ -59,6 +59,15 @@ macro_rules! commands {
         }
 
         impl Command {
+            /// The name that alarms give it; `Unknown` for one that this build does not know.
+            #[must_use]
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$name(_) => stringify!($name),)*
+                    Self::Unknown { .. } => "Unknown",
+                }
+            }
+
             /// The level that a cell must have for this command; `None` for an unknown one.
             #[must_use]
             pub fn level(&self) -> Option<u32> {

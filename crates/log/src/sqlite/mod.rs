@@ -7,6 +7,7 @@
 //! ```
 //!
 //! - `store` is the database: what is written in one transaction; `rows` reads it and verifies each row.
+//! - `skips` keeps the operator's marks.
 //! - `folder` is where it lies: the lock, one file per generation.
 //! - `worker` is the thread that does all blocking work; `tail` reads from memory, and through it when behind.
 //! - `offline` is for tools, on a log that no node has open.
@@ -18,6 +19,7 @@ mod folder;
 mod offline;
 mod recent;
 mod rows;
+mod skips;
 mod store;
 mod tail;
 #[cfg(test)]
@@ -37,7 +39,7 @@ pub use self::offline::{Offline, Problem};
 use self::store::Store;
 pub use self::tail::Tail;
 use self::worker::{Request, Shared};
-use crate::{BatchId, Error, Log, MAX_BATCH_BYTES, Position, Result};
+use crate::{BatchId, Error, Log, MAX_BATCH_BYTES, Position, Result, Skip};
 
 /// How to open a log.
 #[derive(Debug, Clone)]
@@ -213,6 +215,14 @@ impl Log for Sqlite {
 
     async fn trim(&self, up_to: Position) -> Result<()> {
         self.shared.trim(up_to).await
+    }
+
+    async fn skip(&self, position: Position, index: u32) -> Result<()> {
+        self.shared.skip(position, index).await
+    }
+
+    async fn skips(&self) -> Result<Vec<Skip>> {
+        self.shared.skips().await
     }
 
     async fn last(&self) -> Result<Position> {

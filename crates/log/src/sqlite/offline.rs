@@ -9,7 +9,7 @@ use super::folder::{self, Folder};
 use super::rows::Verified;
 use super::store::{Ends, Store};
 use super::{Meta, Options};
-use crate::{Entry, Error, Position, Result};
+use crate::{Entry, Error, Position, Result, Skip};
 
 /// At most so many problems are listed: the first ones tell what is wrong.
 const MOST_PROBLEMS: usize = 1000;
@@ -112,6 +112,22 @@ impl Offline {
         self.store.read(after.ordinal, most, READ_BYTES)
     }
 
+    /// Marks a command to be skipped, see [`crate::Log::skip`].
+    ///
+    /// # Errors
+    /// [`Error::NotInLog`], [`Error::Trimmed`], [`Error::Full`], [`Error::Engine`].
+    pub fn skip(&mut self, position: Position, index: u32) -> Result<()> {
+        self.store.skip(position, index)
+    }
+
+    /// Every mark, in order.
+    ///
+    /// # Errors
+    /// [`Error::Engine`], also when a mark is damaged.
+    pub fn skips(&self) -> Result<Vec<Skip>> {
+        self.store.skips()
+    }
+
     /// How many bytes the log's folder takes on disk, earlier generations and the write-ahead log included.
     ///
     /// # Errors
@@ -136,6 +152,9 @@ impl Offline {
             Ok(()) => scan.finish(),
             Err(error) if is_damage(&error) => scan.problems.push(scan.unreadable(&error)),
             Err(error) => return Err(sqlite("checking batches")(error)),
+        }
+        if let Err(error) = self.store.skips() {
+            problems.push(Problem::Database(error.to_string()));
         }
         match self.store.newest_ordinals() {
             Ok(kept) => scan.compare_newest(&kept),

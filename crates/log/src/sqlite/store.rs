@@ -62,6 +62,7 @@ pub(super) fn create(folder: &Folder, meta: &Meta) -> Result<()> {
         connection.pragma_update(None, "user_version", FORMAT)?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.execute_batch(include_str!("schema.sql"))?;
+        connection.execute_batch(super::skips::TABLE)?;
         let end = meta.predecessor.map(|before| (before.end.generation, before.end.ordinal.cast_signed()));
         connection.execute(
             "INSERT INTO meta VALUES (1, ?1, ?2, ?3, ?4, ?5)",
@@ -156,6 +157,8 @@ impl Store {
             )));
         }
         configure(&connection, checkpoint_bytes).map_err(sqlite("setting up the log"))?;
+        // A log may be older than the marks.
+        connection.execute_batch(super::skips::TABLE).map_err(sqlite("setting up the log"))?;
         let ends = connection.query_row("SELECT last, trimmed FROM ends", [], |row| {
             Ok(Ends { last: row.get::<_, i64>(0)?.cast_unsigned(), trimmed: row.get::<_, i64>(1)?.cast_unsigned() })
         });

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use super::error::failed;
 use super::recent::Recent;
 use super::store::{Placed, Store};
-use crate::{BatchId, Entry, Error, Position, Result};
+use crate::{BatchId, Entry, Error, Position, Result, Skip};
 
 /// How many appends may be queued; others wait for their turn. A node has one under way.
 const QUEUED: usize = 16;
@@ -26,6 +26,8 @@ pub(super) enum Request {
     /// The batches after this ordinal.
     Read(u64, oneshot::Sender<Result<Vec<Entry>>>),
     Trim(Trim),
+    Skip(Position, u32, oneshot::Sender<Result<()>>),
+    Skips(oneshot::Sender<Result<Vec<Skip>>>),
     Close(Option<oneshot::Sender<Result<()>>>),
 }
 
@@ -117,6 +119,20 @@ impl Shared {
     }
 }
 
+impl Shared {
+    pub(super) async fn skip(&self, position: Position, index: u32) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Skip(position, index, reply))?;
+        answer.await.map_err(|_| Error::Closed)?
+    }
+
+    pub(super) async fn skips(&self) -> Result<Vec<Skip>> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Skips(reply))?;
+        answer.await.map_err(|_| Error::Closed)?
+    }
+}
+
 /// Gives the store to a thread of its own.
 pub(super) fn start(store: Store, recent_bytes: usize) -> Result<(Arc<Shared>, JoinHandle<()>)> {
     let (requests, inbox) = mpsc::channel();
@@ -165,6 +181,12 @@ impl Worker {
                     let _ = reply.send(self.store.read(after, READ_ROWS, READ_BYTES));
                 }
                 Some(Request::Trim(trim)) => self.trims.push_back(trim),
+                Some(Request::Skip(position, index, reply)) => {
+                    let _ = reply.send(self.store.skip(position, index));
+                }
+                Some(Request::Skips(reply)) => {
+                    let _ = reply.send(self.store.skips());
+                }
                 Some(Request::Close(reply)) => break reply,
                 None => {}
             }

@@ -16,10 +16,17 @@ use ieum_log::sqlite::Sqlite;
 use ieum_log::{BatchId, Entry, Log};
 use ieum_node::applier::Applier;
 use ieum_node::folder::{Folder, Opened};
+use ieum_node::progress::unwatched;
+use ieum_node::service::Identity;
 use ieum_node::{log_position, snapshot, upkeep};
 use ieum_store::fjall::{self, Fjall};
 
 pub(crate) const CELL: u16 = 3;
+
+/// The node of all fixtures.
+pub(crate) fn identity() -> Identity {
+    Identity { node: 1, dc: "a".to_owned(), cell: CELL, key_id: 1, public_key: [1; 32] }
+}
 
 pub(crate) struct Fixture {
     pub(crate) folder: Folder,
@@ -99,7 +106,7 @@ impl Fixture {
 
     /// Takes a snapshot of the view as it is.
     pub(crate) fn snapshot(&self) -> std::path::PathBuf {
-        snapshot::take(&self.view().snapshot(), &self.folder.snapshots()).unwrap().1
+        snapshot::take(self.view().as_ref(), &self.folder.snapshots(), unwatched()).unwrap().1
     }
 
     /// Trims the log as upkeep does after a snapshot.

@@ -2,16 +2,18 @@
 
 use std::ops::{Bound, ControlFlow};
 
-use ::fjall::{Guard, Keyspace, Readable};
+use ::fjall::{AbstractTree, Guard, Keyspace, Readable};
 use bytes::Bytes;
 use ieum_core::kv::{self, Direction, Read, Visit};
+use ieum_planted::Bug;
+use lsm_tree::Guard as _;
 
 const LONGEST_KEY: usize = u16::MAX as usize;
 
 /// The rows of a [`Fjall`](super::Fjall) as they were after one commit.
 ///
 /// While it is held, the engine keeps every table and *every memtable* of that time and since: a snapshot held for long
-/// costs memory at the rate of the writes (see `docs/decisions/view-store.md`).
+/// costs memory at the rate of the writes (see `docs/decisions/snapshots.md`). [`Rows`] do not.
 #[derive(Clone)]
 pub struct Snapshot {
     rows: Keyspace,
@@ -21,6 +23,40 @@ pub struct Snapshot {
 impl Snapshot {
     pub(super) fn new(rows: &Keyspace, at: ::fjall::Snapshot) -> Self {
         Self { rows: rows.clone(), at }
+    }
+}
+
+/// Every row of a [`Snapshot`], which is held no longer.
+///
+/// fjall keeps, for a snapshot that is registered with it, the history of the tree since then, memtables included. An iterator
+/// needs none of that history: it owns the memtables and tables that there were when it was made. So this is the tree's own
+/// iterator, not the one of fjall's snapshot. Tables that are merged away meanwhile stay on disk until it is dropped.
+pub struct Rows {
+    /// Before the keyspace, so that the folder's lock outlives it.
+    rows: Box<dyn Iterator<Item = ::fjall::Result<(Bytes, Bytes)>> + Send>,
+    _keyspace: Keyspace,
+    /// The planted bug holds it.
+    _held: Option<::fjall::Snapshot>,
+}
+
+impl Rows {
+    pub(super) fn of(snapshot: Snapshot) -> Self {
+        let Snapshot { rows: keyspace, at } = snapshot;
+        // Made while `at` is still registered, so that what it sees is still there.
+        let rows = keyspace.tree.iter(at.seqno(), None).map(|row| {
+            let (key, value) = row.into_inner()?;
+            Ok((Bytes::from(key), Bytes::from(value)))
+        });
+        let held = Bug::SnapshotHeld.planted().then_some(at);
+        Self { rows: Box::new(rows), _keyspace: keyspace, _held: held }
+    }
+}
+
+impl Iterator for Rows {
+    type Item = kv::Result<(Bytes, Bytes)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.rows.next()?.map_err(|error| kv::Error::new("read all rows", error)))
     }
 }
 

@@ -76,6 +76,27 @@ fn a_damaged_view_says_so() {
     destroy(folder.path()).unwrap();
 }
 
+/// What fjall holds in memory of writes that came after a read of all rows had begun stays what it is without such a read.
+#[test]
+fn reading_all_rows_keeps_no_memtables() {
+    let folder = TempDir::new().unwrap();
+    let view = Fjall::open(folder.path(), &small()).unwrap();
+    (0..100).for_each(|n| view.commit(&numbered(n, &[1; 1_000])).unwrap());
+    let rows = view.rows(view.snapshot());
+    for n in 50..400 {
+        view.commit(&numbered(n, &[2; 1_000])).unwrap();
+    }
+    view.settle();
+    // A commit lets go of the snapshot before it, and a flush then of what that one needed.
+    view.commit(&numbered(0, &[2; 1_000])).unwrap();
+    view.settle();
+    let held = view.rows.tree.version_memtable_size_sum();
+    assert!(held < 1 << 20, "{held} bytes of 7 MiB are held");
+    let rows: Vec<_> = rows.map(Result::unwrap).collect();
+    assert_eq!(rows.len(), 100 * 20);
+    assert!(rows.iter().all(|(_, value)| value.iter().all(|byte| *byte == 1)));
+}
+
 #[test]
 fn fill_loads_sorted_rows_and_they_survive() {
     let folder = TempDir::new().unwrap();

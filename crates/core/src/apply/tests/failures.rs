@@ -32,7 +32,8 @@ fn a_command_that_panics_has_no_effect_and_is_answered_internal() {
     let position = effects.applied.position;
     assert_eq!(effects.outcomes[1], Outcome::Rejected(Reject::Internal));
     assert!(matches!(effects.outcomes[..], [Outcome::Accepted(_), _, Outcome::Accepted(_)]));
-    assert_eq!(effects.alarms, [Alarm::Panicked { position, index: 1, message: "a planted panic".to_owned() }]);
+    let message = "a planted panic".to_owned();
+    assert_eq!(effects.alarms, [Alarm::Panicked { position, index: 1, command: "Send", message }]);
     assert!(effects.events.iter().all(|event| matches!(event.news, News::Profile { .. })));
     assert_eq!(effects.events.len(), 2);
     assert!(!effects.writes.rows.contains_key(&HEADS.key(&room)));

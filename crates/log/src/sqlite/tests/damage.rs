@@ -54,6 +54,35 @@ async fn a_changed_byte_is_named_and_what_is_before_it_is_shown() {
     }
 }
 
+/// Left out it would let this node apply what another skips.
+#[tokio::test]
+async fn a_changed_mark_is_named_and_not_left_out() {
+    let folder = tampered("").await;
+    let mut log = Offline::open(folder.path(), None).unwrap();
+    log.skip(at(4), 2).unwrap();
+    drop(log);
+    assert!(problems(&folder).is_empty());
+    for change in ["command = 3", "ordinal = 5", "checksum = checksum + 1", "command = -1"] {
+        let connection = rusqlite::Connection::open(folder.path().join("generation-1.sqlite")).unwrap();
+        connection.execute_batch(&format!("UPDATE skips SET {change}")).unwrap();
+        drop(connection);
+        assert!(create(folder.path()).skips().await.is_err(), "{change}");
+        assert_eq!(problems(&folder).len(), 1, "{change}");
+        let connection = rusqlite::Connection::open(folder.path().join("generation-1.sqlite")).unwrap();
+        connection.execute_batch("DELETE FROM skips").unwrap();
+        drop(connection);
+        Offline::open(folder.path(), None).unwrap().skip(at(4), 2).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_log_without_a_place_for_marks_gets_one() {
+    let folder = tampered("DROP TABLE skips").await;
+    let mut log = Offline::open(folder.path(), None).unwrap();
+    log.skip(at(1), 0).unwrap();
+    assert_eq!(log.skips().unwrap(), [(at(1), 0)]);
+}
+
 #[tokio::test]
 async fn a_row_does_not_pass_for_another() {
     let folder = tampered(
