@@ -3,7 +3,7 @@
 //! ```text
 //!  ieum bench ──starts──► ieum serve (same binary, own process, data on a real disk)
 //!      │                      ▲   processor time and memory are read from /proc
-//!      └── thousands of clients (`ieum-client`, outbox in memory) on one thread
+//!      └── thousands of clients (`ieum-client`, outbox in memory)
 //! ```
 //!
 //! How it measures, and why so: `docs/decisions/bench.md`. What it measured: `docs/performance.md`.
@@ -78,9 +78,6 @@ pub fn run(options: &Options) -> Result<(), Error> {
 }
 
 fn measure(options: &Options, sizes: &Sizes, place: &Place) -> Result<Report, Error> {
-    // One thread: what the clients take is at most one of the two cores, and no locks between them.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(error::doing("starting", Path::new("the clients' runtime")))?;
     let mut report = Report::default();
     for (prefix, place) in [("", place.clone()), (TLS, place.with_tls()?)] {
         if options.tls.is_some_and(|tls| tls != (prefix == TLS)) {
@@ -89,11 +86,22 @@ fn measure(options: &Options, sizes: &Sizes, place: &Place) -> Result<Report, Er
         for load in LOADS {
             if options.only.is_empty() || options.only.iter().any(|name| name == load) {
                 eprintln!("ieum bench: {prefix}{load}");
-                runtime.block_on(one(load, prefix, &place, sizes, &mut report))?;
+                clients(load)?.block_on(one(load, prefix, &place, sizes, &mut report))?;
             }
         }
     }
     Ok(report)
+}
+
+/// What the clients run on: one thread, so that they take at most one of the two cores and no locks between them; two where thousands
+/// connect at once, which is more work for them than for the server.
+fn clients(load: &str) -> Result<tokio::runtime::Runtime, Error> {
+    let mut builder = match load {
+        "idle" => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = builder.worker_threads(2).enable_all().build();
+    runtime.map_err(error::doing("starting", Path::new("the clients' runtime")))
 }
 
 async fn one(load: &str, prefix: &str, place: &Place, sizes: &Sizes, report: &mut Report) -> Result<(), Error> {
@@ -122,6 +130,8 @@ async fn one(load: &str, prefix: &str, place: &Place, sizes: &Sizes, report: &mu
             let came = loads::idle(&server, sizes).await?;
             report.add(prefix, "idle.kb_per_session", &[came.kb_per_session]);
             report.add(prefix, "reconnect.seconds", &came.reconnect);
+            report.add(prefix, "reconnect.server_cpu_us_per_session", &came.server_us);
+            report.add(prefix, "reconnect.clients_cpu_us_per_session", &came.client_us);
         }
         "room" => {
             let server = place.serve(&World::couples(sizes.room_members, 0, now()))?;

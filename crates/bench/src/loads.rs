@@ -70,6 +70,10 @@ pub(crate) struct Idle {
     pub(crate) kb_per_session: f64,
     /// Seconds from the cut until all were signed in and caught up again, each time.
     pub(crate) reconnect: Vec<f64>,
+    /// Microseconds of the server's processor time for each of them.
+    pub(crate) server_us: Vec<f64>,
+    /// Microseconds of the clients' processor time for each of them.
+    pub(crate) client_us: Vec<f64>,
 }
 
 /// Connects people who do nothing, reads the server's memory, then cuts all their connections at once, `sizes.runs` times.
@@ -84,13 +88,17 @@ pub(crate) async fn idle(server: &Server, sizes: &Sizes) -> Result<Idle, Error> 
     tokio::time::sleep(sizes.settled).await;
     let grown = server.resident_kib()?.saturating_sub(before);
     let kb_per_session = grown as f64 * 1.024 / f64::from(sizes.sessions.max(1));
-    let mut reconnect = Vec::new();
+    let mut came = Idle { kb_per_session, reconnect: Vec::new(), server_us: Vec::new(), client_us: Vec::new() };
     for _ in 0..sizes.runs {
-        reconnect.push(crowd.reconnect().await?.as_secs_f64());
+        let (cpu, own) = (server.cpu()?, own_cpu());
+        came.reconnect.push(crowd.reconnect().await?.as_secs_f64());
+        let each = |seconds: f64| seconds * 1e6 / f64::from(sizes.sessions.max(1));
+        came.server_us.push(each(server.cpu()? - cpu));
+        came.client_us.push(each(own_cpu() - own));
         tokio::time::sleep(sizes.settled).await;
     }
     crowd.close().await;
-    Ok(Idle { kb_per_session, reconnect })
+    Ok(came)
 }
 
 /// The rates of the direct load on an empty view, and with all of `world` in it.

@@ -73,7 +73,8 @@ fn accept<C: Cell>(
         Some(tls) => drop(tokio::spawn(async move {
             // A client that does not finish shaking hands is nobody's loss.
             if let Ok(Ok(stream)) = tokio::time::timeout(HEAD_PATIENCE, tls.accept(stream)).await {
-                connection(gateway, router, stream, presence).await;
+                // In a box, because a session's task moves it through several hands and has room for it in each.
+                connection(gateway, router, Box::new(stream), presence).await;
             }
         })),
     }
@@ -155,12 +156,12 @@ fn upgrade<C: Cell, S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         let Ok(upgraded) = upgraded.await else { return };
-        match upgraded.downcast::<TokioIo<S>>() {
-            // Nothing may come before the answer, so nothing was read ahead.
-            Ok(parts) if parts.read_buf.is_empty() => session::serve(gateway, parts.io.into_inner(), address).await,
-            Ok(_) => {}
-            Err(upgraded) => session::serve(gateway, TokioIo::new(upgraded), address).await,
-        }
+        let stream = match upgraded.downcast::<TokioIo<S>>() {
+            // Nothing may come before the answer, so nothing was read ahead. What hyper read into is given back here: 8 KiB.
+            Ok(hyper::upgrade::Parts { io, read_buf, .. }) if read_buf.is_empty() => io.into_inner(),
+            Ok(_) | Err(_) => return,
+        };
+        session::serve(gateway, stream, address).await;
         drop(presence);
     });
     let headers = [

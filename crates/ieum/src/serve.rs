@@ -18,7 +18,7 @@ use ieum_store::fjall::{self, Fjall};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -87,7 +87,7 @@ async fn serve(config: &Config) -> Result<(), Error> {
     let tls = tls(config)?;
     let address = config.listen.address;
     // Bound first: a port that is taken is the most common mistake, and nothing has been touched yet.
-    let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+    let listener = listen(address).map_err(|source| Error::Listen { address, source })?;
     let address = listener.local_addr()?;
     let folder = Folder::new(&config.node.data);
     warn_if_open_to_others(folder.root());
@@ -130,6 +130,18 @@ async fn serve(config: &Config) -> Result<(), Error> {
     // The log closes when its last user is gone.
     drop(node.stop(STOP_PATIENCE).await);
     failure.map_or(Ok(()), |reason| Err(Error::Stopped(reason)))
+}
+
+/// How many connections may wait to be accepted; the kernel's own bound is below it. One that finds no place tries again after a second, and
+/// ten thousand come at once when a network comes back.
+const BACKLOG: u32 = 65_535;
+
+fn listen(address: std::net::SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // The address is free again as soon as the process before is gone.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn greet(scheme: &str, address: std::net::SocketAddr) {

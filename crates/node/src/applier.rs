@@ -1,5 +1,6 @@
 //! Applies the log to the view, one batch after the other.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use ieum_core::apply::{self, Effects, Skips};
@@ -8,7 +9,11 @@ use ieum_core::kv::{self, Kv};
 use ieum_log::Entry;
 use ieum_planted::Bug;
 
+use crate::kept::{Kept, Through};
 use crate::{author, core_position};
+
+/// How many bytes of rows a running node keeps: more than a hundred thousand rooms that people talk in just now.
+pub const KEPT_BYTES: usize = 64 << 20;
 
 /// The one writer of a view.
 #[derive(Debug)]
@@ -16,6 +21,7 @@ pub struct Applier<K> {
     kv: Arc<K>,
     skips: Skips,
     applied: Position,
+    kept: RefCell<Kept>,
 }
 
 /// Why a batch was not applied. The node stops.
@@ -36,10 +42,17 @@ pub enum Error {
 }
 
 impl<K: Kv> Applier<K> {
-    /// An applier that goes on where the view stands.
+    /// An applier that goes on where the view stands. Every read asks the view's engine.
     pub fn new(kv: Arc<K>, skips: Skips) -> kv::Result<Self> {
         let applied = apply::applied(&kv.snapshot())?.position;
-        Ok(Self { kv, skips, applied })
+        Ok(Self { kv, skips, applied, kept: RefCell::new(Kept::new(0)) })
+    }
+
+    /// Keeps about so many bytes of rows that are read over and over. Nobody else may write the view.
+    #[must_use]
+    pub fn keeping(mut self, bytes: usize) -> Self {
+        self.kept = RefCell::new(Kept::new(bytes));
+        self
     }
 
     /// Where the view stands.
@@ -58,11 +71,15 @@ impl<K: Kv> Applier<K> {
     pub fn apply(&mut self, entry: &Entry) -> Result<Effects, Error> {
         let position = core_position(entry.position);
         let view = self.kv.snapshot();
-        let effects = apply::apply(&view, position, author(entry), &entry.bytes, &self.skips)
+        let through = Through { view: &view, kept: &self.kept };
+        let effects = apply::apply(&through, position, author(entry), &entry.bytes, &self.skips)
             .map_err(|source| Error::Apply { position, source })?;
         self.kv.commit(&effects.writes)?;
+        self.kept.borrow_mut().written(&effects.writes);
         if Bug::PositionCommittedApart.planted() {
-            self.kv.commit(&apply::position_alone(&effects.applied))?;
+            let position = apply::position_alone(&effects.applied);
+            self.kv.commit(&position)?;
+            self.kept.borrow_mut().written(&position);
         }
         self.applied = position;
         Ok(effects)

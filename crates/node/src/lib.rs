@@ -15,6 +15,7 @@ pub mod applier;
 pub mod backup;
 pub mod batcher;
 pub mod folder;
+mod kept;
 pub mod machine;
 pub mod marks;
 pub mod progress;

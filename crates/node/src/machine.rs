@@ -15,7 +15,7 @@ use ieum_core::tables::cell::{NODES, ONLY, SETTINGS};
 use ieum_log::Entry;
 use ieum_planted::Bug;
 
-use crate::applier::{Applier, Error};
+use crate::applier::{Applier, Error, KEPT_BYTES};
 use crate::author;
 use crate::batcher::{Append, Batcher, Bounds, Refusal};
 use crate::service::Identity;
@@ -43,7 +43,10 @@ pub struct Machine<K, T> {
 impl<K: Kv, T> Machine<K, T> {
     /// A node that goes on where its view stands.
     pub fn new(node: u32, incarnation: u64, view: Arc<K>, bounds: Bounds) -> kv::Result<Self> {
-        Ok(Self { batcher: Batcher::new(node, incarnation, bounds), applier: Applier::new(view, Skips::new())? })
+        Ok(Self {
+            batcher: Batcher::new(node, incarnation, bounds),
+            applier: Applier::new(view, Skips::new())?.keeping(KEPT_BYTES),
+        })
     }
 
     /// Takes a command, or gives its ticket back.

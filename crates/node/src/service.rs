@@ -7,7 +7,6 @@
 //! | `deliver` | hands outcomes and events to the [`Deliver`] in order |
 //! | `upkeep` | persists the view, takes snapshots, trims the log |
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -25,7 +24,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{Notify, watch};
 
-use crate::applier::Applier;
+use crate::applier::{Applier, KEPT_BYTES};
 use crate::batcher::{Batcher, Bounds, Refusal};
 use crate::machine::{self, Delivery, deliver};
 use crate::reserve::Reserve;
@@ -276,7 +275,7 @@ impl<L: Log, K: Kv, T: Send + 'static> Node<L, K, T> {
         options: Options,
         deliver: impl Deliver<T>,
     ) -> Result<Self, StartError> {
-        let mut applier = Applier::new(Arc::clone(&view), crate::skips(&log.skips().await?))?;
+        let mut applier = Applier::new(Arc::clone(&view), crate::skips(&log.skips().await?))?.keeping(KEPT_BYTES);
         let tail = bring_up(log.as_ref(), &mut applier).await?;
         check_cell(view.as_ref(), options.identity.cell)?;
         let identity = &options.identity;
@@ -299,12 +298,12 @@ impl<L: Log, K: Kv, T: Send + 'static> Node<L, K, T> {
         let ticker = tokio::spawn(tick(Arc::clone(&shared), stop.subscribe()));
         let (delivered, deliveries) = sync_channel(UNDELIVERED);
         let threads = [
-            spawn("deliver", &shared, move || deliver_all(&deliveries, deliver)),
-            spawn("apply", &shared, {
+            spawn("deliver", move || deliver_all(&deliveries, deliver)),
+            spawn("apply", {
                 let (shared, stop, runtime) = (Arc::clone(&shared), stop.subscribe(), Runtime::current());
                 move || runtime.block_on(apply_all(tail, applier, &shared, &delivered, stop))
             }),
-            spawn("upkeep", &shared, {
+            spawn("upkeep", {
                 let (log, shared, stop, runtime) =
                     (Arc::clone(&log), Arc::clone(&shared), stop.subscribe(), Runtime::current());
                 let (policy, folder) = (options.snapshots, options.folder.clone());
@@ -351,18 +350,8 @@ impl<L: Log, K: Kv, T: Send + 'static> Node<L, K, T> {
     }
 }
 
-/// Starts one of the node's threads. If it panics the node stops: without it, it would look alive and do nothing.
-fn spawn<K: Kv, T: Send + 'static>(
-    name: &'static str,
-    shared: &Arc<Shared<K, T>>,
-    run: impl FnOnce() + Send + 'static,
-) -> std::io::Result<JoinHandle<()>> {
-    let shared = Arc::clone(shared);
-    std::thread::Builder::new().name(format!("ieum-{name}")).spawn(move || {
-        if catch_unwind(AssertUnwindSafe(run)).is_err() {
-            shared.fail(format!("the thread {name:?} panicked; see above"));
-        }
-    })
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(format!("ieum-{name}")).spawn(run)
 }
 
 /// Applies what the log has beyond the view.

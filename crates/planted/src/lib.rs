@@ -30,6 +30,8 @@ pub enum Bug {
     RemovedMemberReceives,
     /// A command that panicked keeps what it wrote before.
     PanicKeepsWrites,
+    /// A row that apply has read is kept as it was, whatever is written to it.
+    KeptRowStale,
     /// The view's position is committed apart from the rows.
     PositionCommittedApart,
     /// Catch-up starts one position after the cursor.
@@ -52,8 +54,6 @@ pub enum Bug {
     ViewFoldersNotSynced,
     /// A node takes commands until the disk is full.
     ReserveIgnored,
-    /// A snapshot that proves that the log lost its end is passed over like a damaged one.
-    SnapshotAheadPassedOver,
     /// A restored cell goes on in the generation that it had.
     RestoreKeepsGeneration,
     /// Reading every row of a view holds the snapshot meanwhile.

@@ -168,8 +168,7 @@ impl Machine {
             self.passed_over += 1;
             return;
         }
-        // Half of it leaves room for what this device gives next.
-        if welcome.n > MAX_NUMBER / 2 {
+        if welcome.n > MAX_NUMBER {
             self.leave(moment, Why::Broken(format!("it says that this device has used number {}", welcome.n)));
             return;
         }
@@ -180,12 +179,10 @@ impl Machine {
             self.leave(moment, Why::Behind);
             return;
         }
-        if pos.is_ordered() {
-            if self.home.is_none() || new_generation {
-                self.writes.push(Write::Seen(pos.clone()));
-            }
-            self.home = Some(pos.clone());
+        if self.home.is_none() || new_generation {
+            self.writes.push(Write::Seen(pos.clone()));
         }
+        self.home = Some(pos.clone());
         advance(&mut self.seen, pos);
         let next_ping = moment.now + self.settings.timing.ping(self.settings.foreground);
         self.link = Link::Up(Session {
@@ -265,8 +262,8 @@ impl Machine {
     }
 
     fn outcome(&mut self, outcome: Outcome) {
-        let Outcome { id, body, result, again } = outcome;
-        self.deliver(Delivery::Outcome { id, body, result, again });
+        let Outcome { id, result, again } = outcome;
+        self.deliver(Delivery::Outcome { id, result, again });
     }
 
     fn refused(&mut self, moment: Moment, n: u64, problem: Problem) {

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use ieum_core::kv::Read;
 use ieum_protocol::MAX_FRAME;
 use ieum_protocol::errors::{Code, Problem};
 use ieum_protocol::frames::{ClientFrame, ServerFrame};
@@ -16,7 +17,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
 use super::hello::Asked;
-use super::{Live, Opening, Step, parse};
+use super::{Live, Opening, Session, Step, parse};
 use crate::Gateway;
 use crate::cell::Cell;
 use crate::map::outcomes;
@@ -138,38 +139,66 @@ async fn hello<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
     let ClientFrame::Hello(frame) = parse(&text?)? else { return Err(Code::HelloFirst.problem().into()) };
     let asked = Asked::of(frame)?;
     gateway.catch_up_with(asked.seen).await?;
-    let begun = blocking(gateway, move |gateway| Opening::begin(gateway, &asked, Instant::now())).await;
-    let (welcome, opening) = begun?;
-    socket.send(&ServerFrame::Welcome(welcome)).await?;
-    let session = Arc::clone(opening.session());
-    let opened = open(gateway, socket, opening).await;
-    if opened.is_err() {
-        gateway.hub.leave(&session);
+    let first = blocking(gateway, move |gateway| {
+        let (welcome, opening) = Opening::begin(gateway, &asked, Instant::now())?;
+        part(gateway, opening, vec![outcomes::text(&ServerFrame::Welcome(welcome))])
+    });
+    let Part { mut frames, mut next } = first.await?;
+    // Part by part until the live stream begins.
+    loop {
+        let session = Arc::clone(next.session());
+        let sent = socket.send_all(&mut frames).await;
+        let more = match (sent, next) {
+            (Ok(()), Next::Live(live)) => return Ok(*live),
+            (Ok(()), Next::Open(opening)) => blocking(gateway, move |gateway| part(gateway, opening, Vec::new())).await,
+            (Err(end), _) => Err(end),
+        };
+        Part { frames, next } = more.inspect_err(|_| gateway.hub.leave(&session))?;
     }
-    opened
 }
 
-/// Sends what changed until the live stream begins.
-async fn open<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
-    gateway: &Arc<Gateway<C>>,
-    socket: &mut Socket<S>,
-    mut opening: Opening<C::View>,
-) -> Result<Live, End> {
-    loop {
-        let stepped = blocking(gateway, move |gateway| {
-            let step = opening.step(gateway, Instant::now())?;
-            Ok((step, opening))
-        });
-        let (step, rest) = stepped.await?;
-        opening = rest;
-        match step {
-            Step::More(frame) => socket.send(&frame).await?,
-            Step::Live(frame, live) => {
-                socket.send(&frame).await?;
-                return Ok(*live);
-            }
+/// A catch-up is read and sent in parts of about so many bytes: one for almost everybody, which costs one change of threads.
+const PART: usize = 32 * 1024;
+
+/// Frames to send, and how it goes on behind them.
+struct Part<V> {
+    frames: Vec<Bytes>,
+    next: Next<V>,
+}
+
+enum Next<V> {
+    Open(Opening<V>),
+    Live(Box<Live>),
+}
+
+impl<V: Read> Next<V> {
+    fn session(&self) -> &Arc<Session> {
+        match self {
+            Self::Open(opening) => opening.session(),
+            Self::Live(live) => live.session(),
         }
     }
+}
+
+/// The next part of a session's way to its live stream, behind `frames`.
+fn part<C: Cell>(
+    gateway: &Gateway<C>,
+    mut opening: Opening<C::View>,
+    mut frames: Vec<Bytes>,
+) -> Result<Part<C::View>, Problem> {
+    let mut bytes = 0;
+    while bytes < PART {
+        let step = opening.step(gateway, Instant::now()).inspect_err(|_| gateway.hub.leave(opening.session()))?;
+        match step {
+            Step::More(frame) => frames.push(outcomes::text(&frame)),
+            Step::Live(frame, live) => {
+                frames.push(outcomes::text(&frame));
+                return Ok(Part { frames, next: Next::Live(live) });
+            }
+        }
+        bytes += frames.last().map_or(0, Bytes::len);
+    }
+    Ok(Part { frames, next: Next::Open(opening) })
 }
 
 /// Reads the view off the threads that serve sockets.
