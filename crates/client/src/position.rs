@@ -3,7 +3,8 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-/// A position. Its text is `generation.ordinal`; a text of another shape is kept as it is and compares with nothing.
+/// A position. Its text is `generation.ordinal`; a text of another shape, or with a number that no log reaches, is kept as it is and
+/// compares with nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Position {
     /// A text that this version can order.
@@ -13,7 +14,7 @@ pub enum Position {
         /// Which batch of that life, 1, 2, 3 …
         ordinal: u64,
     },
-    /// Any other text.
+    /// Any other text. A client never takes one for its cursor or for what it has seen: no server could ever be that far.
     Opaque(Box<str>),
 }
 
@@ -25,11 +26,18 @@ impl Position {
             let number = |digits: &str| {
                 let canonical =
                     digits == "0" || (!digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit()));
-                if canonical { digits.parse().ok() } else { None }
+                // Cells count in 63 bits.
+                digits.parse::<u64>().ok().filter(|n| canonical && i64::try_from(*n).is_ok())
             };
             Some(Self::Dense { generation: number(generation)?, ordinal: number(ordinal)? })
         });
         dense.unwrap_or_else(|| Self::Opaque(text.into()))
+    }
+
+    /// Whether this can be ordered.
+    #[must_use]
+    pub fn is_ordered(&self) -> bool {
+        matches!(self, Self::Dense { .. })
     }
 
     /// Whether this is another life of the log than `other`. Positions that cannot be ordered are of no known generation.
@@ -69,9 +77,10 @@ impl fmt::Display for Position {
     }
 }
 
-/// Moves `mark` to `to` unless that is known to be backwards. Of positions that cannot be ordered the latest counts.
+/// Moves `mark` to `to` unless that would be backwards. A position that cannot be ordered is not taken: a server that says such a
+/// one would leave the device with a mark that every other server refuses.
 pub(crate) fn advance(mark: &mut Option<Position>, to: Position) {
-    if !mark.as_ref().is_some_and(|mark| to.is_before(mark)) {
+    if to.is_ordered() && !mark.as_ref().is_some_and(|mark| to.is_before(mark)) {
         *mark = Some(to);
     }
 }
@@ -90,7 +99,18 @@ mod tests {
 
     #[test]
     fn a_text_of_another_shape_is_kept_to_the_letter() {
-        for text in ["", "abc", "1", "1.", "01.2", "1.+2", "1.2.3", "99999999999999999999.1"] {
+        for text in [
+            "",
+            "abc",
+            "1",
+            "1.",
+            "01.2",
+            "1.+2",
+            "1.2.3",
+            "99999999999999999999.1",
+            "9223372036854775808.1",
+            "1.18446744073709551615",
+        ] {
             let position = Position::read(text);
             assert!(matches!(position, Position::Opaque(_)), "{text}");
             assert_eq!(position.to_string(), text);
@@ -99,9 +119,9 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_never_moves_backwards() {
+    fn a_mark_never_moves_backwards_nor_to_where_no_log_is() {
         let mut mark = None;
-        for text in ["1.5", "1.4", "1.6", "1.1"] {
+        for text in ["x", "1.5", "1.4", "1.6", "1.1", "18446744073709551615.5", "later", "02.1"] {
             advance(&mut mark, Position::read(text));
         }
         assert_eq!(mark, Some(Position::read("1.6")));

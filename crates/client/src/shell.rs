@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use ieum_protocol::frames::Done;
+use ieum_protocol::frames::{Change, Done};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::tungstenite::protocol::frame::Utf8Bytes;
@@ -294,7 +294,7 @@ impl<S: Store> Shell<S> {
             Request::Submit { id, change, reply } => {
                 let id = id.unwrap_or_else(|| CommandId::from_random(moment.random, self.numbers.next()));
                 let taken = self.machine.submit(id, &change);
-                self.reply(id, taken, reply);
+                self.reply(id, &change, taken, reply);
             }
             Request::Foreground(foreground) => self.machine.foreground(moment, foreground),
             Request::Reconnect => {
@@ -313,7 +313,7 @@ impl<S: Store> Shell<S> {
         }
     }
 
-    fn reply(&mut self, id: CommandId, taken: Result<(), Failure>, reply: Reply) {
+    fn reply(&mut self, id: CommandId, change: &Change, taken: Result<(), Failure>, reply: Reply) {
         match (taken, reply) {
             (Ok(()), Reply::Outcome(sender)) => {
                 self.outcomes.insert(id, sender);
@@ -327,7 +327,8 @@ impl<S: Store> Shell<S> {
                 let _ = sender.send(Err(failure));
             }
             (Err(failure), Reply::Nothing) => {
-                self.outlet.push(Delivery::Outcome { id, result: Err(failure), again: false });
+                let body = serde_json::to_string(change).unwrap_or_default().into();
+                self.outlet.push(Delivery::Outcome { id, body, result: Err(failure), again: false });
             }
         }
     }

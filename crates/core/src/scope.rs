@@ -9,7 +9,7 @@ use crate::ids::{DeviceId, Millis, Position, RoomId, Seq, UserId, compose};
 use crate::kv;
 use crate::outcome::{Accepted, Reject};
 use crate::tables::accounts::{HOLDINGS, Holdings};
-use crate::tables::cell::{COUNTERS, Counters, ONLY, Settings};
+use crate::tables::cell::{COUNTERS, Counters, ONLY, SWEPT, Settings};
 use crate::tables::messages::{Body, MESSAGES, Message};
 use crate::tables::once::EXPIRY;
 use crate::tables::rooms::{AUDIENCES, HEADS, Head, Kind, MEMBERS, Member, RECEIPTS, ROOMS, Receipt, Room, USER_ROOMS};
@@ -254,10 +254,15 @@ impl<'v> Scope<'_, 'v> {
     /// Removes whatever was to be removed by now, at most `limit` rows.
     pub(crate) fn remove_expired(&mut self, limit: usize) -> kv::Result<Option<Position>> {
         let mut due = Vec::new();
-        EXPIRY.range(self.txn, &0u64, &self.now.saturating_add(1), kv::Direction::Forward, |key, index| {
+        let from = SWEPT.get(self.txn, &ONLY)?.unwrap_or(0);
+        EXPIRY.range(self.txn, &from, &self.now.saturating_add(1), kv::Direction::Forward, |key, index| {
             due.push((key, index));
             if due.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
+        // Nothing is ever made due before now, and cell time never goes back: so nothing comes to lie before this.
+        if let Some(((last, _), _)) = due.last() {
+            SWEPT.put(self.txn, &ONLY, last);
+        }
         let mut horizon = None;
         for (key, index) in due {
             self.txn.set(key.1.to_vec(), None);

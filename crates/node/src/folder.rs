@@ -4,6 +4,7 @@
 //!  data/
 //!    log/        the log (SQLite)
 //!    view/       the view (fjall); can be rebuilt
+//!    view.before/  the view that the last rebuilding replaced, if there was one
 //!    snapshots/  two verified copies of the view, outside its folder; the log reaches back to the older
 //! ```
 //!
@@ -11,7 +12,7 @@
 //! |---|---|
 //! | a view that fits the log | opened; the node applies what the log has beyond it |
 //! | no view, an empty one, a damaged one, one behind the trimmed log | rebuilt from the newest good snapshot, or from the whole log |
-//! | a view ahead of the log | refused: the log has lost acknowledged batches |
+//! | a view or a snapshot ahead of the log | refused: the log has lost acknowledged batches |
 //! | nothing to rebuild from | refused |
 
 use std::fs;
@@ -53,13 +54,15 @@ pub enum Error {
     View(OpenError),
     /// The log ends before what was applied.
     #[error(
-        "the log ends at {last}, but the view has applied {applied}: the log has lost batches that were acknowledged. \
+        "the log ends at {last}, but {what} stands at {applied}: the log has lost batches that were acknowledged. \
          Put the log's newer files back, or restore a backup with `ieum restore`"
     )]
     LogBehind {
         /// The log's last position.
         last: Position,
-        /// What the view has applied.
+        /// What proves it: a view or a snapshot.
+        what: &'static str,
+        /// What was applied.
         applied: Position,
     },
     /// There is no view and nothing to make one of.
@@ -179,6 +182,7 @@ impl Folder {
 
     /// Opens the view, or rebuilds one that fits `log`, and says why it was rebuilt.
     pub fn open_view(&self, log: &Extent, options: &fjall::Options) -> Result<(Fjall, Option<String>), Error> {
+        self.refuse_lost_end(log)?;
         let new_cell = log.last.ordinal == 0 && log.meta.predecessor.is_none();
         let reason = if !self.view().exists() && !new_cell {
             // Not opened: that would make an empty one.
@@ -197,6 +201,17 @@ impl Folder {
         Ok((self.rebuild(log, options, &reason)?, Some(reason)))
     }
 
+    /// Refuses a log that ends before a snapshot, even one that cannot be read: its name tells where it stands. The view alone does not
+    /// prove it, because after a power cut it may be older than both.
+    fn refuse_lost_end(&self, log: &Extent) -> Result<(), Error> {
+        match snapshot::list(&self.snapshots())?.pop() {
+            Some((applied, _)) if applied > log.last && !Bug::SnapshotAheadPassedOver.planted() => {
+                Err(Error::LogBehind { last: log.last, what: "a snapshot", applied })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Makes a view beside the old one and puts it in its place.
     fn rebuild(&self, log: &Extent, options: &fjall::Options, reason: &str) -> Result<Fjall, Error> {
         let new = self.root.join("view.new");
@@ -207,10 +222,11 @@ impl Folder {
                     drop(view);
                     return self.put_in_place(&new, options);
                 }
-                Err(error) => {
+                Err(error) if another_may_serve(&error) => {
                     tracing::warn!(%position, %error, "this snapshot cannot be used");
                     tried = format!("{tried}; {error}");
                 }
+                Err(error) => return Err(error),
             }
         }
         let whole = log.trimmed.ordinal == 0 && log.meta.predecessor.is_none();
@@ -230,8 +246,15 @@ impl Folder {
         Ok(view)
     }
 
+    /// Gives the new view its name. The old one is kept aside until the next rebuilding: it is evidence, and perhaps it was right and
+    /// the log is what is wrong.
     fn put_in_place(&self, new: &Path, options: &fjall::Options) -> Result<Fjall, Error> {
-        remove(&self.view())?;
+        if self.view().exists() {
+            let before = self.root.join("view.before");
+            remove(&before)?;
+            fs::rename(self.view(), &before).map_err(self.io("moving aside", &self.view()))?;
+            tracing::warn!(path = %before.display(), "the view that is replaced is kept aside");
+        }
         fs::rename(new, self.view()).map_err(self.io("renaming", new))?;
         snapshot::sync_folder_of(&self.view())?;
         Fjall::open(self.view(), options).map_err(Error::View)
@@ -248,6 +271,12 @@ fn create(folder: &Path) -> std::io::Result<()> {
         return Ok(());
     }
     absolute.ancestors().skip(1).take(made).try_for_each(|parent| fs::File::open(parent)?.sync_all())
+}
+
+/// Whether what is wrong with a snapshot says nothing of the others. A log that ends before it is wrong for all of them; a disk that does
+/// not answer, too.
+fn another_may_serve(error: &Error) -> bool {
+    matches!(error, Error::Snapshot(snapshot::Error::Damaged { .. })) || Bug::SnapshotAheadPassedOver.planted()
 }
 
 fn missing_log() -> ieum_log::Error {
@@ -304,10 +333,11 @@ fn fit(view: &Fjall, log: &Extent) -> Result<Fit, Error> {
         Err(error) => return Ok(Fit::Not(error.to_string())),
     };
     let at = applied.position;
+    // Also one of a later generation: its log was there once.
+    if at > log.last {
+        return Err(Error::LogBehind { last: log.last, what: "the view", applied: at });
+    }
     if at.generation == log.last.generation {
-        if at > log.last {
-            return Err(Error::LogBehind { last: log.last, applied: at });
-        }
         let behind = at < log.trimmed && !Bug::ViewBehindTrimTrusted.planted();
         return Ok(if behind {
             Fit::Not(format!("it stands at {at}, the log begins after {}", log.trimmed))

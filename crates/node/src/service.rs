@@ -7,6 +7,7 @@
 //! | `deliver` | hands outcomes and events to the [`Deliver`] in order |
 //! | `upkeep` | persists the view, takes snapshots, trims the log |
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -298,12 +299,12 @@ impl<L: Log, K: Kv, T: Send + 'static> Node<L, K, T> {
         let ticker = tokio::spawn(tick(Arc::clone(&shared), stop.subscribe()));
         let (delivered, deliveries) = sync_channel(UNDELIVERED);
         let threads = [
-            spawn("deliver", move || deliver_all(&deliveries, deliver)),
-            spawn("apply", {
+            spawn("deliver", &shared, move || deliver_all(&deliveries, deliver)),
+            spawn("apply", &shared, {
                 let (shared, stop, runtime) = (Arc::clone(&shared), stop.subscribe(), Runtime::current());
                 move || runtime.block_on(apply_all(tail, applier, &shared, &delivered, stop))
             }),
-            spawn("upkeep", {
+            spawn("upkeep", &shared, {
                 let (log, shared, stop, runtime) =
                     (Arc::clone(&log), Arc::clone(&shared), stop.subscribe(), Runtime::current());
                 let (policy, folder) = (options.snapshots, options.folder.clone());
@@ -350,8 +351,18 @@ impl<L: Log, K: Kv, T: Send + 'static> Node<L, K, T> {
     }
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(format!("ieum-{name}")).spawn(run)
+/// Starts one of the node's threads. If it panics the node stops: without it, it would look alive and do nothing.
+fn spawn<K: Kv, T: Send + 'static>(
+    name: &'static str,
+    shared: &Arc<Shared<K, T>>,
+    run: impl FnOnce() + Send + 'static,
+) -> std::io::Result<JoinHandle<()>> {
+    let shared = Arc::clone(shared);
+    std::thread::Builder::new().name(format!("ieum-{name}")).spawn(move || {
+        if catch_unwind(AssertUnwindSafe(run)).is_err() {
+            shared.fail(format!("the thread {name:?} panicked; see above"));
+        }
+    })
 }
 
 /// Applies what the log has beyond the view.

@@ -6,7 +6,7 @@ mod common;
 
 use std::fs;
 
-use common::{CELL, Fixture, reopen};
+use common::{CELL, Fixture, copy_folder, reopen};
 use ieum_core::kv::Kv;
 use ieum_node::folder::Error;
 use ieum_node::progress::unwatched;
@@ -201,12 +201,4 @@ fn flip_a_bit(path: &std::path::Path, at: usize) {
     let mut bytes = fs::read(path).unwrap();
     bytes[at] ^= 1;
     fs::write(path, bytes).unwrap();
-}
-
-fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
 }

@@ -54,6 +54,8 @@ pub enum Bug {
     ViewFoldersNotSynced,
     /// A node takes commands until the disk is full.
     ReserveIgnored,
+    /// A snapshot that proves that the log lost its end is passed over like a damaged one.
+    SnapshotAheadPassedOver,
     /// A restored cell goes on in the generation that it had.
     RestoreKeepsGeneration,
     /// Reading every row of a view holds the snapshot meanwhile.

@@ -172,7 +172,7 @@ impl Device {
                     self.keep(&pos, random, now);
                 }
             }
-            Delivery::Outcome { id, result, again } => {
+            Delivery::Outcome { id, result, again, .. } => {
                 if again {
                     return broken(format!("command {id} is offered again, but the log was never restored"));
                 }

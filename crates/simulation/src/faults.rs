@@ -34,7 +34,7 @@ impl World {
                 self.log.sicken(until);
             }
             94..=96 => self.endpoint_cut(),
-            97..=98 => {
+            97 => {
                 self.skew = i64::try_from(self.random.between(0, 6_000)).unwrap_or(0) - 3_000;
                 let skew = self.skew;
                 self.note(format_args!("the clock is off by {skew} ms"));
@@ -135,10 +135,14 @@ impl World {
 
     /// Somebody logs another device of theirs out.
     fn log_somebody_out(&mut self) -> Check {
-        let Some(device) = self.any_device() else { return Ok(()) };
-        let Some(user) = self.devices.get(device).map(|of| of.user) else { return Ok(()) };
-        let other = self.devices.iter_mut().find(|of| of.user == user && of.index != device && !of.logged_out);
-        let Some(other) = other else { return Ok(()) };
+        let mut pairs = Vec::new();
+        for device in self.running() {
+            let Some(user) = self.devices.get(device).map(|of| of.user) else { continue };
+            let others = self.devices.iter().filter(|of| of.user == user && of.index != device && !of.logged_out);
+            pairs.extend(others.map(|other| (device, other.index)));
+        }
+        let Some((device, other)) = self.random.pick(&pairs).copied() else { return Ok(()) };
+        let Some(other) = self.devices.get_mut(other) else { return Ok(()) };
         other.logged_out = true;
         let change = Change::LogOut { device: other.id };
         self.ask(device, change)

@@ -1,5 +1,7 @@
 //! What the machine hands to the app.
 
+use std::sync::Arc;
+
 use ieum_protocol::Pos;
 use ieum_protocol::errors::Problem;
 use ieum_protocol::frames::{CatchUp, Done, Event};
@@ -33,6 +35,8 @@ pub enum Delivery {
     Outcome {
         /// Which command.
         id: CommandId,
+        /// Its change as JSON, as [`Command::body`](crate::Command::body): the app may have forgotten what an earlier process submitted.
+        body: Arc<str>,
         /// What it gave.
         result: Result<Done, Failure>,
         /// Whether the command had an outcome before, which the log then lost.

@@ -2,7 +2,7 @@
 
 use crate::Endpoint;
 
-/// Most servers that are remembered from what servers said.
+/// Most servers that are remembered from what servers said, all in all.
 const MOST_LEARNED: usize = 16;
 
 /// The servers that are known: those that the app named, which stay, and those that servers named.
@@ -35,14 +35,32 @@ impl Endpoints {
     }
 
     fn add(&mut self, endpoint: Endpoint, named_by_app: bool) {
-        if self.known.iter().all(|known| known.endpoint != endpoint) {
-            self.known.push(Known { endpoint, named_by_app, failed: 0 });
+        if self.known.iter().any(|known| known.endpoint == endpoint) {
+            return;
+        }
+        let learned = self.known.iter().filter(|known| !known.named_by_app).count();
+        if !named_by_app && learned >= MOST_LEARNED {
+            self.drop_one();
+        }
+        self.known.push(Known { endpoint, named_by_app, failed: 0 });
+    }
+
+    /// Forgets the learned one that failed longest ago, or one that never did if none has: servers that name ever more would make
+    /// the client grow, and a round through them never end.
+    fn drop_one(&mut self) {
+        let current = self.current.as_ref();
+        let learned = |known: &Known| !known.named_by_app && Some(&known.endpoint) != current;
+        let candidates = self.known.iter().enumerate().filter(|(_, known)| learned(known));
+        let oldest = candidates.min_by_key(|(_, known)| (known.failed == 0, known.failed)).map(|(at, _)| at);
+        if let Some(at) = oldest {
+            self.known.remove(at);
         }
     }
 
-    /// How many there are, at least 1.
+    /// How many attempts make a round: the number of servers, at least 1 and bounded, so that nothing that servers name keeps the
+    /// waits between attempts short.
     pub(crate) fn count(&self) -> u32 {
-        u32::try_from(self.known.len()).unwrap_or(u32::MAX).max(1)
+        u32::try_from(self.known.len().clamp(1, MOST_LEARNED)).unwrap_or(1)
     }
 
     /// The one in use or in use last.
@@ -150,6 +168,36 @@ mod tests {
         endpoints.failed();
         endpoints.prefer(&["ws://d:1".into()]);
         assert_eq!(picked(&mut endpoints), "ws://d:1");
+    }
+
+    #[test]
+    fn servers_cannot_name_more_than_the_client_remembers() {
+        let mut endpoints = endpoints(&["ws://a:1"]);
+        for round in 0..100 {
+            picked(&mut endpoints);
+            endpoints.failed();
+            let named: Vec<String> = (0..16).map(|n| format!("ws://{round}.{n}:1")).collect();
+            endpoints.prefer(&named);
+            assert!(endpoints.known.len() <= MOST_LEARNED + 1, "{}", endpoints.known.len());
+        }
+        assert!(endpoints.known.iter().any(|known| known.named_by_app));
+        assert!(endpoints.count() <= 16);
+    }
+
+    #[test]
+    fn of_the_learned_the_one_that_failed_longest_ago_goes_first() {
+        let mut endpoints = endpoints(&["ws://a:1"]);
+        endpoints.learn(&(0..16).map(|n| format!("ws://{n}:1")).collect::<Vec<_>>());
+        for n in [5, 3] {
+            endpoints.current = Some(format!("ws://{n}:1").parse().unwrap());
+            endpoints.failed();
+        }
+        endpoints.current = None;
+        let has = |endpoints: &Endpoints, text: &str| endpoints.known.iter().any(|k| k.endpoint.to_string() == text);
+        endpoints.prefer(&["ws://new:1".into()]);
+        assert!(!has(&endpoints, "ws://5:1") && has(&endpoints, "ws://3:1") && has(&endpoints, "ws://new:1"));
+        endpoints.prefer(&["ws://newer:1".into()]);
+        assert!(!has(&endpoints, "ws://3:1") && has(&endpoints, "ws://0:1"));
     }
 
     #[test]

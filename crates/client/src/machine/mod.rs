@@ -127,6 +127,10 @@ pub struct Machine {
     pings: u64,
     passed_over: u64,
     writes: Vec<Write>,
+    /// What the store was asked to commit last.
+    storing: Vec<Write>,
+    /// What it did not commit, though nothing is wrong with it.
+    failed: Vec<Write>,
     outputs: VecDeque<Output>,
 }
 
@@ -136,8 +140,10 @@ impl Machine {
     #[must_use]
     pub fn new(settings: Settings, saved: Saved, seen: Option<Position>, moment: Moment) -> Self {
         let endpoints = Endpoints::new(settings.endpoints.clone());
-        let (cursor, home) = (saved.cursor.clone(), saved.seen.clone());
-        let mut highest = saved.seen.clone();
+        // An earlier version may have believed a server that said a position where no log is.
+        let cursor = saved.cursor.clone().filter(Position::is_ordered);
+        let home = saved.seen.clone().filter(Position::is_ordered);
+        let mut highest = home.clone();
         for position in cursor.iter().chain(&seen) {
             crate::position::advance(&mut highest, position.clone());
         }
@@ -156,6 +162,8 @@ impl Machine {
             pings: 0,
             passed_over: 0,
             writes: Vec::new(),
+            storing: Vec::new(),
+            failed: Vec::new(),
             outputs: VecDeque::new(),
             settings,
         }
@@ -166,7 +174,35 @@ impl Machine {
         if self.writes.is_empty() {
             return self.outputs.pop_front();
         }
-        Some(Output::Store(std::mem::take(&mut self.writes)))
+        // What was not committed before goes first: what is left of an outbox is always one that once was.
+        let mut writes = std::mem::take(&mut self.failed);
+        writes.append(&mut self.writes);
+        self.storing.clone_from(&writes);
+        Some(Output::Store(writes))
+    }
+
+    /// Keeps what a store did not take for the next commit, but for commands that are given up.
+    fn keep_failed(&mut self, lost: &[Command]) {
+        let given_up = |write: &Write| match write {
+            Write::Add(command) => lost.iter().any(|lost| lost.place == command.place),
+            _ => false,
+        };
+        self.failed = std::mem::take(&mut self.storing);
+        self.failed.retain(|write| !given_up(write));
+        // Of marks only the latest counts; a disk that is full for long must not make them pile up.
+        let (mut seen, mut cursor) = (false, false);
+        let mut at = self.failed.len();
+        while at > 0 {
+            at -= 1;
+            let mark = match self.failed.get(at) {
+                Some(Write::Seen(_)) => &mut seen,
+                Some(Write::Cursor(_)) => &mut cursor,
+                _ => continue,
+            };
+            if std::mem::replace(mark, true) {
+                self.failed.remove(at);
+            }
+        }
     }
 
     /// When [`Machine::tick`] is to be called; `None`: not before another input.
@@ -219,14 +255,16 @@ impl Machine {
     pub fn stored(&mut self, moment: Moment, result: Result<(), String>) {
         match result {
             Ok(()) => {
+                self.storing.clear();
                 self.outbox.stored();
                 self.pump(moment);
             }
             Err(error) => match self.outbox.not_stored() {
                 Some(lost) => {
-                    for id in lost {
+                    self.keep_failed(&lost);
+                    for Command { id, body, .. } in lost {
                         let result = Err(Failure::NotStored(error.clone()));
-                        self.deliver(Delivery::Outcome { id, result, again: false });
+                        self.deliver(Delivery::Outcome { id, body, result, again: false });
                     }
                 }
                 None => self.stop_because(Stop::Store(error)),
@@ -293,6 +331,10 @@ impl Machine {
             self.outputs.push_back(Output::Close);
         }
         self.outbox.rest();
+        if self.writes.is_empty() {
+            // The last chance.
+            self.writes.append(&mut self.failed);
+        }
         self.link = Link::Stopped(stop.clone());
         self.deliver(Delivery::State(State::Stopped(stop)));
     }

@@ -94,6 +94,7 @@ enum Report {
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) id: CommandId,
+    pub(super) body: Arc<str>,
     pub(super) result: Result<Done, Failure>,
     pub(super) again: bool,
 }
@@ -188,13 +189,13 @@ impl Outbox {
     }
 
     /// The store took nothing: new commands are given up. `None` if others changed too, so that going on is not safe.
-    pub(super) fn not_stored(&mut self) -> Option<Vec<CommandId>> {
+    pub(super) fn not_stored(&mut self) -> Option<Vec<Command>> {
         let mut lost = Vec::new();
         while let Some(entry) = self.entries.pop_back_if(|entry| entry.disk == Disk::New) {
             if let Some(n) = entry.command.n {
                 self.last = Some(n - 1);
             }
-            lost.push(entry.command.id);
+            lost.push(entry.command);
         }
         lost.reverse();
         if self.changed { None } else { Some(lost) }
@@ -316,7 +317,8 @@ impl Outbox {
             self.number_anew(entry, writes);
             return None;
         }
-        let Command { place, id, n, .. } = entry.command;
+        let Command { place, id, n, ref body } = entry.command;
+        let body = Arc::clone(body);
         let n = n.unwrap_or(0);
         self.answered = self.answered.max(n);
         let keep = result.is_ok() && self.limits.kept > 0;
@@ -331,7 +333,7 @@ impl Outbox {
             _ => result.map_err(|problem| Failure::Rejected(Box::new(problem))),
         };
         let again = entry.report == Report::OutcomeAgain;
-        (entry.report != Report::Nothing).then_some(Outcome { id, result, again })
+        (entry.report != Report::Nothing).then_some(Outcome { id, body, result, again })
     }
 
     /// The number was used under another id, so the device's counter had been lost: the command goes to the end with a new number.
@@ -393,13 +395,13 @@ impl Outbox {
     fn replace(&mut self, at: usize, problem: &Problem, filler: CommandId, writes: &mut Vec<Write>) -> Option<Outcome> {
         let entry = self.entries.get_mut(at)?;
         let id = std::mem::replace(&mut entry.command.id, filler);
-        entry.command.body = Arc::from(FILLER);
+        let body = std::mem::replace(&mut entry.command.body, Arc::from(FILLER));
         entry.disk = Disk::Changed;
         self.changed = true;
         writes.push(Write::Replace { place: entry.command.place, id: filler, body: Arc::from(FILLER) });
         let report = std::mem::replace(&mut entry.report, Report::Nothing);
         let result = Err(Failure::NotTaken(Box::new(problem.clone())));
-        (report != Report::Nothing).then_some(Outcome { id, result, again: report == Report::OutcomeAgain })
+        (report != Report::Nothing).then_some(Outcome { id, body, result, again: report == Report::OutcomeAgain })
     }
 
     /// Forgets what was acknowledged too long ago, or is too much.

@@ -168,7 +168,8 @@ impl Machine {
             self.passed_over += 1;
             return;
         }
-        if welcome.n > MAX_NUMBER {
+        // Half of it leaves room for what this device gives next.
+        if welcome.n > MAX_NUMBER / 2 {
             self.leave(moment, Why::Broken(format!("it says that this device has used number {}", welcome.n)));
             return;
         }
@@ -179,10 +180,12 @@ impl Machine {
             self.leave(moment, Why::Behind);
             return;
         }
-        if self.home.is_none() || new_generation {
-            self.writes.push(Write::Seen(pos.clone()));
+        if pos.is_ordered() {
+            if self.home.is_none() || new_generation {
+                self.writes.push(Write::Seen(pos.clone()));
+            }
+            self.home = Some(pos.clone());
         }
-        self.home = Some(pos.clone());
         advance(&mut self.seen, pos);
         let next_ping = moment.now + self.settings.timing.ping(self.settings.foreground);
         self.link = Link::Up(Session {
@@ -262,8 +265,8 @@ impl Machine {
     }
 
     fn outcome(&mut self, outcome: Outcome) {
-        let Outcome { id, result, again } = outcome;
-        self.deliver(Delivery::Outcome { id, result, again });
+        let Outcome { id, body, result, again } = outcome;
+        self.deliver(Delivery::Outcome { id, body, result, again });
     }
 
     fn refused(&mut self, moment: Moment, n: u64, problem: Problem) {

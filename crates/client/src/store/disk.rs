@@ -17,6 +17,10 @@ const APPLICATION: i64 = 0x6965_756d;
 /// The file's format, counted up with each change.
 const FORMAT: i64 = 1;
 
+/// After so many answers that were not fsynced comes an fsync: a cell remembers the outcomes of a device's last 64 commands, and
+/// answers one that is sent again after a power cut only if it is among them.
+const MOST_UNSYNCED: usize = 32;
+
 const TABLES: &str = "
     CREATE TABLE commands (
         place INTEGER PRIMARY KEY,
@@ -29,13 +33,16 @@ const TABLES: &str = "
 ";
 
 /// Keeps everything in one SQLite file, readable for its owner only, since it holds the device's secret. It is open in one process
-/// at a time. Commands are fsynced, one fsync for all that come together; what the server would tell again is not.
+/// at a time. Commands are fsynced, one fsync for all that come together; what the server would tell again is not, but for one in
+/// 32 answers.
 #[derive(Debug)]
 pub struct Disk {
     path: PathBuf,
     connection: Connection,
     /// Whether SQLite fsyncs each commit just now.
     full: bool,
+    /// How many answers were committed since the last fsync.
+    unsynced: usize,
 }
 
 impl Disk {
@@ -47,7 +54,7 @@ impl Disk {
         let path = path.into();
         let fresh = make_file(&path)?;
         let connection = Connection::open(&path).map_err(|error| classify("open", &path, error))?;
-        let mut disk = Self { path, connection, full: true };
+        let mut disk = Self { path, connection, full: true, unsynced: 0 };
         disk.prepare()?;
         if fresh {
             disk.sync_folder()?;
@@ -181,14 +188,19 @@ impl Store for Disk {
     }
 
     fn commit(&mut self, writes: &[Write]) -> Result<(), Error> {
-        self.set_full(writes.iter().any(Write::must_last))?;
+        let answers = writes.iter().filter(|write| matches!(write, Write::Answered { .. })).count();
+        let unsynced = self.unsynced + answers;
+        let full = unsynced >= MOST_UNSYNCED || writes.iter().any(Write::must_last);
+        self.set_full(full)?;
         self.run("commit", |connection| {
             let transaction = connection.transaction()?;
             for write in writes {
                 apply(&transaction, write)?;
             }
             transaction.commit()
-        })
+        })?;
+        self.unsynced = if full { 0 } else { unsynced };
+        Ok(())
     }
 
     fn blocks(&self) -> bool {

@@ -236,3 +236,26 @@ fn a_number_beyond_all_numbers_is_damage() {
         assert!(matches!(Disk::open(&copy).unwrap().load(), Err(Error::Damaged { .. })), "{statement}");
     }
 }
+
+#[test]
+fn no_more_answers_wait_for_an_fsync_than_a_cell_remembers() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut disk = Disk::open(folder.path().join("device.ieum")).unwrap();
+    let mut fsyncs = Vec::new();
+    for n in 1..=100 {
+        disk.commit(&[Write::Answered { place: n, n, keep: false }, Write::Seen(Position::read("1.1"))]).unwrap();
+        if disk.full {
+            fsyncs.push(n);
+        }
+    }
+    assert_eq!(fsyncs, [32, 64, 96]);
+    // Any other fsync takes them along.
+    disk.commit(&[Write::Reoffer { place: 1 }]).unwrap();
+    for n in 101..=131 {
+        disk.commit(&[Write::Answered { place: n, n, keep: false }]).unwrap();
+        assert!(!disk.full, "{n}");
+    }
+    let many: Vec<Write> = (0..40).map(|n| Write::Answered { place: n, n, keep: false }).collect();
+    disk.commit(&many).unwrap();
+    assert!(disk.full);
+}

@@ -103,5 +103,9 @@ pub const ENDS: Table<u32, End> = Table::new(13);
 /// The one row that says up to where change indexes may have lost entries.
 pub const HORIZON: Table<u8, Position> = Table::new(14);
 
+/// The one row that says up to which time everything that was due has been removed. Looking for what is due begins here, not at the
+/// beginning: there the engine would have to pass over the traces of all that was ever removed.
+pub const SWEPT: Table<u8, Millis> = Table::new(15);
+
 /// The key of a table of one row.
 pub const ONLY: u8 = 0;

@@ -42,6 +42,7 @@ pub(crate) fn value(table: u8, bytes: &[u8]) -> Option<Result<Vec<u8>, Malformed
         12 => again::<cell::Counters>(bytes),
         13 => again::<cell::End>(bytes),
         14 => again::<Position>(bytes),
+        15 => again::<u64>(bytes),
         20 => again::<rooms::Room>(bytes),
         21 => again::<rooms::Head>(bytes),
         22 | 27 => again::<RoomId>(bytes),

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ieum_core::batch::{Batch, Envelope, Header, Origin};
-use ieum_core::commands::operate::AddNode;
+use ieum_core::commands::operate::{AddNode, Tick};
 use ieum_core::commands::{Command, account, group, message};
-use ieum_core::ids::{DeviceId, RoomId};
+use ieum_core::ids::{DeviceId, Position, RoomId, compose};
 use ieum_core::kv::Kv;
 use ieum_core::outcome::{Accepted, Outcome};
 use ieum_log::sqlite::Sqlite;
@@ -65,6 +65,21 @@ impl Fixture {
         let Outcome::Accepted(Accepted::Room { room, .. }) = outcomes[0] else { panic!("{outcomes:?}") };
         fixture.room = room;
         fixture
+    }
+
+    /// The next life of the node of a cell that [`Fixture::new`] made.
+    pub(crate) async fn again(folder: &Folder, incarnation: u64) -> Self {
+        let Opened { log, view, .. } = folder.open(CELL, &fjall::Options::default()).await.unwrap();
+        let applier = Applier::new(view, Default::default()).unwrap();
+        let (device, room) = (DeviceId(compose(CELL, 1)), RoomId(compose(CELL, 1)));
+        Self { folder: folder.clone(), log, applier, number: 0, incarnation, device, said: 0, room }
+    }
+
+    /// Logs `count` ticks, a batch each.
+    pub(crate) async fn ticks(&mut self, count: u64) {
+        for _ in 0..count {
+            self.batch(vec![Envelope { origin: Origin::Node, command: Tick {}.into() }]).await;
+        }
     }
 
     pub(crate) fn view(&self) -> &Arc<Fjall> {
@@ -137,6 +152,27 @@ impl Fixture {
 }
 
 pub(crate) type Digest = [u8; 32];
+
+/// Copies the files of a folder into another one.
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// Puts `instead` in the place of the log.
+pub(crate) fn replace_log(folder: &Folder, instead: &Path) {
+    std::fs::remove_dir_all(folder.log()).unwrap();
+    copy_folder(instead, &folder.log());
+}
+
+/// Where the view in the folder of a node that does not run stands.
+pub(crate) fn stands_at(view: &Path) -> Position {
+    let view = Fjall::open(view, &fjall::Options::default()).unwrap();
+    ieum_core::apply::applied(&view.snapshot()).unwrap().position
+}
 
 /// Opens the folder as a node does at its start, brings the view up to the log, and gives the digest there.
 pub(crate) async fn reopen(folder: &Folder) -> Result<(Digest, Option<String>), ieum_node::folder::Error> {

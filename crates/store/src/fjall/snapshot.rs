@@ -1,6 +1,7 @@
 //! Reading: everything goes through a snapshot, so that no read ever meets half a commit.
 
 use std::ops::{Bound, ControlFlow};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ::fjall::{AbstractTree, Guard, Keyspace, Readable};
 use bytes::Bytes;
@@ -65,17 +66,15 @@ impl Read for Snapshot {
         if key.len() > LONGEST_KEY {
             return Ok(None);
         }
-        match self.at.get(&self.rows, key) {
-            Ok(value) => Ok(value.map(Bytes::from)),
-            Err(error) => Err(kv::Error::new("get", error)),
-        }
+        let value = guarded("get", || self.at.get(&self.rows, key))?;
+        value.map(|value| value.map(Bytes::from)).map_err(|error| kv::Error::new("get", error))
     }
 
     fn scan(&self, from: &[u8], to: &[u8], direction: Direction, visit: &mut Visit<'_>) -> kv::Result<()> {
         if from >= to {
             return Ok(());
         }
-        let range = self.at.range::<&[u8], _>(&self.rows, bounds(from, to));
+        let range = guarded("scan", || self.at.range::<&[u8], _>(&self.rows, bounds(from, to)))?;
         match direction {
             Direction::Forward => visit_all(range, visit),
             Direction::Backward => visit_all(range.rev(), visit),
@@ -91,12 +90,43 @@ fn bounds<'a>(from: &'a [u8], to: &'a [u8]) -> (Bound<&'a [u8]>, Bound<&'a [u8]>
     )
 }
 
-fn visit_all(rows: impl Iterator<Item = Guard>, visit: &mut Visit<'_>) -> kv::Result<()> {
-    for row in rows {
-        let (key, value) = row.into_inner().map_err(|error| kv::Error::new("scan", error))?;
+/// The engine's own panics are its errors: apply would take one for a panic of the command that reads, which has an outcome, and other nodes
+/// would give another. What `visit` does is not within: its panics are the command's.
+fn guarded<T>(operation: &'static str, read: impl FnOnce() -> T) -> kv::Result<T> {
+    catch_unwind(AssertUnwindSafe(read)).map_err(|panic| {
+        let words = panic.downcast_ref::<&str>().map(|words| (*words).to_owned());
+        let words = words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        kv::Error::new(operation, format!("the engine panicked: {words}"))
+    })
+}
+
+fn visit_all(mut rows: impl Iterator<Item = Guard>, visit: &mut Visit<'_>) -> kv::Result<()> {
+    while let Some(row) = guarded("scan", || rows.next().map(Guard::into_inner))? {
+        let (key, value) = row.map_err(|error| kv::Error::new("scan", error))?;
         if let ControlFlow::Break(()) = visit(&key, &Bytes::from(value)) {
             break;
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_the_engine_is_an_error_and_one_of_the_reader_is_not() {
+        let error = guarded("get", || -> () { panic!("{} is poisoned", "a lock") }).unwrap_err();
+        assert_eq!(error.source.to_string(), "the engine panicked: a lock is poisoned");
+
+        let folder = tempfile::tempdir().unwrap();
+        let view = crate::Fjall::open(folder.path().join("view"), &crate::fjall::Options::default()).unwrap();
+        let row = (b"a".to_vec(), Some(Bytes::from_static(b"1")));
+        kv::Kv::commit(&view, &kv::WriteSet { rows: [row].into() }).unwrap();
+        let snapshot = kv::Kv::snapshot(&view);
+        let scanned = catch_unwind(AssertUnwindSafe(|| {
+            snapshot.scan(b"a", b"b", Direction::Forward, &mut |_, _| panic!("the reader's own"))
+        }));
+        assert!(scanned.is_err());
+    }
 }

@@ -216,7 +216,7 @@ impl Driver {
         std::mem::take(&mut self.delivered)
             .into_iter()
             .filter_map(|delivery| match delivery {
-                Delivery::Outcome { id, result, again } => Some((id, result, again)),
+                Delivery::Outcome { id, result, again, .. } => Some((id, result, again)),
                 _ => None,
             })
             .collect()

@@ -345,3 +345,63 @@ fn a_command_is_not_forgotten_when_sent() {
     driver.live(0, "1.10");
     assert_eq!(driver.commands(), pairs(&[(1, "a")]));
 }
+
+#[test]
+fn what_a_full_disk_did_not_take_goes_before_the_next_commit() {
+    let mut driver = Driver::new(&["ws://a:1"]);
+    driver.live(0, "1.1");
+    driver.submit("a");
+    driver.submit("b");
+    driver.broken_store = true;
+    driver.ack(1, "1.2");
+    driver.ack(2, "1.3");
+    assert_eq!(driver.saved.outbox.len(), 2, "the store took nothing");
+    driver.submit("lost");
+    driver.broken_store = false;
+    driver.submit("c");
+    let left: Vec<Option<u64>> = driver.saved.outbox.iter().map(|command| command.n).collect();
+    assert_eq!((left, driver.saved.answered), (vec![Some(3)], 2));
+    assert_eq!(driver.saved.seen, Some(Position::read("1.3")));
+    assert_eq!(driver.saved.kept.len(), 2);
+    // Where nothing else is to be stored, the last commit is at the end.
+    driver.broken_store = true;
+    driver.ack(3, "1.4");
+    driver.broken_store = false;
+    driver.machine.stop();
+    driver.settle();
+    assert!(driver.saved.outbox.is_empty());
+}
+
+#[test]
+fn a_server_that_says_an_absurd_number_is_left() {
+    for n in [u64::MAX, (1 << 63) + 5, (1 << 53) - 1] {
+        let mut driver = Driver::new(&["ws://a:1", "ws://b:1"]);
+        driver.submit("a");
+        let broken = driver.until_connect();
+        driver.connected();
+        driver.welcome(n, "1.1");
+        assert_eq!(driver.commands(), []);
+        assert_ne!(driver.until_connect(), broken);
+        driver.connected();
+        driver.welcome(0, "1.1");
+        assert_eq!(driver.commands(), [(1, "a".to_owned())]);
+    }
+}
+
+#[test]
+fn a_position_where_no_log_is_strands_no_device() {
+    let mut driver = Driver::new(&["ws://a:1"]);
+    let poison = "18446744073709551615.5";
+    driver.live(0, poison);
+    driver.submit("a");
+    driver.ack(1, poison);
+    driver.lose_connection();
+    let hello = driver.live(1, "1.7");
+    assert_eq!((hello.cursor, hello.seen), (None, None));
+    // A device that believed one before is freed.
+    let saved = Saved { seen: Some(Position::read(poison)), cursor: Some(Position::read("x")), ..driver.saved.clone() };
+    let mut driver = Driver::with(driver.machine.settings.clone(), saved);
+    let hello = driver.live(1, "1.7");
+    assert_eq!((hello.cursor, hello.seen), (None, None));
+    assert_eq!(driver.saved.seen, Some(Position::read("1.7")));
+}
