@@ -23,6 +23,15 @@ const GLANCE: Duration = Duration::from_millis(5);
 /// How much of the standard error an error message quotes, in bytes.
 const QUOTED: usize = 4000;
 
+/// A program of this package's `examples` folder, which `cargo test` builds beside the tests.
+pub fn example(name: &str) -> Result<PathBuf, Error> {
+    let finding = || format!("finding the example {name}");
+    let running = std::env::current_exe().naming(finding)?;
+    let beside = running.ancestors().skip(1).take(2).map(|folder| folder.join("examples").join(name));
+    let found = beside.into_iter().find(|candidate| candidate.is_file());
+    found.ok_or_else(|| Error::other(finding(), "it is not built: cargo build -p ieum-drill --examples"))
+}
+
 /// What the kernel lets a process have; it gets an error, or dies, beyond that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {

@@ -1,12 +1,12 @@
 //! The view's engine on the file system that forgets: what was persisted is there, and what is there is a beginning of what was written, in
-//! both modes and also when the disk was just writing. The writer is a process of its own: this program again, with only [`child`] to run.
+//! both modes and also when the disk was just writing. The writer is a process of its own, `examples/fjall_writer.rs`.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::Path;
 use std::time::Duration;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use ieum_drill::process::{self, Process};
 use ieum_drill::unsynced::{Metadata, Mount, Options};
 
@@ -20,30 +20,6 @@ fn open(database: &Path) -> fjall::Result<(Database, Keyspace)> {
     let database = Database::builder(database).open()?;
     let view = database.keyspace("view", KeyspaceCreateOptions::default)?;
     Ok((database, view))
-}
-
-#[test]
-#[ignore = "started by the other tests as a process"]
-fn child() {
-    let folder = std::env::var("DATABASE").expect("only the other tests start this");
-    let (database, view) = open(folder.as_ref()).expect("open the database");
-    // fjall 3.1.13 makes `keyspaces/0` and `/1` and never syncs `keyspaces`: where a file's sync does not commit them along (`strict`), they
-    // are gone after a cut, and the database opens empty, without an error.
-    std::fs::File::open(Path::new(&folder).join("keyspaces")).and_then(|keyspaces| keyspaces.sync_all()).expect("sync");
-    println!();
-    for number in 1_u64.. {
-        let mut batch = database.batch();
-        batch.insert(&view, "last", number.to_be_bytes());
-        batch.insert(&view, number.to_be_bytes(), [7; 2000]);
-        batch.commit().expect("commit");
-        if number % (5 * BATCHES) == 0 {
-            view.rotate_memtable_and_wait().expect("write a table");
-        }
-        if number % BATCHES == 0 {
-            database.persist(PersistMode::SyncAll).expect("persist");
-            println!("persisted {number}");
-        }
-    }
 }
 
 /// The last batch that is there, after a check that all before it are there as well and none after it.
@@ -73,8 +49,7 @@ fn what_was_persisted_survives_as_a_consistent_prefix() {
                 std::fs::remove_dir_all(&folder).and_then(|()| std::fs::create_dir(&folder)).expect("begin anew");
                 std::fs::File::open(mount.path()).and_then(|root| root.sync_all()).expect("sync");
             }
-            let options = process::Options::new(std::env::current_exe().expect("find this program"), outside.path())
-                .args(["--exact", "child", "--ignored", "--nocapture"])
+            let options = process::Options::new(process::example("fjall_writer").expect("find it"), outside.path())
                 .env("DATABASE", &folder);
             let mut writer = Process::spawn(&options).expect("start the child");
             let mut note = |line: &str| {

@@ -1,5 +1,5 @@
 //! SQLite on the file system that forgets: the layer must bite (`synchronous=OFF` loses what was acknowledged) and must not bite what is
-//! synced properly (`synchronous=FULL` loses nothing). The writer is a process of its own: this program again, with only [`child`] to run.
+//! synced properly (`synchronous=FULL` loses nothing). The writer is a process of its own, `examples/sqlite_writer.rs`.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -28,43 +28,13 @@ fn count(connection: &Connection) -> i64 {
     connection.query_row("SELECT count(*) FROM rows", [], |row| row.get(0)).expect("count")
 }
 
-/// Runs [`child`] in a process.
+/// Runs `examples/sqlite_writer.rs`.
 fn start(role: &str, database: &Path, synchronous: &str, folder: &Path) -> Process {
-    let options = process::Options::new(std::env::current_exe().expect("find this program"), folder)
-        .args(["--exact", "child", "--ignored", "--nocapture"])
+    let options = process::Options::new(ieum_drill::process::example("sqlite_writer").expect("find it"), folder)
         .env("ROLE", role)
         .env("DATABASE", database)
         .env("SYNCHRONOUS", synchronous);
     Process::spawn(&options).expect("start the child")
-}
-
-/// What the other process does. Its first line follows the test harness's own on the same line, hence the empty one.
-#[test]
-#[ignore = "started by the other tests as a process"]
-fn child() {
-    let get = |name| std::env::var(name).expect("only the other tests start this");
-    let connection = open(get("DATABASE").as_ref(), &get("SYNCHRONOUS"));
-    match get("ROLE").as_str() {
-        "insert" => {
-            connection.execute("CREATE TABLE rows (number INTEGER, filling BLOB)", []).expect("create");
-            println!();
-            for number in 1_i64.. {
-                connection.execute("INSERT INTO rows VALUES (?1, zeroblob(500))", [number]).expect("insert");
-                println!("acknowledged {number}");
-            }
-        }
-        "lock" => {
-            connection.execute_batch("BEGIN IMMEDIATE").expect("lock");
-            println!("\nlocked");
-            std::thread::park();
-        }
-        "look" => {
-            println!("\nsees {}", count(&connection));
-            while count(&connection) < 2 {}
-            println!("sees 2");
-        }
-        role => panic!("no role {role}"),
-    }
 }
 
 /// Inserts until at least `wanted` rows are acknowledged, lets the power go, and says how many were acknowledged and how many are there.

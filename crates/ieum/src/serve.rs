@@ -19,7 +19,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
@@ -120,9 +120,11 @@ async fn serve(config: &Config) -> Result<(), Error> {
     let gateway = Gateway::new(NodeCell(handle.clone()), hub, config.gateway(), keys);
     let admin = admin::listen(folder.clone(), Arc::clone(&opened.log), handle.clone())?;
     let scheme = if tls.is_some() { "https" } else { "http" };
+    // Listened to before anybody is told that the node runs: who stops it at once must not kill it.
+    let signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
     greet(scheme, address);
     let server = tokio::spawn(ieum_gateway::server::serve(Arc::clone(&gateway), listener, tls));
-    let failure = until_told(&handle).await;
+    let failure = until_told(&handle, signals).await;
     gateway.stop();
     let _ = server.await;
     admin.abort();
@@ -170,16 +172,13 @@ fn policy(snapshots: &config::Snapshots) -> Policy {
 }
 
 /// Waits for Ctrl-C, SIGTERM or a failure of the node, which it gives.
-async fn until_told(handle: &service::Handle<Fjall, Ticket>) -> Option<String> {
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
-        }
-    };
+async fn until_told(
+    handle: &service::Handle<Fjall, Ticket>,
+    [mut interrupt, mut terminate]: [Signal; 2],
+) -> Option<String> {
     tokio::select! {
-        _ = tokio::signal::ctrl_c() => None,
-        () = terminated => None,
+        _ = interrupt.recv() => None,
+        _ = terminate.recv() => None,
         reason = handle.failed() => Some(reason),
     }
 }

@@ -2,10 +2,10 @@
 //! What devices are told may change.
 //!
 //! `VERSION-name.log` holds the batches, `VERSION-name.txt` what came of them. A file is never changed. When there is something new
-//! to cover, extend `scenario.rs`, raise [`VERSION`] and run
+//! to cover, extend `scenario.rs`, raise `VERSION` in that example and run
 //!
 //! ```text
-//! cargo test -p ieum-core --test golden -- --ignored write_new_golden_logs
+//! cargo run -p ieum-core --example write_golden_logs
 //! ```
 //!
 //! which writes new files beside the old ones and refuses to write over any.
@@ -17,18 +17,14 @@ mod scenario;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use ieum_core::batch::Batch;
 use ieum_core::codec::{Code, Reader};
 use ieum_core::outcome::{Outcome, Reject};
-use ieum_core::testing::{Cell, read_log, write_log};
+use ieum_core::testing::{read_log, write_log};
 
 use crate::render::{render, replay};
-
-/// Part of the names of files written from here on.
-const VERSION: &str = "0.1";
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -99,17 +95,4 @@ fn two_runs_of_a_scenario_write_the_same_view() {
     assert_eq!(write_log(&one.log), write_log(&other.log));
     assert_eq!(one.digest(), other.digest());
     assert_eq!(one.view, other.view);
-}
-
-#[test]
-#[ignore = "writes files"]
-fn write_new_golden_logs() {
-    for (name, cell) in [("everything", scenario::everything()), ("limits", scenario::limits())] {
-        let Cell { log, skips, .. } = cell;
-        for (kind, bytes) in [("log", write_log(&log)), ("txt", render(&log, &skips).into_bytes())] {
-            let path = folder().join(format!("{VERSION}-{name}.{kind}"));
-            let file = fs::OpenOptions::new().write(true).create_new(true).open(&path);
-            file.unwrap_or_else(|e| panic!("{}: {e}: raise VERSION", path.display())).write_all(&bytes).unwrap();
-        }
-    }
 }

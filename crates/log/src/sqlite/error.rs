@@ -8,7 +8,7 @@ use crate::{Error, Position};
 
 /// A batch, or what is kept about the batches, is not what was written. The source of an [`Error::Engine`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("batch {position} of the log is damaged: {reason}; restore from a snapshot")]
+#[error("batch {position} of the log is damaged: {reason}; restore a backup with `ieum restore`")]
 pub struct Damaged {
     /// The first batch that cannot be trusted.
     pub position: Position,
@@ -24,6 +24,11 @@ pub struct InUse {
     pub directory: PathBuf,
 }
 
+/// The database's file is not what SQLite wrote. The source of an [`Error::Engine`].
+#[derive(Debug, thiserror::Error)]
+#[error("the log's file is damaged; restore a backup with `ieum restore`")]
+struct Malformed(#[source] rusqlite::Error);
+
 /// An error of the engine while doing `operation`, from its source.
 pub(super) fn failed<E>(operation: &'static str) -> impl FnOnce(E) -> Error
 where
@@ -36,6 +41,7 @@ where
 pub(super) fn sqlite(operation: &'static str) -> impl FnOnce(rusqlite::Error) -> Error {
     move |source| match source.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => Error::Full,
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => failed(operation)(Malformed(source)),
         _ => failed(operation)(source),
     }
 }

@@ -110,7 +110,7 @@ fn connect(database: &Path) -> Result<Connection> {
         Ok(_) | Err(_) => {
             let path = database.display();
             return Err(Error::Foreign(format!(
-                "{path} is not a log of Ieum, or its start is damaged: correct the path"
+                "{path} is not a log of Ieum, or its start is damaged: correct the path, or restore a backup with `ieum restore`"
             )));
         }
     }
