@@ -91,8 +91,10 @@ fn listed_commands() -> BTreeSet<u64> {
 /// Two runs in one process: what one of them could have from a clock, a random source or a hash map differs.
 #[test]
 fn two_runs_of_a_scenario_write_the_same_view() {
-    let (one, other) = (scenario::everything(), scenario::everything());
-    assert_eq!(write_log(&one.log), write_log(&other.log));
-    assert_eq!(one.digest(), other.digest());
-    assert_eq!(one.view, other.view);
+    for scenario in [scenario::everything, scenario::limits] {
+        let (one, other) = (scenario(), scenario());
+        assert_eq!(write_log(&one.log), write_log(&other.log));
+        assert_eq!(one.digest(), other.digest());
+        assert_eq!(one.view, other.view);
+    }
 }
