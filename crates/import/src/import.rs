@@ -5,12 +5,14 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use jiff::civil::DateTime;
+
 use crate::kakaotalk::{self, Export, Found, Out, Raw, Reader};
 use crate::key::{Occurrences, Parts};
 use crate::lines::{Content, Lines};
 use crate::options::Clarity;
 use crate::report::{FileReport, Why};
-use crate::{Chat, ChatKey, Entry, Error, Kind, Label, Options, Part, Report, chat_key};
+use crate::{Chat, ChatKey, Entry, Error, Kind, Label, Limits, Options, Part, Report, chat_key};
 
 /// What an import gives, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +36,12 @@ pub struct Progress {
 pub struct Source {
     name: String,
     bytes: u64,
-    open: Box<dyn FnOnce() -> Result<Box<dyn Read + Send>, Error> + Send>,
+    from: From,
+}
+
+enum From {
+    File(PathBuf),
+    Reader(Box<dyn Read + Send>),
 }
 
 impl Source {
@@ -46,19 +53,39 @@ impl Source {
     pub fn file(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Open { path: path.to_owned(), source };
         let bytes = std::fs::metadata(path).map_err(failed)?.len();
-        let path: PathBuf = path.to_owned();
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        let open = move || match File::open(&path) {
-            Ok(file) => Ok(Box::new(file) as Box<dyn Read + Send>),
-            Err(source) => Err(Error::Open { path, source }),
-        };
-        Ok(Self { name, bytes, open: Box::new(open) })
+        Ok(Self { name, bytes, from: From::File(path.to_owned()) })
     }
 
     /// Anything that can be read, under a file's name.
     #[must_use]
     pub fn reader(name: &str, bytes: u64, reader: impl Read + Send + 'static) -> Self {
-        Self { name: name.to_owned(), bytes, open: Box::new(move || Ok(Box::new(reader))) }
+        Self { name: name.to_owned(), bytes, from: From::Reader(Box::new(reader)) }
+    }
+
+    /// The time of a file's first entry, if its beginning shows one. A fault is reported when the file's turn comes.
+    fn first_time(&self, limits: Limits) -> Option<DateTime> {
+        let From::File(path) = &self.from else { return None };
+        let head = File::open(path).ok()?.take(HEAD);
+        let mut lines = Lines::new(head, limits.line_bytes).ok().filter(|lines| lines.content == Content::Text)?;
+        let report = FileReport::new(self.name.clone(), lines.encoding, 0);
+        let mut out = Out { found: VecDeque::new(), report, limits, encoding: None };
+        let mut reader = Reader::new(&self.name);
+        loop {
+            let line = lines.next().ok()?;
+            let end = line.is_none();
+            match line {
+                Some(line) => reader.line(line, &mut out),
+                None => reader.end(&mut out),
+            }
+            let first = out.found.drain(..).find_map(|found| match found {
+                Found::Entry(raw) => Some(raw.at),
+                Found::Export(_) => None,
+            });
+            if first.is_some() || end {
+                return first;
+            }
+        }
     }
 }
 
@@ -99,11 +126,15 @@ enum Room {
     Untitled(usize),
 }
 
+/// Bytes of a file that are looked at to know when it begins.
+const HEAD: u64 = 64 * 1024;
+
 /// Bytes between two reports of progress.
 const STRIDE: u64 = 256 * 1024;
 
 impl Import {
-    /// An import of these files. Parts of one export (`Talk_…-1.txt`, `Talk_…-2.txt`, …) are read in their order.
+    /// An import of these files. Parts of one export (`Talk_…-1.txt`, `Talk_…-2.txt`, …) are read in their order, and
+    /// exports in that of their first entries.
     ///
     /// # Errors
     ///
@@ -114,7 +145,7 @@ impl Import {
         Self::of(sources, options)
     }
 
-    /// An import of these sources.
+    /// An import of these sources. Those that are no files are read where they stand: they can be read only once.
     ///
     /// # Errors
     ///
@@ -122,10 +153,11 @@ impl Import {
     pub fn of(mut sources: Vec<Source>, options: Options) -> Result<Self, Error> {
         check(sources.len(), &options)?;
         order_parts(&mut sources);
+        let sources = order_exports(sources, options.limits);
         let total = sources.iter().map(|source| source.bytes).sum();
         Ok(Self {
             options,
-            sources: sources.into(),
+            sources,
             current: None,
             rooms: HashMap::new(),
             room: None,
@@ -196,10 +228,17 @@ impl Import {
     }
 
     fn start(&mut self, source: Source) -> Result<Current, Error> {
-        let Source { name, bytes, open } = source;
+        let Source { name, bytes, from } = source;
+        let reader: Box<dyn Read + Send> = match from {
+            From::File(path) => match File::open(&path) {
+                Ok(file) => Box::new(file),
+                Err(source) => return Err(Error::Open { path, source }),
+            },
+            From::Reader(reader) => reader,
+        };
         let limits = self.options.limits;
         let lines =
-            Lines::new(open()?, limits.line_bytes).map_err(|source| Error::Read { name: name.clone(), source })?;
+            Lines::new(reader, limits.line_bytes).map_err(|source| Error::Read { name: name.clone(), source })?;
         match lines.content {
             Content::Text => {}
             Content::Utf16 => return Err(Error::Utf16 { name }),
@@ -357,6 +396,37 @@ fn order_parts(sources: &mut [Source]) {
             None => (place, 0),
         }
     });
+}
+
+/// Puts exports in the order of their first entries, so that what is older comes first in the archive too. Parts stay
+/// together; what does not show when it begins stays where it is.
+fn order_exports(sources: Vec<Source>, limits: Limits) -> VecDeque<Source> {
+    let mut exports: Vec<(Option<String>, Vec<Source>)> = Vec::new();
+    for source in sources {
+        let stamp = kakaotalk::part(&source.name).map(|part| part.stamp);
+        match exports.last_mut() {
+            Some((last, parts)) if last.is_some() && *last == stamp => parts.push(source),
+            _ => exports.push((stamp, vec![source])),
+        }
+    }
+    if exports.len() < 2 {
+        return exports.into_iter().flat_map(|(_, parts)| parts).collect();
+    }
+    let time = |parts: &[Source]| parts.first().and_then(|first| first.first_time(limits));
+    let mut dated = Vec::new();
+    let places: Vec<Option<Vec<Source>>> = exports
+        .into_iter()
+        .map(|(_, parts)| match time(&parts) {
+            Some(time) => {
+                dated.push((time, parts));
+                None
+            }
+            None => Some(parts),
+        })
+        .collect();
+    dated.sort_by_key(|(time, _)| *time);
+    let mut dated = dated.into_iter().map(|(_, parts)| parts);
+    places.into_iter().filter_map(|parts| parts.or_else(|| dated.next())).flatten().collect()
 }
 
 fn alias(options: &Options, label: Label) -> Label {

@@ -147,6 +147,14 @@ pub enum Why {
     ClockOverlap,
     /// It has the words of a notice but no time, and names nobody who wrote before; it may be a message's text.
     UntimedNotice,
+    /// It has a time but no author, and says nothing that KakaoTalk is known to say; it may be a message's text.
+    OtherNotice,
+    /// It is a day and taken as that of the messages below; it may be a message's text.
+    TextAsDay,
+    /// It is a day and taken as a message's text; it may be that of the messages below.
+    DayAsText,
+    /// Its day is after that on which the export was made; it may be a message's text.
+    AfterExport,
     /// The file does not end with a line break; its last message may be cut.
     NoLineBreakAtEnd,
     /// The date of the export is in no known shape.
@@ -172,6 +180,10 @@ impl fmt::Display for Why {
             Self::ClockGap => "a local time that never was",
             Self::ClockOverlap => "a local time that was twice; taken as the first",
             Self::UntimedNotice => "taken as a notice; may be text",
+            Self::OtherNotice => "a notice of unknown words; may be text",
+            Self::TextAsDay => "taken as a day; may be text",
+            Self::DayAsText => "taken as text; may be a day",
+            Self::AfterExport => "later than the export; may be text",
             Self::NoLineBreakAtEnd => "no line break at the end; the last message may be cut",
             Self::SavedDate => "date of the export not understood",
         })

@@ -170,3 +170,34 @@ fn keys_never_change_between_versions() {
         "an archive holds these keys: a change imports everything twice"
     );
 }
+
+#[test]
+fn older_exports_come_first_whatever_order_they_are_given_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let part = |day: u32, number: usize| {
+        let name = format!("Talk_2024.5.{day} 15:12-{number}.txt");
+        let text = format!(
+            "{name}\n저장한 날짜 : 2024. 5. {day}. 오후 3:15\n\n\n2024. 5. {day}. 오후 {number}:00, 나 : {day}일 {number}\n"
+        );
+        (name.replace(':', "_"), text)
+    };
+    let windows = windows(&MESSAGES[11..]).replace("5월 1일 수요일", "5월 3일 금요일");
+    let chats = [
+        part(5, 2),
+        ("nothing.txt".to_owned(), "not a chat\n".to_owned()),
+        part(5, 1),
+        ("windows.txt".to_owned(), windows),
+        part(2, 1),
+        ("gone.txt".to_owned(), String::new()),
+    ];
+    let paths: Vec<_> = chats.iter().map(|(name, _)| folder.path().join(name)).collect();
+    for (path, (_, text)) in paths.iter().zip(&chats) {
+        std::fs::write(path, text).unwrap();
+    }
+    let mut import = ieum_import::Import::open(&paths, room()).unwrap();
+    let texts: Vec<String> =
+        import.by_ref().filter_map(|event| entry(event.unwrap())).map(|entry| entry.text).collect();
+    assert_eq!(texts, ["2일 1", "끝", "5일 1", "5일 2"]);
+    let names: Vec<String> = import.report().files.into_iter().map(|file| file.name).collect();
+    assert_eq!(names.last().map(String::as_str), Some("gone.txt"), "what shows no time stays where it is: {names:?}");
+}

@@ -79,7 +79,7 @@ impl Format {
         match self {
             Self::AndroidKorean => "%Y년 %-m월 %-d일 {half} %-I:%M\n",
             Self::AndroidEnglish => "%B %-d, %Y at %-I:%M %p\n",
-            Self::IosKorean | Self::IosTimeOnly => "\n%Y년 %-m월 %-d일 수요일\n",
+            Self::IosKorean | Self::IosTimeOnly => "\n%Y년 %-m월 %-d일 {weekday}요일\n",
             Self::IosEnglish => "\n%A, %B %-d, %Y\n",
             Self::WindowsKorean => "--------------- %Y년 %-m월 %-d일 수요일 ---------------\n",
             Self::WindowsEnglish => "--------------- %A, %B %-d, %Y ---------------\n",
@@ -111,7 +111,10 @@ impl Format {
             let at = at(message);
             let half = if at.hour() < 12 { "오전" } else { "오후" };
             if day.replace(at.date()) != Some(at.date()) {
-                text.push_str(&at.strftime(self.day()).to_string().replace("{half}", half));
+                let weekday = ["월", "화", "수", "목", "금", "토", "일"];
+                let weekday = weekday[usize::from(at.date().weekday().to_monday_zero_offset().unsigned_abs())];
+                let day = at.strftime(self.day()).to_string();
+                text.push_str(&day.replace("{half}", half).replace("{weekday}", weekday));
             }
             let (author, words) = match self {
                 Self::Macos => (message.author.replace('"', "\"\""), message.text.replace('"', "\"\"")),

@@ -176,34 +176,54 @@ fn month(scan: &mut Scan<'_>) -> Option<(u32, bool)> {
     Some((number, word.len() < name.len()))
 }
 
-/// A day alone, with or without its weekday: `2024년 5월 1일 수요일`, `2025. 10. 14. 월요일`, `Tuesday, April 30, 2024`,
-/// `2024-04-30`.
-pub(crate) fn day_line(line: &str) -> Option<Day> {
+/// A day alone, and its weekday if it is there: `2024년 5월 1일 수요일`, `2025. 10. 14. 월요일`,
+/// `Tuesday, April 30, 2024`, `2024-04-30`.
+pub(crate) fn day_line(line: &str) -> Option<(Day, Option<civil::Weekday>)> {
     let mut scan = Scan::new(line.trim());
     let mut named = scan;
-    if weekday(&mut named) {
+    let before = weekday(&mut named);
+    if before.is_some() {
         named.maybe(",");
         named.space()?;
         scan = named;
     }
     let day = any_day(&mut scan)?;
     if scan.at_end() {
-        return Some(day);
+        return Some((day, before));
     }
-    let mut tail = scan.rest().trim_start_matches([',', ' ', '(']).trim_end_matches(')');
-    if let Some(korean) = tail.strip_suffix("요일") {
-        tail = korean;
-    }
+    let tail = scan.rest().trim_start_matches([',', ' ', '(']).trim_end_matches(')');
     let mut last = Scan::new(tail);
-    (matches!(tail, "월" | "화" | "수" | "목" | "금" | "토" | "일") || weekday(&mut last) && last.at_end())
-        .then_some(day)
+    let after = korean_weekday(tail).or_else(|| weekday(&mut last).filter(|_| last.at_end()))?;
+    Some((day, Some(after)))
 }
 
-fn weekday(scan: &mut Scan<'_>) -> bool {
+const WEEK: [civil::Weekday; 7] = [
+    civil::Weekday::Sunday,
+    civil::Weekday::Monday,
+    civil::Weekday::Tuesday,
+    civil::Weekday::Wednesday,
+    civil::Weekday::Thursday,
+    civil::Weekday::Friday,
+    civil::Weekday::Saturday,
+];
+
+fn weekday(scan: &mut Scan<'_>) -> Option<civil::Weekday> {
     let word = scan.letters();
-    ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"].iter().any(|name| {
+    let names = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+    let is_it = |name: &str| {
         name.eq_ignore_ascii_case(word) || name.get(..3).is_some_and(|short| short.eq_ignore_ascii_case(word))
-    })
+    };
+    names.into_iter().zip(WEEK).find(|(name, _)| is_it(name)).map(|(_, weekday)| weekday)
+}
+
+/// `수요일`, `수`
+fn korean_weekday(word: &str) -> Option<civil::Weekday> {
+    let short = word.strip_suffix("요일").unwrap_or(word);
+    ["일", "월", "화", "수", "목", "금", "토"]
+        .into_iter()
+        .zip(WEEK)
+        .find(|(name, _)| *name == short)
+        .map(|(_, weekday)| weekday)
 }
 
 /// A day in any shape that needs no guess.
@@ -295,6 +315,7 @@ pub(crate) fn between(scan: &mut Scan<'_>, day: Day) -> Option<()> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may stop")]
 mod tests {
     use super::*;
 
@@ -353,7 +374,9 @@ mod tests {
             "2024년 4월 30일 (화)",
             " April 30, 2024 ",
         ] {
-            assert_eq!(day_line(text).and_then(Day::civil), Some(civil::date(2024, 4, 30)), "{text}");
+            let (day, weekday) = day_line(text).unwrap();
+            assert_eq!(day.civil(), Some(civil::date(2024, 4, 30)), "{text}");
+            assert!(weekday.is_none_or(|weekday| weekday == civil::Weekday::Tuesday), "{text}");
         }
         for text in ["2024년 4월 30일 화요일 모임", "Tuesday", "April 30", "2024년 4월"] {
             assert_eq!(day_line(text), None, "{text}");

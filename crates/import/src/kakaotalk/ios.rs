@@ -12,7 +12,7 @@
 //!
 //! Older ones have only the time before the name: `오후 3:12, 거래처 : …`.
 
-use super::layout::{Shape, When, after_time};
+use super::layout::{DayForm, Shape, When, after_time};
 use super::scan::Scan;
 use super::{android, date};
 
@@ -40,15 +40,22 @@ pub(crate) fn time_only(line: &str) -> Shape<'_> {
     match date::clock(&mut scan) {
         Some(_) if scan.at_end() => Shape::Text,
         Some(clock) => after_time(When::new(None, clock), scan),
-        None => day_line(line),
+        // Without knowing the day, nothing can be said of the messages below it.
+        None => match date::day_line(line) {
+            Some((day, Some(_))) if day.civil().is_none() => Shape::ImpossibleDay,
+            _ => day_line(line),
+        },
     }
 }
 
 /// A day with its weekday on a line of its own.
 pub(crate) fn day_line(line: &str) -> Shape<'_> {
-    match date::day_line(line).map(date::Day::civil) {
-        Some(Some(day)) => Shape::Day { day, sure: false },
-        Some(None) => Shape::ImpossibleDay,
-        None => Shape::Text,
-    }
+    let Some((day, weekday)) = date::day_line(line) else { return Shape::Text };
+    let Some(day) = day.civil() else { return Shape::Text };
+    let form = match weekday {
+        None => DayForm::Bare,
+        Some(weekday) if weekday == day.weekday() => DayForm::Weekday,
+        Some(_) => DayForm::OtherWeekday,
+    };
+    Shape::Day { day, form }
 }

@@ -31,14 +31,29 @@ pub(crate) enum Shape<'a> {
     Message { when: When, author: &'a str, text: &'a str },
     /// The first line of something that KakaoTalk itself says.
     Notice { when: When, text: &'a str },
-    /// A day for the lines below it. `sure` when it cannot be part of a message.
-    Day { day: civil::Date, sure: bool },
+    /// A day for the lines below it.
+    Day { day: civil::Date, form: DayForm },
     /// A message's first line whose day or time is not.
     Impossible,
-    /// A line with a day that is not.
+    /// A line with a day that is not, for messages that have none of their own.
     ImpossibleDay,
     /// Anything else: the text of the message above.
     Text,
+}
+
+/// How a line with only a day is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DayForm {
+    /// Between dashes: nobody types it.
+    Dashed,
+    /// With a time.
+    Timed,
+    /// With its weekday.
+    Weekday,
+    /// With a weekday that the day does not have.
+    OtherWeekday,
+    /// Nothing but the day.
+    Bare,
 }
 
 /// When, as far as one line says it.
@@ -141,9 +156,8 @@ impl Layout {
 pub(crate) fn after_time<'a>(when: Option<When>, mut scan: Scan<'a>) -> Shape<'a> {
     if scan.at_end() {
         return match when.map(|when| when.date) {
-            Some(Some(day)) => Shape::Day { day, sure: false },
-            Some(None) => Shape::Text,
-            None => Shape::Impossible,
+            Some(Some(day)) => Shape::Day { day, form: DayForm::Timed },
+            Some(None) | None => Shape::Text,
         };
     }
     let notice = if scan.maybe(",") {

@@ -9,7 +9,8 @@
 //!
 //! Quotation marks are trusted while they make sense. A row in which they do not (one behind a closing mark that is
 //! neither comma nor end, or no end within [`ROW_BYTES`]) is reported, and reading goes on at the next line that begins
-//! like a row.
+//! like a row. That reads lines again, but never more of them than were read for the first time: what is read again is
+//! paid for from a [credit](Reader::credit), and without credit each row must end on its own line.
 
 use std::collections::VecDeque;
 
@@ -52,6 +53,12 @@ pub(crate) struct Reader {
     row: VecDeque<(u64, String)>,
     parser: Parser,
     row_bytes: usize,
+    /// The last line that was read at all: lines up to it are read again.
+    newest: u64,
+    /// Bytes that may still be read again. Each line adds its own when it is read first.
+    credit: usize,
+    #[cfg(test)]
+    work: usize,
     last: Option<DateTime>,
     cut: bool,
 }
@@ -135,6 +142,10 @@ impl Reader {
             row: VecDeque::new(),
             parser: Parser::default(),
             row_bytes: 0,
+            newest: 0,
+            credit: ROW_BYTES,
+            #[cfg(test)]
+            work: 0,
             last: None,
             cut: false,
         }
@@ -195,11 +206,19 @@ impl Reader {
             self.parser = Parser::default();
             self.row_bytes = 0;
         }
+        if number > self.newest {
+            self.newest = number;
+            self.credit = self.credit.saturating_add(text.len());
+        }
         let step = self.parser.line(&text);
+        #[cfg(test)]
+        {
+            self.work += text.len();
+        }
         self.row_bytes += text.len();
         self.row.push_back((number, text));
         match step {
-            Step::Open if self.row_bytes <= ROW_BYTES => None,
+            Step::Open if self.row_bytes <= ROW_BYTES.min(self.credit) => None,
             Step::Open | Step::Bad => Some(self.resume(out)),
             Step::Done(fields) => {
                 let rows: Vec<(u64, String)> = self.row.drain(..).collect();
@@ -214,6 +233,7 @@ impl Reader {
     /// Reports the row's lines up to the next that begins like a row; the rest must be read again.
     fn resume(&mut self, out: &mut Out) -> VecDeque<(u64, String)> {
         self.parser = Parser::default();
+        self.credit = self.credit.saturating_sub(self.row_bytes);
         if let Some((number, text)) = self.row.pop_front() {
             out.unread(number, &text, Why::BadRow);
         }
@@ -275,4 +295,51 @@ fn author_and_kind(user: &str, text: &str) -> (Option<String>, Kind) {
         return (None, notice);
     }
     (Some(user.to_owned()), notice::message(text, None))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop")]
+mod tests {
+    use super::*;
+    use crate::kakaotalk::Found;
+    use crate::report::FileReport;
+    use crate::{Encoding, Limits};
+
+    /// Bytes that are read, bytes that are there, and what becomes of them.
+    fn read(lines: impl Iterator<Item = String>) -> (usize, usize, Out) {
+        let report = FileReport::new("a.csv".into(), Encoding::Utf8, 10);
+        let mut out = Out { found: VecDeque::new(), report, limits: Limits::default(), encoding: None };
+        let mut reader = Reader::new(None);
+        let mut bytes = 0;
+        for (number, text) in (1..).zip(lines) {
+            bytes += text.len();
+            let (encoding, flaws) = (Encoding::Utf8, crate::lines::Flaws::default());
+            reader.line(Line { text, number, ended: true, encoding, flaws }, &mut out);
+        }
+        reader.end(&mut out);
+        (reader.work, bytes, out)
+    }
+
+    #[test]
+    fn marks_that_stay_open_cost_no_more_than_twice_the_file() {
+        const OPEN: &str = "2024-05-01 15:12:10,b\",\"\"\"";
+        const PLAIN: &str = "2024-05-01 15:12:10,b,hi";
+        for lines in [[OPEN, OPEN, OPEN], [OPEN, PLAIN, PLAIN], [OPEN, OPEN, PLAIN]] {
+            let (work, bytes, out) = read(lines.iter().cycle().take(16_000).map(|line| (*line).to_owned()));
+            assert!(work <= 2 * bytes + ROW_BYTES, "{bytes} bytes cost {work}: {lines:?}");
+            let given = out.found.iter().filter(|found| matches!(found, Found::Entry(_))).count() as u64;
+            assert_eq!(given + out.report.unread.total, 16_000, "each line is given or reported");
+        }
+    }
+
+    #[test]
+    fn one_mark_that_stays_open_takes_only_its_own_row() {
+        let rows = (0..20_000).map(|row| format!("2024-05-01 15:12:10,b,row {row}"));
+        let (_, _, out) = read(std::iter::once("2024-05-01 15:12:10,b,\"".to_owned()).chain(rows));
+        let given = out.found.iter().filter(|found| matches!(found, Found::Entry(_))).count();
+        assert_eq!((given, out.report.unread.total), (20_000, 1));
+        let many = "2024-05-01 15:12:10,\"b\",\"first\nsecond\nthird\"";
+        let (_, _, out) = read(many.lines().map(str::to_owned));
+        assert_eq!((out.found.len(), out.report.unread.total), (2, 0));
+    }
 }

@@ -7,6 +7,7 @@
 
 mod android;
 mod date;
+mod days;
 mod ios;
 mod layout;
 mod macos;

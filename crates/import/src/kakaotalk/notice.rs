@@ -34,6 +34,11 @@ fn korean(line: &str) -> Option<Kind> {
     sentence(line, "님이 나갔습니다").map(|who| Kind::Left { who: Label::new(who) })
 }
 
+/// A notice that KakaoTalk is known to write, but of no kind of its own.
+pub(crate) fn other(line: &str) -> bool {
+    line == "채팅방 관리자가 메시지를 가렸습니다."
+}
+
 /// The names before a notice's last words.
 fn sentence<'a>(line: &'a str, words: &str) -> Option<&'a str> {
     let (names, rest) = line.split_once(words)?;
@@ -79,7 +84,7 @@ pub(crate) enum Untimed {
 /// when they end in `this chatroom.` or all whom they name are authors.
 pub(crate) fn untimed(line: &str, authors: &HashSet<String>) -> Untimed {
     let line = line.trim();
-    if line == "채팅방 관리자가 메시지를 가렸습니다." {
+    if other(line) {
         return Untimed::Notice;
     }
     let known = |label: &Label| authors.contains(label.as_str());

@@ -7,7 +7,8 @@ use std::collections::HashSet;
 
 use jiff::civil::{Date, DateTime, Time};
 
-use super::layout::{Layout, Shape, When};
+use super::days::{self, Held, Next, Place};
+use super::layout::{DayForm, Layout, Shape, When};
 use super::notice::{self, Untimed};
 use super::preamble::{self, Heading};
 use super::{Export, Out, Raw, emit};
@@ -28,10 +29,11 @@ pub(crate) struct Reader {
     day: Option<Date>,
     last: Option<DateTime>,
     open: Option<Open>,
-    /// A line that is a day, unless what follows shows that it is text.
-    day_line: Option<Held<Date>>,
-    /// A line that is a title, if the date of an export follows it.
-    title_line: Option<Held<()>>,
+    /// Lines with only a day, one below the other, until what follows shows what they are.
+    day_lines: Vec<Held>,
+    headings: days::Seen,
+    /// A line that is a title, if the date of an export follows it; and its number.
+    title_line: Option<(String, u64)>,
     /// The line above was not understood: what continues it is not the text of the message before.
     skipping: bool,
     /// The last line, if the file ended within it.
@@ -48,15 +50,6 @@ struct Preamble {
     part: Option<Part>,
     /// Lines that only iOS writes were there.
     ios: bool,
-}
-
-/// A line of which only the next shows what it is.
-struct Held<T> {
-    what: T,
-    text: String,
-    number: u64,
-    /// Empty lines since.
-    blanks: usize,
 }
 
 /// The message that is being read.
@@ -83,7 +76,8 @@ impl Reader {
             day: None,
             last: None,
             open: None,
-            day_line: None,
+            day_lines: Vec::new(),
+            headings: days::Seen::default(),
             title_line: None,
             skipping: false,
             cut: false,
@@ -94,20 +88,20 @@ impl Reader {
     pub(crate) fn line(&mut self, line: &Line, out: &mut Out) {
         self.cut = !line.ended;
         let text = line.text.as_str();
-        if let Some(held) = self.title_line.take() {
+        if let Some((title, number)) = self.title_line.take() {
             if let Some(saved) = preamble::saved(text) {
-                self.next_export(&held.text, out);
+                self.next_export(&title, out);
                 self.saved(saved, line.number, text, out);
                 out.encoding = Some(line.encoding);
                 return;
             }
-            self.body(&held.text, held.number, out);
+            self.body(&title, number, out);
         }
         if self.layout.is_none() && self.above(line, out) {
             return;
         }
         if self.layout.is_some() && preamble::heading(text).is_some() && !self.cut {
-            self.title_line = Some(Held { what: (), text: text.to_owned(), number: line.number, blanks: 0 });
+            self.title_line = Some((text.to_owned(), line.number));
             return;
         }
         self.body(text, line.number, out);
@@ -115,10 +109,10 @@ impl Reader {
 
     /// The file is at its end.
     pub(crate) fn end(&mut self, out: &mut Out) {
-        if let Some(held) = self.title_line.take() {
-            self.body(&held.text, held.number, out);
+        if let Some((title, number)) = self.title_line.take() {
+            self.body(&title, number, out);
         }
-        self.day_line = None;
+        self.settle_days(Next::End, out);
         self.close(out);
     }
 
@@ -162,7 +156,7 @@ impl Reader {
 
     /// Another export begins in the same file, under this title.
     fn next_export(&mut self, title: &str, out: &mut Out) {
-        self.day_line = None;
+        self.settle_days(Next::End, out);
         self.close(out);
         *self = Self::new(None, None);
         if let Some(heading) = preamble::heading(title) {
@@ -187,7 +181,7 @@ impl Reader {
                 self.begin(text, when, number, out, (Some(author), words));
             }
             Shape::Notice { when, text: words } => self.begin(text, when, number, out, (None, words)),
-            Shape::Day { day, sure } => self.day(day, sure, text, number, out),
+            Shape::Day { day, form } => self.day(day, form, text, number, out),
             Shape::Impossible => self.not_understood(text, number, Why::NoSuchTime, out),
             Shape::ImpossibleDay => {
                 self.not_understood(text, number, Why::NoSuchTime, out);
@@ -198,65 +192,107 @@ impl Reader {
     }
 
     fn blank(&mut self) {
-        if let Some(held) = &mut self.day_line {
+        if let Some(held) = self.day_lines.last_mut() {
             held.blanks += 1;
         } else if let Some(open) = &mut self.open {
             open.blanks += 1;
         }
     }
 
-    fn day(&mut self, day: Date, sure: bool, text: &str, number: u64, out: &mut Out) {
-        self.settle_day();
-        if self.layout.is_none() {
-            self.preamble.ios |= !sure && !text.contains(':');
-        }
-        if sure {
+    fn day(&mut self, day: Date, form: DayForm, text: &str, number: u64, out: &mut Out) {
+        if form == DayForm::Dashed {
+            self.settle_days(Next::End, out);
             self.close(out);
             if self.layout.is_none() {
                 self.lock(Layout::Windows, None, out);
             }
             self.day = Some(day);
             self.skipping = false;
-        } else {
-            self.day_line = Some(Held { what: day, text: text.to_owned(), number, blanks: 0 });
+            return;
         }
+        if self.layout.is_none() {
+            self.preamble.ios |= form != DayForm::Timed;
+        }
+        if self.day_lines.len() >= days::MOST_HELD {
+            let first = self.day_lines.remove(0);
+            self.typed_day(first, out);
+        }
+        let above = self.day_lines.last().map(|held| held.blanks).or(self.open.as_ref().map(|open| open.blanks));
+        let apart = above.is_none_or(|blanks| blanks > 0);
+        let text = text.to_owned();
+        self.day_lines.push(Held { day, form, text, number, blanks: 0, apart, ended: !self.cut });
     }
 
-    /// The line that was held back is a day.
-    fn settle_day(&mut self) {
-        if let Some(held) = self.day_line.take() {
-            self.day = Some(held.what);
+    /// What follows the lines with only a day shows what they are.
+    fn settle_days(&mut self, next: Next, out: &mut Out) {
+        if self.day_lines.is_empty() {
+            return;
         }
-    }
-
-    /// The line that was held back is text after all, unless there is no message to which it could belong.
-    fn unsettle_day(&mut self, out: &mut Out) {
-        if self.open.is_none() {
-            self.settle_day();
-        }
-        if let Some(held) = self.day_line.take() {
-            self.append(&held.text, held.number, out);
-            if let Some(open) = &mut self.open {
-                open.blanks += held.blanks;
+        let unread = self.last.filter(|_| self.skipping);
+        let above = self.open.as_ref().map(|open| open.at).or(unread).map(|at| at.date());
+        let undated = matches!(self.layout, None | Some(Layout::IosTimeOnly));
+        let saved = self.preamble.saved_at.map(|at| at.date());
+        let place = Place { above, saved, undated, seen: self.headings };
+        let verdict = days::judge(std::mem::take(&mut self.day_lines), next, place);
+        let end = matches!(next, Next::End | Next::Unknown);
+        for held in verdict.text {
+            if !held.ended {
+                out.unread(held.number, &held.text, Why::CutShort);
+                continue;
             }
+            let later = above.is_some_and(|above| held.day > above);
+            if self.open.is_some() && (matches!(next, Next::Undated) || end && later) {
+                out.note(held.number, &held.text, Why::DayAsText);
+            }
+            self.typed_day(held, out);
+        }
+        for held in verdict.empty {
+            out.note(held.number, &held.text, Why::TextAsDay);
+        }
+        if let Some(held) = verdict.heading {
+            if verdict.doubtful {
+                out.note(held.number, &held.text, Why::TextAsDay);
+            }
+            self.headings.heading(&held, verdict.doubtful, above.is_some());
+            self.day = Some(held.day);
+        }
+    }
+
+    /// A line with only a day that is no heading.
+    fn typed_day(&mut self, held: Held, out: &mut Out) {
+        if self.open.is_none() && self.layout.is_none() {
+            // Nothing but text stands between it and the first message, which may have only a time.
+            self.day = Some(held.day);
+        }
+        self.append(&held.text, held.number, out);
+        if let Some(open) = &mut self.open {
+            open.blanks += held.blanks;
         }
     }
 
     /// A message or notice begins.
     fn begin(&mut self, line: &str, when: When, number: u64, out: &mut Out, (author, text): (Option<&str>, &str)) {
-        match (&self.day_line, when.date) {
-            (Some(held), Some(date)) if held.what != date && self.open.is_some() => self.unsettle_day(out),
-            _ => self.settle_day(),
-        }
+        let layout = self.layout.or_else(|| Layout::of(line, self.preamble.ios));
+        let next = match when.date {
+            Some(date) => Next::Of(date),
+            // Windows writes its days between dashes, and those are never held.
+            None if layout == Some(Layout::Windows) => Next::Text,
+            None => Next::Undated,
+        };
+        self.settle_days(next, out);
         self.close(out);
-        let Some(date) = when.date.or(self.day) else {
+        let day = self.day.filter(|_| layout != Some(Layout::Windows) || self.layout.is_some());
+        let Some(date) = when.date.or(day) else {
             self.not_understood(line, number, Why::NoDay, out);
             return;
         };
         if self.layout.is_none()
-            && let Some(layout) = Layout::of(line, self.preamble.ios)
+            && let Some(layout) = layout
         {
             self.lock(layout, when.language, out);
+        }
+        if self.preamble.saved_at.is_some_and(|saved| date > saved.date()) {
+            out.note(number, line, Why::AfterExport);
         }
         self.skipping = false;
         let known = |author: &str| self.authors.contains(author) || self.authors.len() >= MOST_AUTHORS;
@@ -319,7 +355,7 @@ impl Reader {
     }
 
     fn not_understood(&mut self, line: &str, number: u64, why: Why, out: &mut Out) {
-        self.settle_day();
+        self.settle_days(Next::Unknown, out);
         self.close(out);
         self.skipping = true;
         out.unread(number, line, why);
@@ -328,13 +364,14 @@ impl Reader {
     /// A line that begins nothing.
     fn text(&mut self, line: &str, number: u64, out: &mut Out) {
         if self.cut && self.layout.is_some_and(|layout| layout.may_begin(line)) {
+            self.settle_days(Next::Unknown, out);
             out.unread(number, line, Why::CutShort);
             return;
         }
         if self.layout == Some(Layout::Windows) && self.untimed(line, number, out) {
             return;
         }
-        self.unsettle_day(out);
+        self.settle_days(Next::Text, out);
         self.append(line, number, out);
     }
 
@@ -348,7 +385,6 @@ impl Reader {
             Untimed::Text if first && self.day.is_some() => out.note(number, line, Why::UntimedNotice),
             Untimed::Text => return false,
         }
-        self.settle_day();
         let Some(day) = self.day else { return false };
         self.close(out);
         let last = self.last.filter(|last| last.date() == day).map_or(Time::midnight(), |last| last.time());
@@ -424,6 +460,11 @@ impl Reader {
             (_, Some(_)) => Kind::Text,
             (_, None) => Kind::Notice,
         };
+        // A line that was pasted looks just so, and would be nobody's notice.
+        let timed = open.precision != Precision::Day && self.layout != Some(Layout::Windows);
+        if timed && open.given == 0 && kind == Kind::Notice && !notice::other(&text) {
+            out.note(open.line, &text, Why::OtherNotice);
+        }
         let part = (open.given > 0).then_some(open.given + 1);
         let Open { at, precision, author, line, .. } = open;
         emit(Raw { at, precision, author, kind, text, part, line }, out);

@@ -13,18 +13,15 @@
 //! time and nothing that tells them from a message's next line; see [`untimed`](super::notice::untimed).
 
 use super::date;
-use super::layout::{Shape, When};
+use super::layout::{DayForm, Shape, When};
 use super::scan::Scan;
 
 pub(crate) fn read(line: &str) -> Shape<'_> {
     match line.chars().next() {
         Some('[') => message(line),
         Some('-' | '─' | '—') => dashes(line),
-        Some(_) => match date::day_line(line).map(date::Day::civil) {
-            Some(Some(day)) => Shape::Day { day, sure: false },
-            _ => Shape::Text,
-        },
-        None => Shape::Text,
+        // A day without dashes was typed by someone.
+        _ => Shape::Text,
     }
 }
 
@@ -67,8 +64,8 @@ fn dashes(line: &str) -> Shape<'_> {
     if left < 5 || right < 5 {
         return Shape::Text;
     }
-    match date::day_line(inner).map(date::Day::civil) {
-        Some(Some(day)) => Shape::Day { day, sure: true },
+    match date::day_line(inner).map(|(day, _)| day.civil()) {
+        Some(Some(day)) => Shape::Day { day, form: DayForm::Dashed },
         Some(None) => Shape::ImpossibleDay,
         None => Shape::Text,
     }
