@@ -305,4 +305,12 @@ async fn tls_is_spoken_with_those_whom_the_given_authorities_vouch_for() {
     });
     assert!(matches!(why.await, Why::Unreachable(_)));
     assert!(Trust::authorities(b"no certificate").is_err());
+
+    // Beside those that browsers trust.
+    let mut trusting = options(&[&server]);
+    trusting.trust = Trust::web_and(made.cert.pem().as_bytes()).unwrap();
+    let (client, _events) = Client::open(trusting, Memory::new()).unwrap();
+    let _peer = server.welcome(0).await;
+    assert_eq!(client.live().await, Ok(server.endpoint()));
+    assert!(Trust::web_and(b"no certificate").is_err());
 }

@@ -133,7 +133,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
-        Command::Person(command) => ieum_terminal::run(command)?,
+        Command::Person(command) => return ieum_terminal::run(command),
         Command::Serve(settings) => serve::run(&settings.load()?)?,
         Command::Backup { settings, to } => return operate::backup(&settings.load()?, &to),
         Command::Restore { settings, from, replace } => return operate::restore(&settings.load()?, &from, replace),

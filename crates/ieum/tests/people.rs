@@ -6,7 +6,9 @@ mod common;
 
 use std::path::Path;
 
+use common::gate::Gate;
 use common::{PATIENCE, Scene};
+use ieum_drill::process::{Process, Signal};
 
 const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../import/samples/android-ko.txt");
 
@@ -103,6 +105,118 @@ fn a_message_is_sent_and_followed_across_a_restart_of_the_server() {
     let line = tail.wait_for_line(|line| line.contains("셋"), PATIENCE).unwrap();
     let event: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(event["message"]["seq"], 3, "{line}");
+}
+
+/// The room of a direct chat, opened with one message.
+fn direct_room(scene: &Scene, from: &str, to: &str) -> String {
+    let said = scene.person(from, &["send", to, "하나"]).success();
+    said.trim_start_matches("sent: room ").split(',').next().unwrap().to_owned()
+}
+
+#[test]
+fn what_an_earlier_process_left_is_answered_to_the_next() {
+    let mut scene = Scene::started();
+    scene.register("minji", "민지");
+    scene.register("junho", "준호");
+    let room = direct_room(&scene, "minji", "junho");
+    scene.server.kill().unwrap();
+    let mut chat = scene.terminal("minji", &["chat", &room]);
+    chat.wait_for_stderr(|text| text.contains("no connection to "), PATIENCE).unwrap();
+    // Lines are taken without a server; help comes once the line before it is kept.
+    chat.write_line(&"가".repeat(10_001)).unwrap();
+    chat.write_line("/help").unwrap();
+    chat.wait_for_stderr(|text| text.contains("/rooms"), PATIENCE).unwrap();
+    chat.signal(Signal::SIGINT).unwrap();
+    chat.wait_for_stderr(|text| text.contains("Ctrl-C ends at once"), PATIENCE).unwrap();
+    chat.signal(Signal::SIGINT).unwrap();
+    assert_eq!(chat.wait(PATIENCE).unwrap().code(), Some(130));
+
+    scene.server.start(PATIENCE).unwrap();
+    let next = scene.person("minji", &["send", &room, "둘"]);
+    assert!(next.success().starts_with("sent: "));
+    let told = next.err();
+    assert!(told.starts_with("not done: ") && told.contains("(text_too_long): 가가가"), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
+}
+
+/// The lines of JSON until all of these have come.
+fn events_until(tail: &mut Process, wanted: &[&dyn Fn(&serde_json::Value) -> bool]) -> Vec<serde_json::Value> {
+    let mut events = Vec::new();
+    while !wanted.iter().all(|wanted| events.iter().any(wanted)) {
+        let line = tail.wait_for_line(|_| true, PATIENCE).unwrap();
+        events.push(serde_json::from_str(&line).unwrap());
+    }
+    events
+}
+
+#[test]
+fn what_happens_during_a_break_is_told_after_it() {
+    let scene = Scene::started();
+    scene.register("minji", "민지");
+    scene.register("junho", "준호");
+    let room = direct_room(&scene, "minji", "junho");
+    let mut minji = scene.terminal("minji", &["chat", &room]);
+    minji.wait_for_stderr(|text| text.contains("connected to"), PATIENCE).unwrap();
+    let gate = Gate::to(&scene.server.address());
+    let mut tail = scene.terminal_through("junho", &["tail", "--json"], &gate.address());
+    tail.wait_for_stderr(|text| text.contains("connected to"), PATIENCE).unwrap();
+    minji.write_line("/group 점심 junho").unwrap();
+    let lunch = tail.wait_for_line(|line| line.contains("joined"), PATIENCE).unwrap();
+    let lunch: serde_json::Value = serde_json::from_str(&lunch).unwrap();
+
+    gate.shut();
+    tail.wait_for_stderr(|text| text.contains("the connection is lost"), PATIENCE).unwrap();
+    minji.write_line("/remove junho").unwrap();
+    minji.write_line("/group 저녁 junho").unwrap();
+    minji.write_line(&format!("/room {room}")).unwrap();
+    minji.write_line("/edit 1 하나!").unwrap();
+    // A catch-up holds the last 50.
+    for n in 2..=80 {
+        minji.write_line(&format!("message {n}")).unwrap();
+    }
+    minji.wait_for_line(|line| line.ends_with("message 80"), PATIENCE).unwrap();
+    gate.open();
+    let here = room.parse::<u64>().unwrap();
+    let seen = events_until(
+        &mut tail,
+        &[
+            &|event| event["left"]["room"] == lunch["joined"]["room"]["id"],
+            &|event| event["joined"]["room"]["name"] == "저녁",
+            &|event| event["changed"]["text"] == "하나!",
+            &|event| event["message"]["seq"] == 80,
+        ],
+    );
+    let messages = seen.iter().map(|event| &event["message"]).filter(|message| message["room"] == here);
+    let seqs: Vec<u64> = messages.map(|message| message["seq"].as_u64().unwrap()).collect();
+    assert_eq!(seqs, (2..=80).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_takes_the_place_of_lost_messages_is_told() {
+    let mut scene = Scene::started();
+    scene.register("minji", "민지");
+    scene.register("junho", "준호");
+    let room = direct_room(&scene, "minji", "junho");
+    let gate = Gate::to(&scene.server.address());
+    let mut tail = scene.terminal_through("junho", &["tail", "--json"], &gate.address());
+    tail.wait_for_stderr(|text| text.contains("connected to"), PATIENCE).unwrap();
+    let backup = scene.path("backup").display().to_string();
+    scene.operator(&["backup", &backup]).success();
+    scene.person("minji", &["send", &room, "둘"]).success();
+    tail.wait_for_line(|line| line.contains("둘"), PATIENCE).unwrap();
+
+    gate.shut();
+    scene.server.kill().unwrap();
+    scene.operator(&["restore", "--replace", &backup]).success();
+    scene.server.start(PATIENCE).unwrap();
+    // The device offers again what was acknowledged and lost, so both come.
+    scene.person("minji", &["send", &room, "셋"]).success();
+    gate.open();
+    for (text, seq) in [("둘", 2), ("셋", 3)] {
+        let line = tail.wait_for_line(|line| line.contains(text), PATIENCE).unwrap();
+        let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(event["message"]["seq"], seq, "{line}");
+    }
 }
 
 #[test]

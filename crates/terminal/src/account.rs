@@ -7,7 +7,7 @@ use crate::Settings;
 use crate::clock;
 use crate::device::{self, Device};
 use crate::error::Error;
-use crate::text::{new_password, note, password, plain, say};
+use crate::text::{label, new_password, note, password, say};
 use crate::words::words;
 
 /// What the device is called in the account's list.
@@ -20,7 +20,7 @@ pub(crate) async fn register(
     invitation: Option<String>,
 ) -> Result<(), Error> {
     let store = device::fresh(settings)?;
-    let http = device::http(settings);
+    let http = device::http(settings)?;
     let password = new_password("IEUM_PASSWORD")?;
     let account = NewAccount { handle: handle.clone(), name, password, device: DEVICE.to_owned(), invitation };
     let identity = http.register(account).await?;
@@ -34,7 +34,7 @@ pub(crate) async fn register(
 
 pub(crate) async fn login(settings: &Settings, handle: &str) -> Result<(), Error> {
     let store = device::fresh(settings)?;
-    let http = device::http(settings);
+    let http = device::http(settings)?;
     let handle = handle.strip_prefix('@').unwrap_or(handle);
     let identity = http.sign_in(handle, &password()?, DEVICE).await?;
     let (user, device) = (identity.user, identity.device);
@@ -48,7 +48,7 @@ pub(crate) async fn login(settings: &Settings, handle: &str) -> Result<(), Error
 pub(crate) async fn whoami(settings: &Settings) -> Result<(), Error> {
     let me = Device::open(settings).await?.http.me().await?;
     let (person, device) = (me.person, me.device);
-    let (handle, name, user) = (person.handle, plain(&person.name), person.id);
+    let (handle, name, user) = (label(&person.handle), label(&person.name), person.id);
     say(&words!("@{handle} {name} (user {user}, device {device})", "@{handle} {name} (사용자 {user}, 기기 {device})"))
 }
 
@@ -70,7 +70,7 @@ pub(crate) async fn logout(settings: &Settings) -> Result<(), Error> {
 pub(crate) async fn devices(settings: &Settings) -> Result<(), Error> {
     for device in Device::open(settings).await?.http.devices().await? {
         let (mark, id, name, since) =
-            (if device.this { "*" } else { " " }, device.id, plain(&device.name), clock::time(device.added_at));
+            (if device.this { "*" } else { " " }, device.id, label(&device.name), clock::time(device.added_at));
         say(&words!("{mark} {id} {name} (since {since})", "{mark} {id} {name} ({since}부터)"))?;
     }
     Ok(())
@@ -89,7 +89,7 @@ pub(crate) async fn log_out_other(settings: &Settings, device: u64) -> Result<()
 pub(crate) async fn rename(settings: &Settings, name: String) -> Result<(), Error> {
     let http = Device::open(settings).await?.http;
     http.change(&Change::SetName { name }).await?;
-    let name = plain(&http.me().await?.person.name);
+    let name = label(&http.me().await?.person.name);
     say(&words!("you are called {name} now", "이제 이름은 {name}입니다"))
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ieum_client::{Client, Http, Page};
+use ieum_client::{Client, CommandId, Delivery, Events, Http, Page, State};
 use ieum_protocol::frames::{Change, Done};
 use ieum_protocol::objects::Role;
 use tokio::sync::watch;
@@ -10,11 +10,14 @@ use tokio::sync::watch;
 use crate::Settings;
 use crate::device::{self, Device};
 use crate::error::Error;
-use crate::inbox::{Inbox, Names, Watched, title};
+use crate::inbox::{Inbox, Watched};
+use crate::interrupt::Interrupt;
 use crate::line::{Here, Line};
+use crate::names::{Names, title};
+use crate::notices::Notices;
 use crate::reading::Reading;
-use crate::text::{lines, note, plain, say};
-use crate::words::{Language, language, words};
+use crate::text::{label, lines, note, say};
+use crate::words::{self, Language, language, words};
 
 /// How long a single message may wait for its outcome until the person hears of it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -45,32 +48,52 @@ const HELP_KOREAN: &str = "\
   /quit                 끝내기";
 
 pub(crate) async fn send(settings: &Settings, to: &str, text: String) -> Result<(), Error> {
+    let mut interrupt = Interrupt::listen()?;
     let device = Device::open(settings).await?;
-    let room = device::room(&device.http, to).await?;
+    let room = interrupt.or(device::room(&device.http, to)).await?;
     let (client, mut events, _) = device.connect(settings)?;
-    // Nobody looks at them, and they must not pile up.
-    tokio::spawn(async move { while events.next().await.is_some() {} });
-    let submitted = client.submit(Change::Send { room, text, reply_to: None });
-    let outcome = tokio::time::timeout(PATIENCE, submitted).await;
+    let sending = async {
+        let id = client.post(Change::Send { room, text, reply_to: None }).await?;
+        outcome(&mut events, id).await
+    };
+    let sending = async { tokio::time::timeout(PATIENCE, sending).await.map_err(|_| Error::NotYetSent)? };
+    let sent = interrupt.or(sending).await;
     client.close().await;
-    let seq = outcome.map_err(|_| Error::NotYetSent)??.seq.unwrap_or(0);
+    let seq = sent?.seq.unwrap_or(0);
     say(&words!("sent: room {room}, message {seq}", "보냈습니다: 방 {room}, 메시지 {seq}"))
 }
 
+/// Waits for what becomes of a command. What becomes of those before it, which an earlier process left, nobody else says.
+async fn outcome(events: &mut Events, own: CommandId) -> Result<Done, Error> {
+    let mut notices = Notices::of_failures();
+    while let Some(delivery) = events.next().await {
+        match delivery {
+            Delivery::Outcome { id, result, .. } if id == own => return Ok(result?),
+            Delivery::Outcome { body, result: Err(failure), .. } => note(&words::not_done(&body, &failure)),
+            Delivery::State(State::Stopped(why)) => words::closed(why)?,
+            Delivery::State(state) => notices.say(&state),
+            _ => {}
+        }
+    }
+    Err(Error::Ended)
+}
+
 pub(crate) async fn tail(settings: &Settings, json: bool) -> Result<(), Error> {
+    let mut interrupt = Interrupt::listen()?;
     let (client, events, http) = Device::open(settings).await?.connect(settings)?;
     let result = tokio::select! {
         result = Inbox::new(http, json).print(events) => result,
-        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Error::Input),
+        () = interrupt.came() => Ok(()),
     };
     client.close().await;
     result
 }
 
 pub(crate) async fn chat(settings: &Settings, to: Option<&str>) -> Result<(), Error> {
+    let mut interrupt = Interrupt::listen()?;
     let device = Device::open(settings).await?;
     let room = match to {
-        Some(to) => Some(device::room(&device.http, to).await?),
+        Some(to) => Some(interrupt.or(device::room(&device.http, to)).await?),
         None => None,
     };
     let me = device.identity.user;
@@ -81,27 +104,12 @@ pub(crate) async fn chat(settings: &Settings, to: Option<&str>) -> Result<(), Er
     // In a task of its own: while nobody takes deliveries, the connection is not read.
     let mut printing = tokio::spawn(Inbox::new(http.clone(), false).watching(watched).print(events));
     let mut chat = Chat { client, names: Names::new(http.clone()), http, room, reading };
-    chat.say_room().await;
-    let mut lines = lines();
-    let result = loop {
-        let line = tokio::select! {
-            line = lines.recv() => line,
-            printed = &mut printing => {
-                // It stopped: the server said so, or nobody reads the output.
-                return printed?;
-            }
-            interrupted = tokio::signal::ctrl_c() => break interrupted.map_err(Error::Input),
-        };
-        match line {
-            None => break Ok(()),
-            Some(Err(error)) => break Err(error),
-            Some(Ok(line)) => match chat.take(Line::read(&line)).await {
-                Ok(true) => {}
-                Ok(false) => break Ok(()),
-                Err(error) if error.output_closed() => break Err(error),
-                Err(error) => note(&error.told()),
-            },
-        }
+    chat.say_room();
+    let result = tokio::select! {
+        result = chat.converse() => result,
+        // It stopped: the server said so, or nobody reads the output.
+        printed = &mut printing => return printed?,
+        () = interrupt.came() => Ok(()),
     };
     chat.finish().await;
     result.and(printing.await?)
@@ -117,6 +125,25 @@ struct Chat {
 }
 
 impl Chat {
+    /// Takes lines until the last.
+    async fn converse(&mut self) -> Result<(), Error> {
+        let mut lines = lines();
+        while let Some(line) = lines.recv().await {
+            let taken = match line {
+                Ok(line) => self.take(Line::read(&line)).await,
+                Err(error @ Error::NotText) => Err(error),
+                Err(error) => return Err(error),
+            };
+            match taken {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(error) if error.output_closed() => return Err(error),
+                Err(error) => note(&error.told()),
+            }
+        }
+        Ok(())
+    }
+
     /// Does what a line says; tells whether to go on.
     async fn take(&mut self, line: Line<'_>) -> Result<bool, Error> {
         match line {
@@ -202,27 +229,20 @@ impl Chat {
     }
 
     async fn enter(&mut self, room: u64) -> Result<(), Error> {
-        let about = self.http.room(room).await?;
+        introduce(&self.http, room).await?;
         self.room.send_replace(Some(room));
-        let (title, unread) = (title(&about), about.unread);
-        note(&words!(
-            "in #{room} {title}, {unread} unread: /history",
-            "#{room} {title}, 안 읽은 메시지 {unread}개: /history"
-        ));
         Ok(())
     }
 
-    async fn say_room(&mut self) {
-        let current = *self.room.borrow();
-        match current {
-            // It is the current one even if its name cannot be had just now.
-            Some(room) => {
-                if let Err(error) = self.enter(room).await {
-                    note(&format!("#{room}: {}", error.told()));
-                }
+    /// Says where one is, beside what follows: it is the current room even if its name cannot be had just now.
+    fn say_room(&self) {
+        let Some(room) = *self.room.borrow() else { return note(help()) };
+        let http = self.http.clone();
+        tokio::spawn(async move {
+            if let Err(error) = introduce(&http, room).await {
+                note(&format!("#{room}: {}", error.told()));
             }
-            None => note(help()),
-        }
+        });
     }
 
     async fn rooms(&self) -> Result<(), Error> {
@@ -250,7 +270,7 @@ impl Chat {
                 Role::Manager => words!(", manager", ", 관리자"),
                 Role::Owner => words!(", owner", ", 방장"),
             };
-            say(&format!("{} (@{}{role})", plain(&member.person.name), member.person.handle))?;
+            say(&format!("{} (@{}{role})", label(&member.person.name), label(&member.person.handle)))?;
         }
         Ok(())
     }
@@ -271,6 +291,12 @@ impl Chat {
 
     /// Waits a while for what is not confirmed, then says goodbye.
     async fn finish(self) {
+        if self.client.waiting().await.is_ok_and(|waiting| !waiting.is_empty()) {
+            note(&words!(
+                "waiting until everything is confirmed; Ctrl-C ends at once",
+                "모두 확인될 때까지 기다립니다. Ctrl-C를 누르면 바로 끝납니다"
+            ));
+        }
         let emptied = async {
             while self.client.waiting().await.is_ok_and(|waiting| !waiting.is_empty()) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -286,6 +312,16 @@ impl Chat {
         }
         self.client.close().await;
     }
+}
+
+async fn introduce(http: &Http, room: u64) -> Result<(), Error> {
+    let about = http.room(room).await?;
+    let (title, unread) = (title(&about), about.unread);
+    note(&words!(
+        "in #{room} {title}, {unread} unread: /history",
+        "#{room} {title}, 안 읽은 메시지 {unread}개: /history"
+    ));
+    Ok(())
 }
 
 fn help() -> &'static str {

@@ -28,7 +28,7 @@ impl Device {
         let mut store = Disk::open(path)?;
         let identity = store.identity()?.ok_or_else(nobody)?;
         let saved = store.load()?;
-        let http = http(settings);
+        let http = http(settings)?;
         http.use_identity(identity.clone()).await;
         if let Some(seen) = &saved.seen {
             http.note(&seen.to_string()).await;
@@ -38,14 +38,22 @@ impl Device {
 
     /// Connects.
     pub(crate) fn connect(self, settings: &Settings) -> Result<(Client, Events, Http), Error> {
-        let (client, events) = Client::open(Options::new(settings.server.clone()), self.store)?;
+        let options = Options { trust: trust(settings)?, ..Options::new(settings.server.clone()) };
+        let (client, events) = Client::open(options, self.store)?;
         Ok((client, events, self.http))
     }
 }
 
 /// Calls to the servers, by nobody yet.
-pub(crate) fn http(settings: &Settings) -> Http {
-    Http::new(settings.server.clone(), Trust::web())
+pub(crate) fn http(settings: &Settings) -> Result<Http, Error> {
+    Ok(Http::new(settings.server.clone(), trust(settings)?))
+}
+
+/// The authorities that browsers trust, and a company's own if there is one.
+fn trust(settings: &Settings) -> Result<Trust, Error> {
+    let Some(path) = &settings.ca else { return Ok(Trust::web()) };
+    let pem = std::fs::read(path).map_err(|source| Error::Authorities { path: path.clone(), source })?;
+    Ok(Trust::web_and(&pem)?)
 }
 
 /// Opens the profile's file for a device that is to be signed in; before the server is asked, so that its answer can be kept.

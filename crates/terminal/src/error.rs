@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use ieum_client::{Failure, HttpError, OpenError, Stop, store};
+use ieum_client::{Failure, HttpError, OpenError, Stop, Untrustworthy, store};
 
 use crate::words::{self, Language};
 
@@ -31,6 +31,18 @@ pub(crate) enum Error {
     NobodyHas(String),
     #[error("the server's answer names no room")]
     NoRoom,
+    #[error("interrupted; a message that was taken already is kept, and goes out with the next send, tail or chat")]
+    Interrupted,
+    #[error("listening for Ctrl-C failed")]
+    Signals(#[source] io::Error),
+    #[error("the client ended without saying why")]
+    Ended,
+    #[error("this line is not UTF-8, so it was not taken")]
+    NotText,
+    #[error("reading the certificate authorities in {} failed", path.display())]
+    Authorities { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Untrustworthy(#[from] Untrustworthy),
     #[error("the server has not answered yet; the message is kept, and goes out with the next send, tail or chat")]
     NotYetSent,
     #[error("{file} has no title, so it cannot be known which chat it is: give --room NAME")]
@@ -101,6 +113,12 @@ impl Error {
             Self::NotYetSent => {
                 "서버가 아직 응답하지 않았습니다. 메시지는 보관되어 다음 send, tail, chat 때 전송됩니다".to_owned()
             }
+            Self::Interrupted => {
+                "중단했습니다. 이미 입력된 메시지는 보관되어 다음 send, tail, chat 때 전송됩니다".to_owned()
+            }
+            Self::Ended => "클라이언트가 이유 없이 끝났습니다".to_owned(),
+            Self::NotText => "UTF-8이 아닌 줄이라 전송하지 않았습니다".to_owned(),
+            Self::Authorities { path, .. } => format!("인증 기관 파일 {}을(를) 읽지 못했습니다", path.display()),
             Self::NoTitle { file } => format!("{file}에 제목이 없어 어느 대화인지 알 수 없습니다: --room 이름"),
             Self::NothingUnderstood => "읽을 수 있는 대화 파일이 없습니다".to_owned(),
             Self::Output(_) => "출력하지 못했습니다".to_owned(),

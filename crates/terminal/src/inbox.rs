@@ -1,101 +1,19 @@
 //! What comes in, as lines: each message once, however often the connection breaks.
 
-use std::collections::HashMap;
-
-use ieum_client::{Delivery, Events, Http, State, Stop};
-use ieum_protocol::frames::{CatchUp, Event};
-use ieum_protocol::objects::{Message, Role, Room, System};
+use ieum_client::{Delivery, Events, Http, HttpError, Page, State};
+use ieum_protocol::frames::{CatchUp, Event, RoomChanges};
+use ieum_protocol::objects::{Message, RoomKind};
 use tokio::sync::watch;
 
-use crate::clock;
 use crate::error::Error;
-use crate::text::{note, plain, say};
+use crate::names::{Names, title};
+use crate::notices::Notices;
+use crate::printed::Printed;
+use crate::text::{note, say, say_json};
 use crate::words::{self, words};
 
-/// What people are called.
-pub(crate) struct Names {
-    http: Http,
-    known: HashMap<u64, String>,
-}
-
-impl Names {
-    pub(crate) fn new(http: Http) -> Self {
-        Self { http, known: HashMap::new() }
-    }
-
-    async fn of(&mut self, user: u64) -> String {
-        if let Some(name) = self.known.get(&user) {
-            return name.clone();
-        }
-        match self.http.user(user).await {
-            Ok(person) => {
-                let name = plain(&person.name);
-                self.known.insert(user, name.clone());
-                name
-            }
-            Err(_) => words!("user {user}", "사용자 {user}"),
-        }
-    }
-
-    /// A message as a line: when, which of which room, who, what.
-    pub(crate) async fn line(&mut self, room: u64, message: &Message) -> String {
-        let head = format!("{} #{room}/{}", clock::time(message.time), message.seq);
-        if let Some(archived) = &message.archived {
-            return format!("{head} {}: {}", plain(&archived.author), plain(&archived.text));
-        }
-        let name = self.of(message.from).await;
-        if let Some(system) = &message.system {
-            return format!("{head} * {}", self.deed(&name, system).await);
-        }
-        let reply = message.reply_to.map(|seq| format!("(↪ {seq}) ")).unwrap_or_default();
-        let text = match &message.text {
-            Some(text) => plain(text),
-            None if message.deleted => words!("(deleted)", "(삭제된 메시지)"),
-            None => words!("(this version cannot show it)", "(이 버전에서는 볼 수 없는 메시지)"),
-        };
-        format!("{head} {name}: {reply}{text}")
-    }
-
-    async fn deed(&mut self, name: &str, system: &System) -> String {
-        match system {
-            System::Created => words!("{name} made the room", "{name}님이 방을 만들었습니다"),
-            System::Invited { users } => {
-                let mut names = Vec::with_capacity(users.len());
-                for user in users {
-                    names.push(self.of(*user).await);
-                }
-                let names = names.join(", ");
-                words!("{name} invited {names}", "{name}님이 {names}님을 초대했습니다")
-            }
-            System::Left => words!("{name} left", "{name}님이 나갔습니다"),
-            System::Removed { user } => {
-                let removed = self.of(*user).await;
-                words!("{name} removed {removed}", "{name}님이 {removed}님을 내보냈습니다")
-            }
-            System::Renamed { name: new } => {
-                let new = plain(new);
-                words!("{name} renamed the room to {new}", "{name}님이 방 이름을 {new}(으)로 바꾸었습니다")
-            }
-            System::RoleGiven { user, role } => {
-                let to = self.of(*user).await;
-                let role = match role {
-                    Role::Member => words!("a member", "참여자"),
-                    Role::Manager => words!("a manager", "관리자"),
-                    Role::Owner => words!("the owner", "방장"),
-                };
-                words!("{name} made {to} {role}", "{name}님이 {to}님을 {role}(으)로 정했습니다")
-            }
-        }
-    }
-}
-
-/// A room's name, for people.
-pub(crate) fn title(room: &Room) -> String {
-    match &room.peer {
-        Some(peer) => format!("{} (@{})", plain(&peer.name), peer.handle),
-        None => plain(&room.name),
-    }
-}
+/// How many messages of a gap are asked for at once.
+const PAGE: u32 = 100;
 
 /// The room that somebody looks at: what is printed of it counts as read.
 pub(crate) struct Watched {
@@ -114,19 +32,27 @@ impl Watched {
 
 /// Prints what comes in.
 pub(crate) struct Inbox {
+    http: Http,
     names: Names,
     watched: Option<Watched>,
-    /// The last message of each room that was printed, or was there before.
-    last: HashMap<u64, u64>,
+    printed: Printed,
     /// Whether what was there before is known.
     started: bool,
-    live: bool,
+    notices: Notices,
     json: bool,
 }
 
 impl Inbox {
     pub(crate) fn new(http: Http, json: bool) -> Self {
-        Self { names: Names::new(http), watched: None, last: HashMap::new(), started: false, live: false, json }
+        Self {
+            names: Names::new(http.clone()),
+            http,
+            watched: None,
+            printed: Printed::default(),
+            started: false,
+            notices: Notices::default(),
+            json,
+        }
     }
 
     /// Somebody looks at a room meanwhile.
@@ -135,76 +61,122 @@ impl Inbox {
         self
     }
 
-    /// Until the client stops.
+    /// Until the client is closed; that it stopped for another reason, or without a word, is an error.
     pub(crate) async fn print(mut self, mut events: Events) -> Result<(), Error> {
-        let mut stop = Stop::Closed;
+        let mut stop = Err(Error::Ended);
         while let Some(delivery) = events.next().await {
             match delivery {
-                Delivery::State(State::Stopped(why)) => stop = why,
-                Delivery::State(state) => self.state(&state),
+                Delivery::State(State::Stopped(why)) => stop = words::closed(why),
+                Delivery::State(state) => self.notices.say(&state),
+                Delivery::Resync if self.started => self.printed.begin_anew(),
                 Delivery::CatchUp(caught) => self.catch_up(*caught).await?,
-                Delivery::CaughtUp { .. } => self.started = true,
+                Delivery::CaughtUp { .. } => {
+                    self.started = true;
+                    for room in self.printed.complete() {
+                        self.event(Event::Left { room }).await?;
+                    }
+                }
                 Delivery::Events { list, .. } => {
                     for event in list {
                         self.event(event).await?;
                     }
                 }
-                Delivery::Outcome { result: Err(failure), .. } => {
-                    let why = words::failure(&failure);
-                    note(&words!("not done: {why}", "처리되지 않았습니다: {why}"));
-                }
+                Delivery::Outcome { body, result: Err(failure), .. } => note(&words::not_done(&body, &failure)),
                 Delivery::Outcome { .. } | Delivery::Refused { .. } | Delivery::Resync => {}
             }
         }
-        if stop == Stop::Closed { Ok(()) } else { Err(stop.into()) }
-    }
-
-    fn state(&mut self, state: &State) {
-        match state {
-            State::Live { endpoint } => {
-                note(&words!("connected to {endpoint}", "{endpoint}에 연결되었습니다"));
-                self.live = true;
-            }
-            State::Waiting { why: Some(_), .. } if self.live => {
-                note(&words!("the connection is lost; connecting again", "연결이 끊겼습니다. 다시 연결합니다"));
-                self.live = false;
-            }
-            _ => {}
-        }
+        stop
     }
 
     async fn catch_up(&mut self, caught: CatchUp) -> Result<(), Error> {
+        for room in caught.left {
+            if self.printed.knows(room) {
+                self.event(Event::Left { room }).await?;
+            }
+        }
         for changes in caught.rooms {
-            let room = changes.room.id;
-            if !self.started {
-                self.last.insert(room, changes.room.last);
-                continue;
-            }
-            // It is lower than what was printed if the log was restored to before that.
-            let known = self.last.get(&room).copied().unwrap_or(0).min(changes.room.last);
-            self.last.insert(room, known);
-            let first = changes.messages.iter().map(|message| message.seq).find(|seq| *seq > known);
-            if changes.gap && first.is_some_and(|first| first > known + 1) {
-                note(&words!(
-                    "#{room}: there are more messages before these; see /history",
-                    "#{room}: 이 앞에 메시지가 더 있습니다. /history로 볼 수 있습니다"
-                ));
-            }
-            for message in changes.messages {
-                self.message(room, message).await?;
+            if self.started {
+                self.changes(changes).await?;
+            } else {
+                self.printed.was_there(&changes);
             }
         }
         Ok(())
     }
 
+    /// What happened in a room meanwhile.
+    async fn changes(&mut self, changes: RoomChanges) -> Result<(), Error> {
+        let anew = self.printed.is_anew();
+        let room = changes.room.id;
+        if !self.printed.knows(room) || (changes.fresh && !anew && !self.printed.is_in(room, changes.room.from)) {
+            self.event(Event::Joined { room: changes.room.clone() }).await?;
+        }
+        let other_before = self.printed.came(&changes);
+        if changes.room.kind == RoomKind::Archive {
+            return self.archive(room, changes.room.last).await;
+        }
+        let first = changes.messages.first().map(|message| message.seq);
+        let behind = self.printed.last(room) + 1;
+        if let Some(first) = first.filter(|first| other_before || (changes.gap && *first > behind)) {
+            self.fill(room, first).await?;
+        }
+        for message in changes.messages {
+            // One that was printed may have changed before everything came anew.
+            if anew && message.seq <= self.printed.last(room) && self.printed.remembers(room, message.seq) {
+                self.changed(room, message).await?;
+            } else {
+                self.message(room, message).await?;
+            }
+        }
+        for message in changes.changed {
+            self.changed(room, message).await?;
+        }
+        if self.json && !anew {
+            for receipt in changes.receipts {
+                say_json(&Event::Receipt { room, user: receipt.user, seq: receipt.seq })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Prints the messages between the last one and `first`, which the catch-up left out.
+    async fn fill(&mut self, room: u64, first: u64) -> Result<(), Error> {
+        loop {
+            let after = self.printed.last(room);
+            let page = match self.http.messages(room, Page::After(after), PAGE).await {
+                Ok(page) => page,
+                Err(error) => {
+                    missing(room, &error);
+                    return Ok(());
+                }
+            };
+            for message in page.into_iter().filter(|message| message.seq < first) {
+                self.message(room, message).await?;
+            }
+            if self.printed.last(room) == after || self.printed.last(room) + 1 >= first {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn archive(&mut self, room: u64, last: u64) -> Result<(), Error> {
+        if last > self.printed.last(room) {
+            self.event(Event::Archived { room, last }).await?;
+        }
+        Ok(())
+    }
+
     async fn event(&mut self, event: Event) -> Result<(), Error> {
+        match &event {
+            Event::Joined { room } => self.printed.enter(room.id, room.from),
+            Event::Left { room } => self.printed.leave(*room),
+            Event::Archived { room, last } => self.printed.set_last(*room, *last),
+            _ => {}
+        }
         match event {
             Event::Message { room, message } => self.message(room, message).await,
+            Event::Changed { room, message } => self.changed(room, message).await,
             event if self.json => say_json(&event),
-            Event::Changed { room, message } => {
-                let line = self.names.line(room, &message).await;
-                say(&words!("{line}  (changed)", "{line}  (수정됨)"))
-            }
             Event::Joined { room } => {
                 let (id, title) = (room.id, title(&room));
                 say(&words!("#{id} * you are in {title}", "#{id} * {title} 방에 들어왔습니다"))
@@ -217,11 +189,9 @@ impl Inbox {
     }
 
     async fn message(&mut self, room: u64, message: Message) -> Result<(), Error> {
-        let last = self.last.entry(room).or_default();
-        if message.seq <= *last {
+        if self.printed.message(room, &message) {
             return Ok(());
         }
-        *last = message.seq;
         if self.json {
             return say_json(&Event::Message { room, message });
         }
@@ -231,9 +201,23 @@ impl Inbox {
         }
         Ok(())
     }
+
+    async fn changed(&mut self, room: u64, message: Message) -> Result<(), Error> {
+        if self.printed.change(room, &message) {
+            return Ok(());
+        }
+        if self.json {
+            return say_json(&Event::Changed { room, message });
+        }
+        let line = self.names.line(room, &message).await;
+        say(&words!("{line}  (changed)", "{line}  (수정됨)"))
+    }
 }
 
-fn say_json(event: &Event) -> Result<(), Error> {
-    let line = serde_json::to_string(event).map_err(|error| Error::Output(error.into()))?;
-    say(&line)
+fn missing(room: u64, error: &HttpError) {
+    let why = words::http_error(error);
+    note(&words!(
+        "#{room}: there are more messages before these; see /history ({why})",
+        "#{room}: 이 앞에 메시지가 더 있습니다. /history로 볼 수 있습니다 ({why})"
+    ));
 }

@@ -7,12 +7,17 @@ mod device;
 mod error;
 mod import;
 mod inbox;
+mod interrupt;
 mod line;
+mod names;
+mod notices;
+mod printed;
 mod reading;
 mod text;
 mod words;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use ieum_client::Endpoint;
 
@@ -151,20 +156,28 @@ pub struct Settings {
     /// Names the device: each profile is signed in on its own.
     #[arg(long, env = "IEUM_PROFILE", default_value = "default")]
     profile: String,
+    /// PEM file with certificate authorities to believe beside those that browsers trust, for servers with a company's own
+    /// certificate.
+    #[arg(long, env = "IEUM_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
 }
 
-/// Does it, on a runtime of its own.
+/// Does it, on a runtime of its own. Tells what the process is to end with.
 ///
 /// # Errors
 /// Why it could not be done.
-pub fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
+pub fn run(command: Command) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = runtime.block_on(perform(command));
-    // Whoever read the output has seen enough.
-    if result.as_ref().is_err_and(error::Error::output_closed) {
-        return Ok(());
+    match runtime.block_on(perform(command)) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        // Whoever read the output has seen enough.
+        Err(error) if error.output_closed() => Ok(ExitCode::SUCCESS),
+        Err(error @ error::Error::Interrupted) => {
+            text::note(&error.told());
+            Ok(ExitCode::from(interrupt::CODE))
+        }
+        Err(error) => Err(text::harmless(&error.told()).into()),
     }
-    result.map_err(|error| error.told().into())
 }
 
 async fn perform(command: Command) -> Result<(), error::Error> {

@@ -10,6 +10,9 @@ use tokio::task::JoinHandle;
 /// As often as the protocol asks a client to say it at most.
 const GAP: Duration = Duration::from_secs(1);
 
+/// For how long the end of a chat waits for it.
+const GOODBYE: Duration = Duration::from_secs(2);
+
 /// What was read, on its way to the cell. Losing it loses no message, so nobody waits for it.
 pub(crate) struct Reading {
     shown: watch::Sender<Option<(u64, u64)>>,
@@ -33,7 +36,7 @@ impl Reading {
     pub(crate) async fn finish(self) {
         self.task.abort();
         let last = *self.shown.borrow();
-        tell(&self.http, last).await;
+        let _ = tokio::time::timeout(GOODBYE, tell(&self.http, last)).await;
     }
 }
 

@@ -2,8 +2,15 @@
 
 use std::sync::OnceLock;
 
-use ieum_client::{Failure, HttpError, Stop};
+use ieum_client::{Failure, HttpError, Stop, Why};
 use ieum_protocol::errors::{Code, Problem};
+use ieum_protocol::frames::Change;
+
+use crate::error::Error;
+use crate::text::label;
+
+/// Most characters of a message that are repeated where it is spoken of.
+const BEGINNING: usize = 40;
 
 /// What a person is spoken to in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +55,8 @@ pub(crate) fn problem(problem: &Problem) -> String {
         Language::Korean => problem.known().and_then(korean),
         Language::English => None,
     };
-    let detail = problem.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
-    format!("{} ({}){detail}", korean.unwrap_or(&problem.title), problem.code)
+    let detail = problem.detail.as_ref().map(|detail| format!(": {}", label(detail))).unwrap_or_default();
+    format!("{} ({}){detail}", label(korean.unwrap_or(&problem.title)), label(&problem.code))
 }
 
 /// Why a call gave nothing.
@@ -78,6 +85,46 @@ pub(crate) fn failure(failure: &Failure) -> String {
             Language::Korean => format!("처리하지 못했습니다: {other}"),
         },
     }
+}
+
+/// What had no effect, and why: the command as it stood in the outbox.
+pub(crate) fn not_done(body: &str, why: &Failure) -> String {
+    let why = failure(why);
+    let what = serde_json::from_str(body).ok().and_then(|change| beginning(&change));
+    let what = what.map(|what| format!(": {what}")).unwrap_or_default();
+    words!("not done: {why}{what}", "처리되지 않았습니다: {why}{what}")
+}
+
+/// How somebody who wrote it knows a change again.
+fn beginning(change: &Change) -> Option<String> {
+    Some(match change {
+        Change::Send { text, .. } | Change::Edit { text, .. } => {
+            let beginning: String = text.chars().take(BEGINNING).collect();
+            let rest = if beginning.len() < text.len() { "…" } else { "" };
+            format!("{}{rest}", label(&beginning))
+        }
+        Change::Delete { room, seq } => words!("deleting #{room}/{seq}", "#{room}/{seq} 삭제"),
+        _ => return None,
+    })
+}
+
+/// Why a connection or an attempt ended.
+pub(crate) fn why(why: &Why) -> String {
+    match why {
+        Why::Unreachable(reason) => words!("it cannot be reached ({reason})", "서버에 닿지 않습니다 ({reason})"),
+        Why::Silent => words!("it does not answer in time", "제때 응답하지 않습니다"),
+        Why::Broken(reason) => words!("the connection broke ({reason})", "연결이 끊어졌습니다 ({reason})"),
+        Why::Told(told) => problem(told),
+        Why::Behind => words!(
+            "this server knows less than was confirmed to this device",
+            "이 서버는 이 기기에 이미 확인해 준 것보다 적게 알고 있습니다"
+        ),
+    }
+}
+
+/// What it means for a command that the client stopped: nothing if it closed it itself.
+pub(crate) fn closed(why: Stop) -> Result<(), Error> {
+    if why == Stop::Closed { Ok(()) } else { Err(why.into()) }
 }
 
 /// Why the client stopped for good.
@@ -147,6 +194,24 @@ mod tests {
         assert_eq!(with(&[("LANG", "ko_KR.UTF-8"), ("LC_ALL", "C")]), Language::English);
         assert_eq!(with(&[("LANG", "en_US.UTF-8"), ("LC_MESSAGES", "ko.UTF-8"), ("LC_ALL", "")]), Language::Korean);
         assert_eq!(with(&[("LANG", "kok_IN")]), Language::English, "Konkani is not Korean");
+    }
+
+    #[test]
+    fn what_was_not_done_is_known_again_by_how_it_begins() {
+        let why = Failure::Rejected(Box::new(Code::TextTooLong.problem()));
+        let said = |change: &Change| not_done(&serde_json::to_string(change).unwrap(), &why);
+        let long = said(&Change::Send { room: 1, text: format!("첫 줄\n{}", "가".repeat(100)), reply_to: None });
+        assert!(long.starts_with("not done: ") && long.ends_with(&format!(": 첫 줄 {}…", "가".repeat(36))), "{long}");
+        assert!(said(&Change::Edit { room: 1, seq: 2, text: "응".to_owned() }).ends_with(": 응"));
+        assert!(said(&Change::Delete { room: 1, seq: 2 }).ends_with(": deleting #1/2"));
+        assert!(not_done("from the future", &why).contains("(text_too_long)"));
+    }
+
+    #[test]
+    fn a_problem_moves_no_cursor() {
+        let evil = "\u{1b}]0;x\u{7}\n".to_owned();
+        let told = Problem { title: evil.clone(), code: evil.clone(), ..Code::Internal.problem().detail(evil) };
+        assert!(!problem(&told).contains(char::is_control));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses some of it")]
 
+pub(crate) mod gate;
 pub(crate) mod rounds;
 
 use std::path::{Path, PathBuf};
@@ -85,11 +86,17 @@ impl Scene {
 
     /// A process that goes on: `chat` or `tail`. Lines can be written to it.
     pub(crate) fn terminal(&self, profile: &str, arguments: &[&str]) -> Process {
+        self.terminal_through(profile, arguments, &self.server.address())
+    }
+
+    /// The same, with this as the server's address.
+    pub(crate) fn terminal_through(&self, profile: &str, arguments: &[&str], server: &str) -> Process {
         let mut options = process::Options::new(IEUM, self.folder.path()).args(arguments).hold_stdin();
         options = options.stderr(self.path(&format!("{profile}.stderr")));
         for (name, value) in self.environment(profile) {
             options = options.env(name, value);
         }
+        options = options.env("IEUM_SERVER", server);
         Process::spawn(&options).unwrap()
     }
 
