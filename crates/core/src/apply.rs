@@ -154,8 +154,16 @@ struct Applier<'v> {
 
 impl Applier<'_> {
     fn batch(&mut self, author: Author, batch: &Batch, skips: &Skips) -> Result<(), Error> {
+        let named =
+            Author { node: batch.header.node, incarnation: batch.header.incarnation, number: batch.header.number };
+        if named != author {
+            let message = "its header names another author than the log does";
+            self.alarms.push(Alarm::MalformedBatch { position: self.position, message });
+            return Ok(());
+        }
         let Some(dc) = self.admit(author, batch)? else { return Ok(()) };
-        let ticks = batch.commands.iter().filter(|c| matches!(c.command, Command::Tick(_))).count();
+        let tick = |e: &&Envelope| matches!((&e.origin, &e.command), (Origin::Node, Command::Tick(_)));
+        let ticks = batch.commands.iter().filter(tick).count();
         let now = self.advance_clock(author.node, &dc, batch.header.clock, u32::try_from(ticks).unwrap_or(u32::MAX))?;
         for (index, envelope) in batch.commands.iter().enumerate() {
             let index = u32::try_from(index).unwrap_or(u32::MAX);

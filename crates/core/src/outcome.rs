@@ -120,7 +120,7 @@ rejects! {
     26 "too_many_rooms" TooManyRooms,
     /// The node is not a member, or is one already.
     27 "node_unknown" NodeUnknown,
-    /// The level is beyond what some member knows.
+    /// The level is beyond what some member knows, or the active one beyond what the node knows.
     28 "level_too_high" LevelTooHigh,
     /// A person cannot do this to themself.
     29 "not_yourself" NotYourself,

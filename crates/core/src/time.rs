@@ -4,6 +4,8 @@
 //! back. A data center counts until some node elsewhere has logged [`SILENT_TICKS`] ticks since its last batch. With three data
 //! centers one wrong clock cannot move cell time; with fewer it can.
 
+use ieum_planted::Bug;
+
 use crate::ids::{Millis, NodeId};
 use crate::tables::cell::{Clock, Stamp};
 
@@ -28,7 +30,9 @@ pub(crate) fn advance(clock: &mut Clock, node: NodeId, dc: &str, stamp: Millis, 
     clock.stamps.retain(|s| s.ticks.iter().all(|(_, count)| *count < SILENT_TICKS));
     let mut clocks: Vec<Millis> = clock.stamps.iter().map(|s| s.clock).collect();
     clocks.sort_unstable();
-    let median = clocks.get(clocks.len().saturating_sub(1) / 2).copied().unwrap_or_default();
+    let highest = clocks.len().saturating_sub(1);
+    let middle = if Bug::MedianIsMax.planted() { highest } else { highest / 2 };
+    let median = clocks.get(middle).copied().unwrap_or_default();
     clock.now = clock.now.max(median);
 }
 

@@ -79,6 +79,7 @@ fn table_numbers_stay() {
     }
     assert_eq!(number(&cell::APPLIED), 0);
     assert_eq!(number(&accounts::USERS), 2);
+    assert_eq!(number(&cell::FORMER), 15);
     assert_eq!(number(&rooms::MEMBERS), 23);
     assert_eq!(number(&messages::MESSAGES), 30);
     assert_eq!(number(&once::EXPIRY), 42);

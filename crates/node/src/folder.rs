@@ -16,6 +16,7 @@
 //! | nothing to rebuild from | refused |
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use ieum_core::apply::{self, position_alone};
 use ieum_core::codec::Code;
 use ieum_core::ids::Position;
 use ieum_core::kv::{self, Kv, WriteSet};
-use ieum_core::tables::cell::{Applied, ENDS, End};
+use ieum_core::tables::cell::{Applied, ENDS, End, FORMER, NODES, Node};
 use ieum_log::sqlite::{self, Meta, Offline, Sqlite};
 use ieum_planted::Bug;
 use ieum_store::fjall::{self, Fjall, OpenError};
@@ -362,6 +363,17 @@ fn take_over(view: &Fjall, ended: &Applied, generation: u32) -> Result<(), Error
         position_alone(&Applied { position: Position::new(generation, 0), digest: ended.digest });
     let end = End { position: ended.position, digest: ended.digest };
     writes.rows.insert(ENDS.key(&ended.position.generation), Some(end.to_bytes().into()));
+    // A node's batches are remembered within a generation: what was lost with the old log may be offered again.
+    let look = view.snapshot();
+    NODES.range(&look, &0u32, &[0xff; 5], kv::Direction::Forward, |id, node| {
+        let node = Node { incarnation: 0, number: 0, ..node };
+        writes.rows.insert(NODES.key(&id), Some(node.to_bytes().into()));
+        ControlFlow::Continue(())
+    })?;
+    FORMER.range(&look, &0u32, &[0xff; 5], kv::Direction::Forward, |id, _| {
+        writes.rows.insert(FORMER.key(&id), None);
+        ControlFlow::Continue(())
+    })?;
     view.commit(&writes)?;
     view.persist()?;
     Ok(())

@@ -24,6 +24,10 @@ pub enum Bug {
     HashMapIteration,
     /// Apply reads the machine's clock.
     ClockRead,
+    /// A node that was removed and is added again starts over, so that its old batches count once more.
+    NodeReaddedReplays,
+    /// Cell time is the highest of the data centers' clocks.
+    MedianIsMax,
     /// Two people who open a direct room at once get two rooms.
     DirectRoomTwice,
     /// A removed member goes on receiving the room's messages.

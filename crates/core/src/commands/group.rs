@@ -5,13 +5,16 @@ use std::collections::BTreeSet;
 use ieum_planted::Bug;
 
 use crate::codec::record;
+use crate::commands::receipt::MAX_TOLD_RECEIPTS;
 use crate::event::{Audience, News};
 use crate::ids::{RoomId, UserId};
 use crate::outcome::{Accepted, Reject};
-use crate::scope::{MAX_MEMBERS, MAX_PEOPLE, Run, Scope, Step, check_name};
-use crate::tables::accounts::USERS;
+use crate::scope::{MAX_MEMBERS, MAX_PEOPLE, MAX_ROOMS, Run, Scope, Step, check_name};
+use crate::tables::accounts::{HOLDINGS, USERS};
 use crate::tables::messages::{Body, System};
-use crate::tables::rooms::{DEPARTURES, HEADS, Head, Kind, MEMBERS, Member, RECEIPTS, ROOMS, Role, Room, USER_ROOMS};
+use crate::tables::rooms::{
+    DEPARTURES, HEADS, Head, Kind, MEMBERS, Member, RECEIPTS, ROOMS, Receipt, Role, Room, USER_ROOMS,
+};
 
 record! {
     /// Makes a group room with its first members; who asks is its owner.
@@ -28,7 +31,7 @@ record! {
     pub struct Invite {
         /// Which group.
         pub room: RoomId,
-        /// Whom, at most 100; those who are in it already are passed over.
+        /// Whom, at most 100; those who are in it already, or in as many rooms as one may be, are passed over.
         pub users: Vec<UserId>,
     }
 }
@@ -116,6 +119,9 @@ impl Group {
         scope.set_members(self.id, &mut self.about, &members);
         MEMBERS.remove(scope.txn, &(self.id, user));
         RECEIPTS.remove(scope.txn, &(self.id, user));
+        if self.about.members == MAX_TOLD_RECEIPTS {
+            self.tell_receipts(scope, &members)?;
+        }
         USER_ROOMS.remove(scope.txn, &(user, self.id));
         scope.hold(user, |h| {
             h.rooms = h.rooms.saturating_sub(1);
@@ -129,21 +135,46 @@ impl Group {
         Ok(members)
     }
 
-    /// Lets `users` in. They see messages from the one that tells of it.
-    fn let_in(&mut self, scope: &mut Scope<'_, '_>, users: &[UserId], role: Role) -> Step<()> {
+    /// The group has just become small enough for receipts to be told: those that moved before are told now, to those who are there
+    /// and, as moved here, to those who catch up later.
+    fn tell_receipts(&mut self, scope: &mut Scope<'_, '_>, members: &[UserId]) -> Step<()> {
+        let everybody: std::sync::Arc<[UserId]> = members.into();
+        for user in members {
+            if let Some(receipt) = RECEIPTS.get(scope.view(), &(self.id, *user))? {
+                let seq = receipt.seq;
+                RECEIPTS.put(scope.txn, &(self.id, *user), &Receipt { at: scope.position, ..receipt });
+                let news = News::Receipt { room: self.id, user: *user, seq };
+                scope.tell(Audience::Users(std::sync::Arc::clone(&everybody)), news);
+            }
+        }
+        self.head.receipt_at = scope.position;
+        Ok(())
+    }
+
+    /// Lets `users` in, who are not in it, and gives those who were. They see messages from the one that tells of it. Who is in as many
+    /// rooms as one may be is passed over, so that one person cannot keep the others out; when that leaves nobody it is refused.
+    fn let_in(&mut self, scope: &mut Scope<'_, '_>, users: &[UserId], role: Role) -> Step<Vec<UserId>> {
         let mut members = scope.members(self.id)?;
-        members.extend_from_slice(users);
-        members.sort_unstable();
-        members.dedup();
-        if members.len() > MAX_MEMBERS {
+        if members.len() + users.len() > MAX_MEMBERS {
             return Err(Reject::RoomFull.into());
         }
+        let mut entering = Vec::with_capacity(users.len());
+        for user in users {
+            if HOLDINGS.get(scope.view(), user)?.is_none_or(|h| h.rooms < MAX_ROOMS) {
+                entering.push(*user);
+            }
+        }
+        if entering.is_empty() {
+            return Err(Reject::TooManyRooms.into());
+        }
+        members.extend_from_slice(&entering);
+        members.sort_unstable();
         scope.set_members(self.id, &mut self.about, &members);
         let member = Member { role, from: self.head.last + 1, joined_at: scope.now };
-        for user in users {
+        for user in &entering {
             scope.admit(self.id, &self.about, &self.head, *user, &member)?;
         }
-        Ok(())
+        Ok(entering)
     }
 }
 
@@ -176,7 +207,9 @@ impl Run for CreateGroup {
         let mut group = Group { id, about, head: Head::start(), me, role: Role::Owner };
         HEADS.put(scope.txn, &id, &group.head);
         group.let_in(scope, &[me], Role::Owner)?;
-        group.let_in(scope, &others, Role::Member)?;
+        if !others.is_empty() {
+            others = group.let_in(scope, &others, Role::Member)?;
+        }
         group.say(scope, System::Created)?;
         if !others.is_empty() {
             group.say(scope, System::Invited { users: others })?;
@@ -197,7 +230,7 @@ impl Run for Invite {
         if users.is_empty() {
             return Ok(Accepted::Invited { added: 0 });
         }
-        group.let_in(scope, &users, Role::Member)?;
+        let users = group.let_in(scope, &users, Role::Member)?;
         let added = users.len() as u64;
         group.say(scope, System::Invited { users })?;
         Ok(Accepted::Invited { added })

@@ -1,11 +1,13 @@
 //! What nodes and operators ask for.
 
+use ieum_planted::Bug;
+
 use crate::codec::record;
 use crate::ids::{Millis, NodeId};
 use crate::outcome::{Accepted, Reject};
 use crate::scope::{Run, Scope, Step};
 use crate::tables::accounts::{INVITATIONS, Invitation, SIGNING_KEYS, SigningKey};
-use crate::tables::cell::{NODES, Node, ONLY, SETTINGS, Settings};
+use crate::tables::cell::{FORMER, Former, NODES, Node, ONLY, SETTINGS, Settings};
 
 record! {
     /// A second of the node's monotonic clock has passed. Its effect on cell time is in [`crate::time`].
@@ -27,7 +29,7 @@ record! {
 }
 
 record! {
-    /// A node is no longer a member: its batches are ignored from here on.
+    /// A node is no longer a member: its batches are ignored from here on, and its access tokens are worth nothing.
     pub struct RemoveNode {
         /// Its number.
         pub node: NodeId,
@@ -105,6 +107,11 @@ impl AddNode {
     }
 }
 
+/// Refuses a node that does not know the active level: it could not apply what comes.
+fn check_level(scope: &Scope<'_, '_>, level: u32) -> Result<(), Reject> {
+    if level < scope.settings.level { Err(Reject::LevelTooHigh) } else { Ok(()) }
+}
+
 impl Run for AddNode {
     fn run(&self, scope: &mut Scope<'_, '_>) -> Step<Accepted> {
         scope.node_only()?;
@@ -112,10 +119,18 @@ impl Run for AddNode {
         if NODES.has(scope.view(), &self.node)? {
             return Err(Reject::NodeUnknown.into());
         }
-        if !SETTINGS.has(scope.view(), &ONLY)? {
+        if SETTINGS.has(scope.view(), &ONLY)? {
+            check_level(scope, self.level)?;
+        } else {
             SETTINGS.put(scope.txn, &ONLY, &Settings::new(self.cell, self.level));
         }
-        let node = Node { dc: self.dc.clone(), incarnation: 0, number: 0, level: self.level };
+        let mut node = Node { dc: self.dc.clone(), incarnation: 0, number: 0, level: self.level };
+        if let Some(former) = FORMER.get(scope.view(), &self.node)? {
+            FORMER.remove(scope.txn, &self.node);
+            if !Bug::NodeReaddedReplays.planted() {
+                (node.incarnation, node.number) = (former.incarnation, former.number);
+            }
+        }
         NODES.put(scope.txn, &self.node, &node);
         Ok(Accepted::Done)
     }
@@ -126,10 +141,24 @@ impl Run for RemoveNode {
         if scope.node_only()? == self.node {
             return Err(Reject::NotYourself.into());
         }
-        if !NODES.has(scope.view(), &self.node)? {
-            return Err(Reject::NodeUnknown.into());
-        }
+        let node = NODES.get(scope.view(), &self.node)?.ok_or(Reject::NodeUnknown)?;
         NODES.remove(scope.txn, &self.node);
+        if (node.incarnation, node.number) != (0, 0) {
+            let former = Former { incarnation: node.incarnation, number: node.number };
+            FORMER.put(scope.txn, &self.node, &former);
+        }
+        let mut keys = Vec::new();
+        // Nine bytes: behind every key of eight.
+        let (all, behind) = (0u64, [0xff; 9]);
+        SIGNING_KEYS.range(scope.view(), &all, &behind, crate::kv::Direction::Forward, |id, key| {
+            if key.node == self.node {
+                keys.push(id);
+            }
+            std::ops::ControlFlow::Continue(())
+        })?;
+        for id in keys {
+            SIGNING_KEYS.remove(scope.txn, &id);
+        }
         Ok(Accepted::Done)
     }
 }
@@ -138,6 +167,10 @@ impl Run for StartNode {
     fn run(&self, scope: &mut Scope<'_, '_>) -> Step<Accepted> {
         let node = scope.node_only()?;
         let mut row = NODES.get(scope.view(), &node)?.ok_or(Reject::NodeUnknown)?;
+        check_level(scope, self.level)?;
+        if SIGNING_KEYS.get(scope.view(), &self.key_id)?.is_some_and(|key| key.node != node) {
+            return Err(Reject::NotAllowed.into());
+        }
         row.level = self.level;
         NODES.put(scope.txn, &node, &row);
         let key = SigningKey { public_key: self.public_key, node, since: scope.position };

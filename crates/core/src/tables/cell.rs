@@ -45,6 +45,16 @@ record! {
 }
 
 record! {
+    /// How far a node had come that is no member any more, so that its old batches stay repeats when it is added again.
+    pub struct Former {
+        /// Its last incarnation.
+        pub incarnation: u64,
+        /// The number of the last batch of that incarnation.
+        pub number: u64,
+    }
+}
+
+record! {
     /// The cell's clock.
     pub struct Clock {
         /// Cell time; never goes back.
@@ -100,6 +110,8 @@ pub const CLOCK: Table<u8, Clock> = Table::new(11);
 pub const COUNTERS: Table<u8, Counters> = Table::new(12);
 /// Ended generations.
 pub const ENDS: Table<u32, End> = Table::new(13);
+/// Removed nodes that had logged anything.
+pub const FORMER: Table<NodeId, Former> = Table::new(15);
 /// The one row that says up to where change indexes may have lost entries.
 pub const HORIZON: Table<u8, Position> = Table::new(14);
 

@@ -113,6 +113,37 @@ fn a_removed_node_is_a_stranger_from_there_on() {
     assert_eq!(cell.alarms.len(), 1);
 }
 
+/// Its log may still hold old batches, or an old life of it may still append some.
+#[test]
+fn a_node_added_again_does_not_start_over() {
+    let mut cell = Cell::found();
+    let add = AddNode { node: 2, dc: "b".to_owned(), level: LEVEL, cell: CELL };
+    cell.node(add.clone()).unwrap();
+    assert_eq!(from(&mut cell, author(2, 3, 1), Tick {}), [DONE]);
+    assert_eq!(from(&mut cell, author(2, 3, 2), Tick {}), [DONE]);
+    for _ in 0..2 {
+        cell.node(RemoveNode { node: 2 }).unwrap();
+        cell.node(add.clone()).unwrap();
+        for (incarnation, number) in [(1, 1), (3, 1), (3, 2)] {
+            assert_eq!(from(&mut cell, author(2, incarnation, number), Tick {}), [], "{incarnation}.{number}");
+        }
+    }
+    assert_eq!(from(&mut cell, author(2, 4, 1), Tick {}), [DONE]);
+}
+
+#[test]
+fn a_batch_whose_header_names_another_than_the_log_does_has_no_effect() {
+    let mut cell = Cell::found();
+    for (header, log) in
+        [(author(1, 1, 2), author(1, 1, 3)), (author(1, 1, 2), author(1, 2, 2)), (author(1, 1, 2), author(2, 1, 2))]
+    {
+        let bytes = batch(header, cell.clock, vec![own(register("minji"))]);
+        assert_eq!(cell.apply(log, bytes), []);
+        assert!(matches!(cell.alarms[..], [Alarm::MalformedBatch { .. }]));
+    }
+    assert_eq!(from(&mut cell, author(1, 1, 2), register("minji")).len(), 1);
+}
+
 #[test]
 fn a_cell_is_founded_by_a_proper_first_command_of_its_author() {
     let other = Envelope { origin: Origin::Anonymous { key: id(1), request: id(1) }, command: first_node().into() };
@@ -241,6 +272,18 @@ mod cell_time {
         }
         assert_eq!(now(&cell), START + 1, "a and b say so still");
         assert_eq!(tick(&mut cell, 3, 10, START + 500), START + 500, "a and b have been silent for ten ticks");
+    }
+
+    /// Ten commands of that name from a person are not ten seconds of a node.
+    #[test]
+    fn only_a_nodes_own_ticks_count() {
+        let mut cell = three_data_centers();
+        tick(&mut cell, 2, 1, START + 1);
+        let author = author(3, 9, 1);
+        let others = (0..10)
+            .map(|n| Envelope { origin: Origin::Anonymous { key: id(n), request: id(n) }, command: Tick {}.into() });
+        cell.apply(author, batch(author, START + 500, others.collect()));
+        assert_eq!(now(&cell), START + 1, "a and b count still");
     }
 
     #[test]

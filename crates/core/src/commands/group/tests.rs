@@ -276,3 +276,49 @@ fn messages_of_a_group_reach_its_members_in_one_order() {
         assert!(seen.iter().map(|(seq, _)| *seq).eq(1..=first + 1));
     }
 }
+
+/// One whose hands are full does not keep the others out.
+#[test]
+fn who_is_in_too_many_rooms_is_passed_over() {
+    use crate::tables::accounts::Holdings;
+    let mut cell = Cell::found();
+    let [minji, dohyun, full] = cell.people();
+    cell.view.put(&HOLDINGS, &full.user, &Holdings { rooms: MAX_ROOMS, devices: 1 });
+    let room = cell.group(minji, &[dohyun, full]);
+    assert_eq!(cell.members(minji, room), [minji.user, dohyun.user]);
+    let created = cell.seen(dohyun, room);
+    assert!(created.contains(&(2, Body::System(System::Invited { users: vec![dohyun.user] }))), "{created:?}");
+    let [late] = cell.people();
+    let invite = |users| Invite { room, users };
+    assert_eq!(cell.ok(minji, invite(vec![full.user, late.user])), Accepted::Invited { added: 1 });
+    assert_eq!(cell.members(minji, room).len(), 3);
+    assert_eq!(cell.ask(minji, invite(vec![full.user])), Err(Reject::TooManyRooms));
+    let alone = CreateGroup { name: "two".to_owned(), members: vec![full.user] };
+    assert_eq!(cell.ask(minji, alone), Err(Reject::TooManyRooms));
+    let own = CreateGroup { name: "three".to_owned(), members: vec![minji.user] };
+    assert_eq!(cell.ask(full, own), Err(Reject::TooManyRooms));
+}
+
+/// From 101 members to 100: receipts are told from here on, so those of before are told once.
+#[test]
+fn a_group_that_becomes_small_tells_its_receipts() {
+    use crate::commands::receipt::Read;
+    let mut cell = Cell::found();
+    let minji = cell.register("minji");
+    let crowd = cell.crowd(100);
+    let room = cell.group(minji, &crowd);
+    let seq = cell.say(minji, room, "everybody there?");
+    cell.ok(crowd[0], Read { room, seq });
+    assert_eq!(cell.told(crowd[1]).len(), 0, "too many to be told");
+    let before = cell.position();
+    cell.ok(crowd[99], Leave { room });
+    let receipt = News::Receipt { room, user: crowd[0].user, seq };
+    assert!(cell.told(crowd[1]).contains(&&receipt));
+    assert!(!cell.told(crowd[99]).contains(&&receipt), "who left is told no more");
+    let start = crate::query::catch_up::Start::Since(before);
+    let limits = crate::query::catch_up::Limits { rooms: 10, messages: 10 };
+    let page = crate::query::catch_up::page(&cell.view, crowd[1].user, start, None, limits).unwrap();
+    assert!(page.rooms[0].receipts.contains(&(crowd[0].user, seq)), "who was away neither lacks it");
+    cell.ok(crowd[98], Leave { room });
+    assert!(!cell.told(crowd[1]).contains(&&receipt), "once");
+}

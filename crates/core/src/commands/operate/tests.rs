@@ -58,6 +58,39 @@ fn a_node_that_starts_logs_its_level_and_key() {
 }
 
 #[test]
+fn a_node_that_does_not_know_the_active_level_is_no_member() {
+    let mut cell = Cell::found();
+    assert_eq!(cell.node(node(2, LEVEL - 1)), Err(Reject::LevelTooHigh));
+    assert_eq!(cell.node(start(LEVEL - 1)), Err(Reject::LevelTooHigh));
+    assert_eq!(NODES.get(&cell.view, &1).unwrap().unwrap().level, LEVEL);
+    assert!(!SIGNING_KEYS.has(&cell.view, &5).unwrap());
+}
+
+#[test]
+fn a_nodes_keys_are_its_own_and_go_with_it() {
+    let mut cell = Cell::found();
+    cell.node(start(LEVEL)).unwrap();
+    cell.node(node(2, LEVEL)).unwrap();
+    let mut number = 0;
+    let mut ask = |cell: &mut Cell, key_id| {
+        number += 1;
+        let author = crate::Author { node: 2, incarnation: 1, number };
+        let command = StartNode { level: LEVEL, key_id, public_key: [9; 32] }.into();
+        let envelope = crate::batch::Envelope { origin: crate::batch::Origin::Node, command };
+        cell.apply(author, crate::testing::batch(author, START, vec![envelope])).remove(0)
+    };
+    let refused = crate::outcome::Outcome::Rejected(Reject::NotAllowed);
+    assert_eq!(ask(&mut cell, 5), refused, "node 1 signs with it");
+    for key_id in [0, 6, u64::MAX, 6] {
+        assert_ne!(ask(&mut cell, key_id), refused);
+        assert!(SIGNING_KEYS.has(&cell.view, &key_id).unwrap());
+    }
+    cell.node(RemoveNode { node: 2 }).unwrap();
+    assert!([0, 6, u64::MAX].iter().all(|key_id| !SIGNING_KEYS.has(&cell.view, key_id).unwrap()));
+    assert_eq!(SIGNING_KEYS.get(&cell.view, &5).unwrap().unwrap().public_key, [5; 32], "those of others stay");
+}
+
+#[test]
 fn a_level_is_activated_when_every_member_knows_it() {
     let mut cell = Cell::found();
     assert_eq!(cell.node(Activate { level: LEVEL + 1 }), Err(Reject::LevelTooHigh));
