@@ -28,6 +28,8 @@ pub(crate) enum Request {
     Backup { to: PathBuf },
     /// Check that log, snapshots and view agree.
     Verify,
+    /// Follow the clock although it jumped.
+    AcceptClock,
     /// Let people register with a code.
     Invite { uses: u32, days: u32 },
 }
@@ -40,6 +42,8 @@ pub(crate) enum Answer {
     BackedUp { position: String },
     /// What was checked and found.
     Verified { position: String, from: String, batches: u64, rows: u64, findings: Vec<String> },
+    /// The clock is followed; it had jumped so far.
+    ClockAccepted { jump_ms: i64 },
     /// The code.
     Invited { code: String },
     /// Not the answer yet: how far it is.
@@ -137,6 +141,11 @@ fn answer(request: Request, context: &Context, runtime: &tokio::runtime::Handle,
             Err(error) => failed(&error),
         },
         Request::Verify => check(context, runtime, watch),
+        Request::AcceptClock => {
+            let jump_ms = context.node.clock_jump();
+            context.node.accept_clock();
+            Answer::ClockAccepted { jump_ms }
+        }
         Request::Invite { uses, days } => runtime.block_on(crate::invite::make(&context.node, uses, days)),
     }
 }

@@ -73,6 +73,8 @@ impl Cell for NodeCell {
         figure(page, "gauge", "disk_free_bytes", "Room on the disk of the data folder.", reserve.free());
         let help = "1 while commands are refused because the disk is almost full; an alarm.";
         figure(page, "gauge", "disk_short", help, u8::from(reserve.is_short()));
+        let help = "How far the clock jumped while it is not followed; not 0 is an alarm.";
+        figure(page, "gauge", "clock_jump_ms", help, self.0.clock_jump());
         figure(page, "counter", "snapshots_total", "Snapshots taken.", alarms.snapshots);
         figure(page, "counter", "snapshot_failures_total", "Snapshots not taken; alarms.", alarms.snapshot_failures);
         if let Ok(bytes) = self.0.kv().disk_bytes() {

@@ -33,7 +33,16 @@ enum Command {
     #[command(flatten)]
     Person(ieum_terminal::Command),
     /// Run a node: the server.
-    Serve(Settings),
+    Serve {
+        #[command(flatten)]
+        settings: Settings,
+        /// Start although the clock stands over a day past the last time that the cell knows. Cell time never goes back.
+        #[arg(long)]
+        clock_is_right: bool,
+    },
+    /// What to do about the clock of a running node.
+    #[command(subcommand)]
+    Clock(ClockCommand),
     /// Copy a node's data into one file, while it runs or not.
     Backup {
         #[command(flatten)]
@@ -74,6 +83,12 @@ enum Command {
         /// Which shell.
         shell: clap_complete::Shell,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum ClockCommand {
+    /// Follow the clock although it jumped: it is right now.
+    Accept(Settings),
 }
 
 #[derive(Debug, Subcommand)]
@@ -134,7 +149,8 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Person(command) => return ieum_terminal::run(command),
-        Command::Serve(settings) => serve::run(&settings.load()?)?,
+        Command::Serve { settings, clock_is_right } => serve::run(&settings.load()?, clock_is_right)?,
+        Command::Clock(ClockCommand::Accept(settings)) => return operate::accept_clock(&settings.load()?),
         Command::Backup { settings, to } => return operate::backup(&settings.load()?, &to),
         Command::Restore { settings, from, replace } => return operate::restore(&settings.load()?, &from, replace),
         Command::Verify(settings) => return operate::verify(&settings.load()?),

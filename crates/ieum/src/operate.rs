@@ -77,6 +77,20 @@ pub(crate) fn invite(config: &Config, uses: u32, days: u32) -> Result<ExitCode, 
     Ok(ExitCode::SUCCESS)
 }
 
+pub(crate) fn accept_clock(config: &Config) -> Result<ExitCode, Failure> {
+    match admin::ask(&config.node.data, &Request::AcceptClock, &Bar::new())? {
+        Some(Answer::ClockAccepted { jump_ms: 0 }) => println!("The clock has not jumped; nothing was changed."),
+        Some(Answer::ClockAccepted { jump_ms }) => {
+            println!("The clock, which jumped by {jump_ms} ms, is followed now.")
+        }
+        Some(other) => return unexpected(other),
+        None => {
+            return Err(format!("no node runs on {}; start it with `ieum serve`", config.node.data.display()).into());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 pub(crate) fn skip(config: &Config, position: Position, index: u32) -> Result<ExitCode, Failure> {
     let marked = marks::mark(&Folder::new(&config.node.data), config.node.cell, position, index)?;
     println!("Command {index} ({}) of {} at {position} will be skipped.", marked.command, marked.of);

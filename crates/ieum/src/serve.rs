@@ -1,6 +1,6 @@
 //! `ieum serve`: a node and its gateway.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use ieum_core::kv::{Kv, Read};
 use ieum_gateway::{Gateway, Hub, SigningKeys, Ticket};
 use ieum_log::sqlite::Sqlite;
 use ieum_node::batcher::Bounds;
+use ieum_node::clock;
 use ieum_node::folder::{self, Folder};
 use ieum_node::machine::Delivery;
 use ieum_node::reserve::Reserve;
@@ -38,6 +39,11 @@ const BEGIN_PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) enum Error {
     #[error(transparent)]
     Folder(#[from] folder::Error),
+    #[error(
+        "the clock stands {hours} hours past the last time that this cell knows: set it right, or, if it is right, start once with \
+         --clock-is-right"
+    )]
+    Clock { hours: u64 },
     #[error("starting the node")]
     Start(#[from] service::StartError),
     #[error("{operation} {path}")]
@@ -62,7 +68,7 @@ pub(crate) enum Error {
 }
 
 /// Runs a node until it is told to stop.
-pub(crate) fn run(config: &Config) -> Result<(), Error> {
+pub(crate) fn run(config: &Config, clock_is_right: bool) -> Result<(), Error> {
     // Two threads for sockets; blocking work (passwords, reads of the view) has a bounded pool.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -70,7 +76,7 @@ pub(crate) fn run(config: &Config) -> Result<(), Error> {
         .thread_name("ieum-io")
         .enable_all()
         .build()?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config, clock_is_right))
 }
 
 /// What this build makes is its owner's alone, but the folder may have been made by hand.
@@ -83,7 +89,7 @@ fn warn_if_open_to_others(data: &Path) {
     }
 }
 
-async fn serve(config: &Config) -> Result<(), Error> {
+async fn serve(config: &Config, clock_is_right: bool) -> Result<(), Error> {
     let tls = tls(config)?;
     let address = config.listen.address;
     // Bound first: a port that is taken is the most common mistake, and nothing has been touched yet.
@@ -112,6 +118,10 @@ async fn serve(config: &Config) -> Result<(), Error> {
         folder: folder.snapshots(),
         reserve: Arc::new(Reserve::new(folder.root(), config.node.reserve_mib << 20)),
     };
+    service::catch_up(opened.log.as_ref(), Arc::clone(&opened.view)).await?;
+    if let Some(ahead) = clock::ahead(&opened.view.snapshot(), clock::wall()).map_err(service::StartError::from)? {
+        ask_about_clock(ahead / 3_600_000, clock_is_right)?;
+    }
     let deliver = deliver(Arc::clone(&hub), Arc::clone(&opened.view));
     let node = Node::start(Arc::clone(&opened.log), opened.view, options, deliver).await?;
     let handle = node.handle();
@@ -144,6 +154,22 @@ fn listen(address: std::net::SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+/// The operator must say that the clock is right: cell time would follow it, and never goes back.
+fn ask_about_clock(hours: u64, clock_is_right: bool) -> Result<(), Error> {
+    if clock_is_right {
+        return Ok(());
+    }
+    if io::stdin().is_terminal() && io::stderr().is_terminal() {
+        eprint!("The clock stands {hours} hours past the last time that this cell knows. Is it right? [y/N] ");
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer)?;
+        if matches!(answer.trim(), "y" | "Y" | "yes") {
+            return Ok(());
+        }
+    }
+    Err(Error::Clock { hours })
 }
 
 fn greet(scheme: &str, address: std::net::SocketAddr) {

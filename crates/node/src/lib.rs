@@ -11,9 +11,12 @@
 //! [`folder`] opens what lies on the disk and repairs what can be repaired; [`snapshot`], [`backup`] and [`verify`] are about
 //! whole views; [`marks`] are the operator's.
 
+mod alarms;
+mod appender;
 pub mod applier;
 pub mod backup;
 pub mod batcher;
+pub mod clock;
 pub mod folder;
 mod kept;
 pub mod machine;

@@ -12,30 +12,29 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use ieum_core::batch::{Envelope, Origin};
 use ieum_core::commands::operate::Tick;
-use ieum_core::event::Alarm;
 use ieum_core::ids::{Millis, Position};
 use ieum_core::kv::Kv;
 use ieum_core::tables::cell::{ONLY, SETTINGS};
-use ieum_log::{BatchId, Log, Tail};
+use ieum_log::{Log, Tail};
 use parking_lot::Mutex;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{Notify, watch};
 
+pub use crate::alarms::Alarms;
 use crate::applier::{Applier, KEPT_BYTES};
 use crate::batcher::{Batcher, Bounds, Refusal};
+use crate::clock::{self, Clock};
 use crate::machine::{self, Delivery, deliver};
 use crate::reserve::Reserve;
 use crate::upkeep::{self, Policy};
-use crate::{author, chain, core_position, log_position};
+use crate::{appender, author, chain, core_position, log_position};
 
 /// Batches that were applied and wait to be delivered, at most.
 const UNDELIVERED: usize = 256;
-/// How long an append that failed waits before it is repeated.
-const APPEND_RETRY: Duration = Duration::from_millis(100);
 /// How many commands may be applied before the view is persisted.
 pub(crate) const PERSIST_COMMANDS: u64 = 20_000;
 
@@ -121,14 +120,15 @@ impl<K, T> Clone for Handle<K, T> {
 
 pub(crate) struct Shared<K, T> {
     pub(crate) view: Arc<K>,
-    batcher: Mutex<Batcher<Ticket<T>>>,
-    ready_to_append: Notify,
+    pub(crate) batcher: Mutex<Batcher<Ticket<T>>>,
+    pub(crate) ready_to_append: Notify,
     started: Instant,
     applied: watch::Sender<Position>,
     pub(crate) fatal: watch::Sender<Option<String>>,
     pub(crate) progress: Mutex<Progress>,
     pub(crate) reserve: Arc<Reserve>,
     pub(crate) alarms: Mutex<Alarms>,
+    clock: Mutex<Clock>,
 }
 
 /// What has happened since the view was last persisted or copied.
@@ -139,25 +139,8 @@ pub(crate) struct Progress {
     pub(crate) log_bytes: u64,
 }
 
-/// What an operator must hear of, counted.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Alarms {
-    /// Commands whose apply panicked.
-    pub panicked: u64,
-    /// Batches that could not be read.
-    pub malformed: u64,
-    /// Batches of nodes that are no members.
-    pub not_members: u64,
-    /// Appends that failed and were repeated.
-    pub append_failures: u64,
-    /// Snapshots taken since the start; no alarm, but one that stays 0 for days is.
-    pub snapshots: u64,
-    /// Snapshots that could not be taken.
-    pub snapshot_failures: u64,
-}
-
 /// Whose command it was.
-enum Ticket<T> {
+pub(crate) enum Ticket<T> {
     /// The node's own.
     Own,
     /// Somebody's who waits.
@@ -224,6 +207,17 @@ impl<K: Kv, T: Send + 'static> Handle<K, T> {
         oldest.map_or(Duration::ZERO, |since| Duration::from_millis(self.shared.now().saturating_sub(since)))
     }
 
+    /// How far the wall clock jumped, ms, while it is not followed; 0 when all is well.
+    #[must_use]
+    pub fn clock_jump(&self) -> i64 {
+        self.shared.clock.lock().jump()
+    }
+
+    /// The operator says that the clock is right as it is.
+    pub fn accept_clock(&self) {
+        self.shared.clock.lock().accept();
+    }
+
     /// Waits until the node cannot go on, and says why.
     pub async fn failed(&self) -> String {
         let mut fatal = self.shared.fatal.subscribe();
@@ -249,6 +243,23 @@ impl<K: Kv, T: Send + 'static> Handle<K, T> {
 impl<K, T> Shared<K, T> {
     fn now(&self) -> Millis {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The stamp of the next batch.
+    pub(crate) fn stamp(&self) -> Millis
+    where
+        K: Kv,
+    {
+        // A view that cannot be read stops the node elsewhere.
+        let alone = || clock::alone(&self.view.snapshot()).unwrap_or(true);
+        let stamp = self.clock.lock().stamp(clock::wall(), self.now(), alone);
+        if let Some(jump_ms) = stamp.jumped {
+            tracing::error!(
+                jump_ms,
+                "alarm: the clock jumped and is not followed. Set it right, or say `ieum clock accept` if it is right now"
+            );
+        }
+        stamp.at
     }
 
     pub(crate) fn fail(&self, reason: String) {
@@ -291,11 +302,12 @@ impl<L: Log, K: Kv, T: Send + 'static> Node<L, K, T> {
             progress: Mutex::default(),
             alarms: Mutex::default(),
             reserve: Arc::clone(&options.reserve),
+            clock: Mutex::new(Clock::new(clock::wall(), 0)),
         });
         shared.reserve.look();
         greet(&shared, identity)?;
         let stop = watch::Sender::new(false);
-        let appender = tokio::spawn(append(Arc::clone(&log), Arc::clone(&shared), stop.subscribe()));
+        let appender = tokio::spawn(appender::append(Arc::clone(&log), Arc::clone(&shared), stop.subscribe()));
         let ticker = tokio::spawn(tick(Arc::clone(&shared), stop.subscribe()));
         let (delivered, deliveries) = sync_channel(UNDELIVERED);
         let threads = [
@@ -365,6 +377,12 @@ fn spawn<K: Kv, T: Send + 'static>(
     })
 }
 
+/// Brings `view` up to the log's end, as a node does when it starts.
+pub async fn catch_up<L: Log, K: Kv>(log: &L, view: Arc<K>) -> Result<(), StartError> {
+    let mut applier = Applier::new(view, crate::skips(&log.skips().await?))?;
+    bring_up(log, &mut applier).await.map(drop)
+}
+
 /// Applies what the log has beyond the view.
 async fn bring_up<L: Log, K: Kv>(log: &L, applier: &mut Applier<K>) -> Result<L::Tail, StartError> {
     let last = log.last().await?;
@@ -392,46 +410,6 @@ fn greet<K: Kv, T>(shared: &Shared<K, T>, identity: &Identity) -> Result<(), Sta
         let _ = batcher.push(&envelope, Ticket::Own, 0);
     }
     Ok(())
-}
-
-fn wall_clock() -> Millis {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// Appends batch after batch. A batch whose append failed or whose result is unknown is repeated with the same id until the log
-/// says that it has it: nothing behind it is appended before.
-async fn append<L: Log, K: Kv, T: Send>(log: Arc<L>, shared: Arc<Shared<K, T>>, mut stop: watch::Receiver<bool>) {
-    loop {
-        let next = shared.batcher.lock().take(wall_clock());
-        let Some(next) = next else {
-            tokio::select! {
-                () = shared.ready_to_append.notified() => continue,
-                _ = stop.wait_for(|stop| *stop) => return,
-            }
-        };
-        let id = BatchId { node: next.author.node, incarnation: next.author.incarnation, number: next.author.number };
-        let mut failures = 0u32;
-        while let Err(error) = log.append(id, next.bytes.clone()).await {
-            shared.alarms.lock().append_failures += 1;
-            if matches!(
-                error,
-                ieum_log::Error::Conflict { .. } | ieum_log::Error::TooLarge { .. } | ieum_log::Error::Closed
-            ) {
-                shared.fail(format!("the log refused a batch: {error}"));
-                return;
-            }
-            if failures.is_multiple_of(50) {
-                tracing::error!(error = &error as &dyn std::error::Error, "the log did not take a batch; trying again");
-            }
-            failures = failures.wrapping_add(1);
-            tokio::select! {
-                () = tokio::time::sleep(APPEND_RETRY) => {}
-                _ = stop.wait_for(|stop| *stop) => return,
-            }
-        }
-        shared.batcher.lock().appended();
-    }
 }
 
 /// Logs a tick per second.
@@ -481,7 +459,7 @@ async fn apply_all<K: Kv, T: Send>(
             progress.commands += effects.outcomes.len() as u64;
             progress.log_bytes += entry.bytes.len() as u64;
         }
-        count_alarms(shared, &effects.alarms);
+        shared.alarms.lock().take_in(&effects.alarms);
         let Delivery { position, replies, events, alarms } = deliver(effects, tickets);
         let replies = replies
             .into_iter()
@@ -493,26 +471,6 @@ async fn apply_all<K: Kv, T: Send>(
         shared.applied.send_replace(core_position(entry.position));
         if delivered.send(Delivery { position, replies, events, alarms }).is_err() {
             return shared.fail("the delivery thread ended".to_owned());
-        }
-    }
-}
-
-fn count_alarms<K, T>(shared: &Shared<K, T>, alarms: &[Alarm]) {
-    for alarm in alarms {
-        let mut counted = shared.alarms.lock();
-        match alarm {
-            Alarm::Panicked { position, index, command, message } => {
-                counted.panicked += 1;
-                tracing::error!(%position, index, command, message, "alarm: a command panicked and had no effect");
-            }
-            Alarm::MalformedBatch { position, message } => {
-                counted.malformed += 1;
-                tracing::error!(%position, message, "alarm: a batch cannot be read and had no effect");
-            }
-            Alarm::NotAMember { position, node } => {
-                counted.not_members += 1;
-                tracing::error!(%position, node, "alarm: a batch of a node that is no member had no effect");
-            }
         }
     }
 }

@@ -26,6 +26,8 @@ pub enum Bug {
     ClockRead,
     /// A node that was removed and is added again starts over, so that its old batches count once more.
     NodeReaddedReplays,
+    /// A node that is alone believes a clock that jumped.
+    ClockJumpTaken,
     /// Cell time is the highest of the data centers' clocks.
     MedianIsMax,
     /// Two people who open a direct room at once get two rooms.
