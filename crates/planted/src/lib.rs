@@ -76,6 +76,10 @@ pub enum Bug {
     AckMovesCursor,
     /// A second import of an overlapping export adds its messages again.
     ImportOverlapTwice,
+    /// An import takes any line with only a day as a heading.
+    ImportTypedDay,
+    /// An import reads rows that never close again without bound.
+    ImportReadsAgain,
 }
 
 impl Bug {

@@ -6,6 +6,7 @@
 //! line above is doubted, and is text in an export that has them above its headings; a heading with one may go back before
 //! a doubted day.
 
+use ieum_planted::Bug;
 use jiff::civil::Date;
 
 use super::layout::DayForm;
@@ -95,6 +96,7 @@ pub(crate) fn judge(mut held: Vec<Held>, next: Next, place: Place) -> Verdict {
             && place.saved.is_none_or(|saved| held.day <= saved)
     };
     let is_heading = |held: &Held| match next {
+        Next::Of(_) if Bug::ImportTypedDay.planted() => true,
         Next::Of(day) => held.day == day && place.above != Some(day),
         Next::Undated => undated(held),
         Next::Unknown if place.undated => undated(held),

@@ -16,6 +16,9 @@ use super::date;
 use super::layout::{DayForm, Shape, When};
 use super::scan::Scan;
 
+/// Fewer than these on either side do not make a day: fifteen, but for those that an editor may have joined or lost.
+const DASHES: usize = 10;
+
 pub(crate) fn read(line: &str) -> Shape<'_> {
     match line.chars().next() {
         Some('[') => message(line),
@@ -54,14 +57,15 @@ fn message(line: &str) -> Shape<'_> {
     Shape::Text
 }
 
-/// A day between dashes. Nobody types fifteen of them on both sides, so it is a day whatever follows.
+/// A day between dashes. KakaoTalk writes fifteen on either side; nobody types that many, so it is a day whatever follows.
+/// One between a few dashes was typed, and would give its day to every message below.
 fn dashes(line: &str) -> Shape<'_> {
     let dash = |c: char| matches!(c, '-' | '─' | '—');
     let line = line.trim();
     let inner = line.trim_matches(dash);
     let left = line.chars().take_while(|c| dash(*c)).count();
     let right = line.chars().rev().take_while(|c| dash(*c)).count();
-    if left < 5 || right < 5 {
+    if left < DASHES || right < DASHES {
         return Shape::Text;
     }
     match date::day_line(inner).map(|(day, _)| day.civil()) {
