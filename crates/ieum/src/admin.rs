@@ -2,6 +2,7 @@
 //! request a connection, and one JSON answer; before that of long work come lines that say how far it is.
 
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -57,6 +58,13 @@ pub(crate) fn socket(data: &Path) -> PathBuf {
     data.join("admin.sock")
 }
 
+/// Binds or connects to the socket. Its address holds 107 bytes, which a folder's path may have alone, so the path goes through the
+/// opened folder.
+fn at<T>(data: &Path, with: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    let folder = std::fs::File::open(data)?;
+    with(&socket(Path::new(&format!("/proc/self/fd/{}", folder.as_raw_fd()))))
+}
+
 const LONGEST_REQUEST: u64 = 64 * 1024;
 /// How often an operator is told how far long work is.
 const TELL_EVERY: Duration = Duration::from_millis(200);
@@ -77,7 +85,7 @@ pub(crate) fn listen(
     // The log's lock is held, so a socket that is there is a dead node's.
     let _ = std::fs::remove_file(&path);
     let error = |source| Error::File { operation: "listening on", path: path.clone(), source };
-    let listener = UnixListener::bind(&path).map_err(error)?;
+    let listener = at(folder.root(), |path| UnixListener::bind(path)).map_err(error)?;
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).map_err(error)?;
     let context = Arc::new(Context { folder, log, node });
     Ok(tokio::spawn(async move {
@@ -179,7 +187,7 @@ pub(crate) fn verified(report: &verify::Report) -> Answer {
 /// Asks the node with this data, and shows how far it is meanwhile; none when none runs.
 pub(crate) fn ask(data: &Path, request: &Request, bar: &Bar) -> io::Result<Option<Answer>> {
     use std::io::{BufRead as _, Write as _};
-    let mut stream = match std::os::unix::net::UnixStream::connect(socket(data)) {
+    let mut stream = match at(data, |path| std::os::unix::net::UnixStream::connect(path)) {
         Ok(stream) => stream,
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => return Ok(None),
         Err(error) => return Err(error),

@@ -3,6 +3,7 @@
 //! The variable of `[node] data` is `IEUM_NODE__DATA`: section and key in capitals, two underscores between. An unknown key, in either, is an
 //! error.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,8 +13,17 @@ use ieum_gateway::{Options, Registration};
 use serde::Deserialize;
 
 /// Variables that begin like ours and are no settings.
-const OTHER_VARIABLES: &[&str] =
-    &["IEUM_CONFIG", "IEUM_LOG", "IEUM_PLANTED", "IEUM_SERVER", "IEUM_PROFILE", "IEUM_HOME", "IEUM_PASSWORD"];
+const OTHER_VARIABLES: &[&str] = &[
+    "IEUM_CONFIG",
+    "IEUM_LOG",
+    "IEUM_PLANTED",
+    "IEUM_SERVER",
+    "IEUM_PROFILE",
+    "IEUM_HOME",
+    "IEUM_PASSWORD",
+    "IEUM_NEW_PASSWORD",
+    "IEUM_CA",
+];
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Deserialize, Default)]
@@ -210,7 +220,10 @@ fn invalid(place: impl ToString, message: impl ToString) -> Error {
 
 impl Config {
     /// The defaults, the file over them if there is one, and `variables` over that.
-    pub(crate) fn load(file: Option<&Path>, variables: impl Iterator<Item = (String, String)>) -> Result<Self, Error> {
+    pub(crate) fn load(
+        file: Option<&Path>,
+        variables: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, Error> {
         let mut table = match file {
             Some(path) => {
                 let text =
@@ -222,8 +235,11 @@ impl Config {
             None => toml::Table::new(),
         };
         for (name, value) in variables {
-            if let Some(path) = name.strip_prefix("IEUM_").filter(|_| !OTHER_VARIABLES.contains(&name.as_str())) {
-                set(&mut table, &name, path, &value)?;
+            // A name that is no UTF-8 is nobody's setting.
+            let Some(name) = name.to_str() else { continue };
+            if let Some(path) = name.strip_prefix("IEUM_").filter(|_| !OTHER_VARIABLES.contains(&name)) {
+                let value = value.to_str().ok_or_else(|| invalid(name, "its value is not UTF-8"))?;
+                set(&mut table, name, path, value)?;
             }
         }
         let config: Self = table.try_into().map_err(|e| invalid("settings", e))?;
@@ -285,12 +301,25 @@ fn set(table: &mut toml::Table, name: &str, path: &str, value: &str) -> Result<(
     let (section, key) = path
         .split_once("__")
         .ok_or_else(|| invalid(name, "no such setting: a variable is IEUM_, the section, two underscores, the key"))?;
-    let section = table.entry(section.to_ascii_lowercase()).or_insert_with(|| toml::Table::new().into());
+    let (section, key) = (section.to_ascii_lowercase(), key.to_ascii_lowercase());
+    let value = value_of(&section, &key, value);
+    let section = table.entry(section).or_insert_with(|| toml::Table::new().into());
     let section = section.as_table_mut().ok_or_else(|| invalid(name, "no such section"))?;
-    // A number, a flag or a list as TOML writes it; anything else is text.
-    let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("v"));
-    section.insert(key.to_ascii_lowercase(), parsed.unwrap_or_else(|| value.to_owned().into()));
+    section.insert(key, value);
     Ok(())
+}
+
+/// A number, a flag or a list as TOML writes it, but text where the setting is a text: a data center may be called 1.
+fn value_of(section: &str, key: &str, value: &str) -> toml::Value {
+    let fits = |value: &toml::Value| {
+        let inner = toml::Table::from_iter([(key.to_owned(), value.clone())]);
+        toml::Table::from_iter([(section.to_owned(), inner.into())]).try_into::<Config>().is_ok()
+    };
+    let text = toml::Value::from(value);
+    match format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("v")) {
+        Some(parsed) if fits(&parsed) || !fits(&text) => parsed,
+        _ => text,
+    }
 }
 
 #[cfg(test)]
@@ -302,7 +331,7 @@ mod tests {
         let number = FILES.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let file = std::env::temp_dir().join(format!("ieum-config-{}-{number}", std::process::id()));
         std::fs::write(&file, text).unwrap();
-        let variables: Vec<_> = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let variables: Vec<(OsString, OsString)> = variables.iter().map(|(k, v)| (k.into(), v.into())).collect();
         let loaded = Config::load(Some(&file), variables.into_iter());
         std::fs::remove_file(&file).unwrap();
         loaded
@@ -323,6 +352,32 @@ mod tests {
         let config = set.unwrap();
         assert_eq!((config.node.cell, config.limits.sessions), (7, 12));
         assert_eq!(config.node.data, PathBuf::from("/srv/x"));
+    }
+
+    #[test]
+    fn a_text_may_look_like_a_number() {
+        let variables = [("IEUM_NODE__DC", "1"), ("IEUM_NODE__DATA", "123"), ("IEUM_NODE__NUMBER", "2")];
+        let config = load("", &variables).unwrap();
+        assert_eq!((config.node.dc.as_str(), config.node.number), ("1", 2));
+        assert_eq!(config.node.data, PathBuf::from("123"));
+        let quoted = load("", &[("IEUM_NODE__DC", "\"seoul\""), ("IEUM_LISTEN__ENDPOINTS", "[\"ws://a\"]")]).unwrap();
+        assert_eq!((quoted.node.dc.as_str(), quoted.listen.endpoints.len()), ("seoul", 1));
+        assert!(load("", &[("IEUM_LIMITS__SESSIONS", "-1")]).unwrap_err().to_string().contains("-1"));
+    }
+
+    #[test]
+    fn variables_that_are_no_settings_are_passed_over() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let odd = || OsString::from_vec(vec![0xff]);
+        let passed_over = [
+            ("IEUM_NEW_PASSWORD".into(), odd()),
+            ("IEUM_CA".into(), "/ca.pem".into()),
+            (OsString::from_vec(b"IEUM_\xff".to_vec()), "x".into()),
+            ("OTHER".into(), odd()),
+        ];
+        assert!(Config::load(None, passed_over.into_iter()).is_ok());
+        let error = Config::load(None, [("IEUM_NODE__DC".into(), odd())].into_iter()).unwrap_err();
+        assert!(error.to_string().contains("IEUM_NODE__DC"), "{error}");
     }
 
     #[test]

@@ -70,10 +70,10 @@ enum Command {
         #[command(flatten)]
         settings: Settings,
         /// For how many accounts it is good.
-        #[arg(long, default_value_t = 1)]
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         uses: u32,
         /// For how many days it is good.
-        #[arg(long, default_value_t = 14)]
+        #[arg(long, default_value_t = 14, value_parser = clap::value_parser!(u32).range(1..))]
         days: u32,
     },
     /// Measure this build on this machine, against the table of requirements.
@@ -119,7 +119,7 @@ struct Settings {
 
 impl Settings {
     fn load(&self) -> Result<Config, config::Error> {
-        let mut config = Config::load(self.config.as_deref(), std::env::vars())?;
+        let mut config = Config::load(self.config.as_deref(), std::env::vars_os())?;
         if let Some(data) = &self.data {
             config.node.data.clone_from(data);
         }

@@ -166,3 +166,17 @@ fn every_metric_is_in_the_operators_page() {
         assert!(explained.contains(&format!("`{name}`")), "docs/operating/metrics.md does not explain {name}");
     }
 }
+
+#[test]
+fn a_data_folder_may_lie_deep() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("deep".repeat(20)).join("deeper".repeat(20));
+    let mut scene = Scene::with_data(data).set("NODE__DC", "1").set("NEW_PASSWORD", "x");
+    scene.server.start(PATIENCE).unwrap();
+    scene.operator(&["invite"]).success();
+    let refused = scene.operator(&["invite", "--uses", "0"]).failure();
+    assert!(refused.contains("--uses"), "{refused}");
+    let refused = scene.operator(&["invite", "--days", "0"]).failure();
+    assert!(refused.contains("--days"), "{refused}");
+    assert!(scene.server.stop(PATIENCE).unwrap().success());
+}

@@ -252,6 +252,23 @@ fn an_export_is_imported_once_and_read() {
 }
 
 #[test]
+fn a_bad_file_does_not_keep_the_others_from_being_imported() {
+    let scene = Scene::started();
+    scene.register("minji", "민지");
+    let zip = scene.path("a.zip.txt");
+    std::fs::write(&zip, b"PK\x03\x04").unwrap();
+    let files = ["import", "kakaotalk", "missing.txt", zip.to_str().unwrap(), SAMPLE];
+    let run = scene.person("minji", &files);
+    let complaint = run.failure();
+    assert_eq!(run.code(), 1);
+    for said in ["not imported: opening missing.txt", "not imported: a.zip.txt is a ZIP", "2 of the files"] {
+        assert!(complaint.contains(said), "{complaint}");
+    }
+    let counted = run.out().lines().last().unwrap().to_owned();
+    assert!(!counted.starts_with("0 new"), "{counted}");
+}
+
+#[test]
 fn an_invitation_lets_one_person_in() {
     let mut scene = Scene::new().set("ACCOUNTS__REGISTRATION", "invitation");
     assert!(scene.operator(&["invite"]).failure().contains("start it with `ieum serve`"));

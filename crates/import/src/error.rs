@@ -1,4 +1,4 @@
-//! Why an import stops. What is wrong inside a file does not stop it: that goes into the [`Report`](crate::Report).
+//! Why a file is not imported, or an import does not begin. What is wrong inside a file goes into the [`Report`](crate::Report).
 
 use std::io;
 use std::path::PathBuf;

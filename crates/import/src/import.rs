@@ -181,7 +181,7 @@ impl Import {
         self.progress
     }
 
-    /// The next chat or entry, or none at the end. After an error there is no more.
+    /// The next chat or entry, or none at the end. After an error the next file follows.
     ///
     /// # Errors
     ///
@@ -190,13 +190,7 @@ impl Import {
         loop {
             let Some(current) = &mut self.current else {
                 let Some(source) = self.sources.pop_front() else { return Ok(None) };
-                self.current = match self.start(source) {
-                    Ok(current) => Some(current),
-                    Err(error) => {
-                        self.sources.clear();
-                        return Err(error);
-                    }
-                };
+                self.current = Some(self.start(source)?);
                 continue;
             };
             match current.out.found.pop_front() {
@@ -210,7 +204,6 @@ impl Import {
                 None => {
                     let step = current.step();
                     if step.is_err() {
-                        self.sources.clear();
                         self.finish_file();
                     }
                     step?;

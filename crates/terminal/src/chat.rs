@@ -58,6 +58,12 @@ pub(crate) async fn send(settings: &Settings, to: &str, text: String) -> Result<
     };
     let sending = async { tokio::time::timeout(PATIENCE, sending).await.map_err(|_| Error::NotYetSent)? };
     let sent = interrupt.or(sending).await;
+    if matches!(sent, Err(Error::Interrupted)) {
+        note(&words!(
+            "the message is kept, and goes out with the next send, tail or chat",
+            "메시지는 보관되어 다음 send, tail, chat 때 전송됩니다"
+        ));
+    }
     client.close().await;
     let seq = sent?.seq.unwrap_or(0);
     say(&words!("sent: room {room}, message {seq}", "보냈습니다: 방 {room}, 메시지 {seq}"))

@@ -31,8 +31,10 @@ pub(crate) enum Error {
     NobodyHas(String),
     #[error("the server's answer names no room")]
     NoRoom,
-    #[error("interrupted; a message that was taken already is kept, and goes out with the next send, tail or chat")]
+    #[error("interrupted")]
     Interrupted,
+    #[error("{0} of the files were not imported, or not to their end")]
+    FilesLeftOut(usize),
     #[error("listening for Ctrl-C failed")]
     Signals(#[source] io::Error),
     #[error("the client ended without saying why")]
@@ -113,9 +115,8 @@ impl Error {
             Self::NotYetSent => {
                 "서버가 아직 응답하지 않았습니다. 메시지는 보관되어 다음 send, tail, chat 때 전송됩니다".to_owned()
             }
-            Self::Interrupted => {
-                "중단했습니다. 이미 입력된 메시지는 보관되어 다음 send, tail, chat 때 전송됩니다".to_owned()
-            }
+            Self::Interrupted => "중단했습니다".to_owned(),
+            Self::FilesLeftOut(files) => format!("파일 {files}개를 전부 또는 일부 가져오지 못했습니다"),
             Self::Ended => "클라이언트가 이유 없이 끝났습니다".to_owned(),
             Self::NotText => "UTF-8이 아닌 줄이라 전송하지 않았습니다".to_owned(),
             Self::Authorities { path, .. } => format!("인증 기관 파일 {}을(를) 읽지 못했습니다", path.display()),

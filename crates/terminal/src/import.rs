@@ -10,7 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::Settings;
 use crate::device::Device;
 use crate::error::Error;
-use crate::text::{note, plain, say};
+use crate::interrupt::Interrupt;
+use crate::text::{label, note, say};
 use crate::words::words;
 
 /// Most entries of one command; a cell takes 500.
@@ -38,9 +39,15 @@ pub(crate) fn alias(text: &str) -> Result<(String, String), String> {
 pub(crate) async fn kakaotalk(settings: &Settings, files: &[PathBuf], options: Options) -> Result<(), Error> {
     // The device's file is free again at once: what follows goes over HTTP.
     let http = Device::open(settings).await?.http;
-    let mut import = ieum_import::Import::open(files, options)?;
-    let mut archive = Archive { http, room: None, entries: Vec::new(), bytes: 0, added: 0, known: 0, bar: bar() };
-    let result = archive.fill(&mut import).await;
+    let mut interrupt = Interrupt::listen()?;
+    let mut archive = Archive::new(http);
+    let sources = files.iter().map(|path| ieum_import::Source::file(path));
+    let sources: Vec<_> = sources.filter_map(|source| archive.skipping(source)).collect();
+    if sources.is_empty() {
+        return archive.told();
+    }
+    let mut import = ieum_import::Import::of(sources, options)?;
+    let result = interrupt.or(archive.fill(&mut import)).await;
     archive.bar.finish_and_clear();
     let report = import.report();
     say(report.to_string().trim_end())?;
@@ -52,6 +59,7 @@ pub(crate) async fn kakaotalk(settings: &Settings, files: &[PathBuf], options: O
         ));
     }
     result?;
+    archive.told()?;
     if report.files.iter().any(ieum_import::FileReport::understood) { Ok(()) } else { Err(Error::NothingUnderstood) }
 }
 
@@ -64,6 +72,8 @@ struct Archive {
     added: u64,
     known: u64,
     bar: ProgressBar,
+    /// Why files were not imported, or not to their end.
+    skipped: Vec<Error>,
 }
 
 /// Drawn on a terminal only; elsewhere it is silent.
@@ -77,18 +87,55 @@ fn bar() -> ProgressBar {
 }
 
 impl Archive {
+    fn new(http: Http) -> Self {
+        let (entries, skipped) = (Vec::new(), Vec::new());
+        Self { http, room: None, entries, bytes: 0, added: 0, known: 0, bar: bar(), skipped }
+    }
+
+    /// What a file gave, unless it is one that cannot be imported: the others still can.
+    fn skipping<T>(&mut self, result: Result<T, ieum_import::Error>) -> Option<T> {
+        result.map_err(|error| self.skipped.push(error.into())).ok()
+    }
+
+    /// Tells which files were not imported, if any.
+    fn told(&mut self) -> Result<(), Error> {
+        match self.skipped.len() {
+            0 => Ok(()),
+            1 => self.skipped.pop().map_or(Ok(()), Err),
+            files => {
+                for why in &self.skipped {
+                    let why = why.told();
+                    note(&words!("not imported: {why}", "가져오지 못했습니다: {why}"));
+                }
+                Err(Error::FilesLeftOut(files))
+            }
+        }
+    }
+
     async fn fill(&mut self, import: &mut ieum_import::Import) -> Result<(), Error> {
-        while let Some(event) = import.next_event()? {
+        loop {
+            let event = match import.next_event() {
+                Ok(None) => break,
+                Ok(Some(event)) => event,
+                Err(error) => {
+                    self.skipped.push(error.into());
+                    continue;
+                }
+            };
             match event {
                 Event::Chat(chat) => {
                     self.flush().await?;
+                    self.room = None;
                     let (Some(key), Some(title)) = (chat.key, chat.title) else {
-                        let file = import.report().files.pop().map(|file| plain(&file.name));
-                        return Err(Error::NoTitle { file: file.unwrap_or_default() });
+                        let file = import.report().files.pop().map(|file| label(&file.name));
+                        self.skipped.push(Error::NoTitle { file: file.unwrap_or_default() });
+                        continue;
                     };
                     let change = Change::OpenArchive { key: key.to_string(), name: name(&title) };
                     self.room = Some(self.http.change(&change).await?.room.ok_or(Error::NoRoom)?);
                 }
+                // Of a chat without a title.
+                Event::Entry(_) if self.room.is_none() => {}
                 Event::Entry(entry) => {
                     let entry = archived(entry);
                     let bytes = serde_json::to_string(&entry).map_or(BYTES, |json| json.len());
