@@ -42,6 +42,14 @@ pub enum Bug {
     PositionCommittedApart,
     /// Catch-up starts one position after the cursor.
     CatchUpOneLate,
+    /// A page of a catch-up holds all there is.
+    CatchUpPageUnbounded,
+    /// A room is told to somebody who is not in it.
+    ForeignRoomLeaks,
+    /// Sessions without a command under way are not told that the cell makes no progress.
+    StallNotTold,
+    /// The limit of a device's commands begins anew with each session.
+    RatePerSession,
     /// A full session queue drops the event and goes on.
     SkipEventWhenFull,
     /// Logging a device out leaves its live session open.

@@ -165,8 +165,12 @@ impl Device {
                 self.kept.rooms.clear();
             }
             Delivery::CatchUp(catch_up) => process.copy.catch_up(&catch_up, &mut self.shown)?,
-            Delivery::CaughtUp { pos } => self.keep(&pos, random, now),
+            Delivery::CaughtUp { pos } => {
+                process.copy.whole(None)?;
+                self.keep(&pos, random, now);
+            }
             Delivery::Events { pos, list } => {
+                process.copy.whole(None)?;
                 list.iter().try_for_each(|event| process.copy.event(event, &mut self.shown))?;
                 if random.chance(20) {
                     self.keep(&pos, random, now);
@@ -196,6 +200,7 @@ impl Device {
         let Some(process) = &mut self.process else { return Ok(()) };
         process.live = matches!(state, State::Live { .. });
         match state {
+            State::CatchingUp { .. } => process.copy.anew(),
             State::Live { .. } => self.met.sessions += 1,
             State::Waiting { why: Some(ieum_client::Why::Told(problem)), .. } => {
                 self.met.slow += u64::from(problem.code == "slow_reader");

@@ -5,8 +5,8 @@
 //!            (C, S]: messages by their own position, edits and deletes by the change index, rooms left by theirs
 //! ```
 //!
-//! Rooms come by id, so that a long catch-up can go on behind the last one. A cursor older than the change indexes reach, or of
-//! another life of the log, gets everything: a resync.
+//! Rooms come by id, in pages of bounded weight, so that a catch-up of any length can go on where the last page ended, in the middle of
+//! a room too. A cursor older than the change indexes reach, or of another life of the log, gets everything: a resync.
 
 use std::ops::ControlFlow;
 
@@ -15,12 +15,12 @@ use ieum_planted::Bug;
 use crate::commands::receipt::MAX_TOLD_RECEIPTS;
 use crate::ids::{Position, RoomId, Seq, UserId};
 use crate::kv::{self, Direction, Read};
-use crate::query::{Mine, receipts, room};
+use crate::query::{self, Mine, receipts, room};
 use crate::tables::cell::{APPLIED, ENDS, HORIZON, ONLY};
 use crate::tables::messages::{CHANGES, MESSAGES, Message};
 use crate::tables::rooms::{DEPARTURES, HEADS, Head, Kind, Receipt, USER_ROOMS};
 
-/// What changed in one room.
+/// What changed in one room, or a part of it: a page that is full goes on with the same room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changes {
     /// The room as it is now.
@@ -42,18 +42,54 @@ pub struct Changes {
 pub struct Page {
     /// What changed, by room.
     pub rooms: Vec<Changes>,
-    /// Go on behind this room; `None` when this was the last page.
-    pub next: Option<RoomId>,
+    /// Go on here; `None` when this was the last page.
+    pub next: Option<Place>,
+}
+
+/// Where the next page begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Behind this room.
+    Behind(RoomId),
+    /// In this room.
+    Within {
+        /// Which.
+        room: RoomId,
+        /// Its first new message that is told.
+        first: Seq,
+        /// What comes next of it.
+        rest: Rest,
+    },
+}
+
+/// What is still to be told of a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// New messages from this one on, then the changed ones.
+    Messages(Seq),
+    /// Changed messages behind this row of the change index.
+    Changed(Position, Seq),
 }
 
 /// How much a page may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Rooms looked at.
     pub rooms: usize,
     /// New messages per room; the latest ones.
     pub messages: usize,
+    /// What a page may weigh. One with a single message may weigh more by as much as that message does.
+    pub weight: usize,
+    /// What a room weighs without what is told of it.
+    pub room: usize,
+    /// What a receipt weighs.
+    pub receipt: usize,
+    /// What a message weighs.
+    pub message: fn(&Message) -> usize,
 }
+
+/// Rows of the change index that one page looks at, at most.
+const CHANGES_AT_ONCE: usize = 500;
 
 /// Where a catch-up from `cursor` starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,55 +115,198 @@ pub fn start(view: &(impl Read + ?Sized), cursor: Option<Position>) -> kv::Resul
     Ok(if kept && cursor >= horizon { Start::Since(since) } else { Start::Resync })
 }
 
-/// What changed for `user` behind `start`, in rooms behind `after`.
+/// What changed for `user` behind `start`, from `place` on.
 pub fn page(
     view: &(impl Read + ?Sized),
     user: UserId,
     start: Start,
-    after: Option<RoomId>,
+    place: Option<Place>,
     limits: Limits,
 ) -> kv::Result<Page> {
+    let (since, all) = match start {
+        Start::Resync => (Position::default(), true),
+        Start::Since(since) => (since, false),
+    };
+    let mut teller = Teller { view, user, since, all, limits, left: limits.weight, any: false, rooms: Vec::new() };
+    let mut behind = None;
+    match place {
+        None => {}
+        Some(Place::Behind(room)) => behind = Some(room),
+        Some(Place::Within { room, first, rest }) => {
+            if let Some(next) = teller.go_on(room, first, rest)? {
+                return Ok(Page { rooms: teller.rooms, next: Some(next) });
+            }
+            behind = Some(room);
+        }
+    }
     let mut ids = Vec::new();
-    USER_ROOMS.within(view, &user, after.map(|a| (user, a)).as_ref(), |(_, id), since| {
-        ids.push((id, since));
+    USER_ROOMS.within(view, &user, behind.map(|room| (user, room)).as_ref(), |(_, id), joined| {
+        ids.push((id, joined));
         if ids.len() < limits.rooms.max(1) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
-    let next = if ids.len() < limits.rooms.max(1) { None } else { ids.last().map(|(id, _)| *id) };
-    let mut rooms = Vec::new();
+    let last = if ids.len() < limits.rooms.max(1) { None } else { ids.last().map(|(id, _)| Place::Behind(*id)) };
     for (id, joined) in ids {
-        rooms.extend(changes(view, user, start, id, joined, limits)?);
+        match teller.room(id, joined)? {
+            Told::Whole => behind = Some(id),
+            Told::Part(next) => return Ok(Page { rooms: teller.rooms, next: Some(next) }),
+            Told::Nothing => return Ok(Page { rooms: teller.rooms, next: behind.map(Place::Behind) }),
+        }
     }
-    Ok(Page { rooms, next })
+    Ok(Page { rooms: teller.rooms, next: last })
 }
 
-fn changes(
-    view: &(impl Read + ?Sized),
+/// How much of a room a page took.
+enum Told {
+    /// All that there is to tell.
+    Whole,
+    /// Not all; the rest begins here.
+    Part(Place),
+    /// Nothing: the page, which holds other rooms, is full.
+    Nothing,
+}
+
+/// A page being filled.
+struct Teller<'v, V: ?Sized> {
+    view: &'v V,
     user: UserId,
-    start: Start,
-    id: RoomId,
-    joined: Position,
+    since: Position,
+    /// Everything is told, whatever the device has.
+    all: bool,
     limits: Limits,
-) -> kv::Result<Option<Changes>> {
-    let (since, fresh) = match start {
-        Start::Resync => (Position::default(), true),
-        Start::Since(since) => (since, joined > since),
-    };
-    let head = HEADS.get(view, &id)?.unwrap_or_else(Head::start);
-    if !fresh && head.message_at.max(head.change_at).max(head.receipt_at) <= since {
-        return Ok(None);
+    /// What the page may still take.
+    left: usize,
+    /// It holds a message, so that the next one can wait for the next page.
+    any: bool,
+    rooms: Vec<Changes>,
+}
+
+impl<V: Read + ?Sized> Teller<'_, V> {
+    fn takes(&mut self, weight: usize, first: bool) -> bool {
+        let takes = first || weight <= self.left || Bug::CatchUpPageUnbounded.planted();
+        if takes {
+            self.left = self.left.saturating_sub(weight);
+        }
+        takes
     }
-    let Some(mine) = room(view, user, id)? else { return Ok(None) };
-    let archive = matches!(mine.about.kind, Kind::Archive { .. });
-    let (messages, gap) = if archive || head.message_at <= since {
-        (Vec::new(), archive && mine.head.last > 0)
-    } else {
-        new_messages(view, &mine, since, limits.messages)?
-    };
-    let first_new = messages.first().map_or(Seq::MAX, |(seq, _)| *seq);
-    let changed = if fresh || head.change_at <= since { Vec::new() } else { changed(view, &mine, since, first_new)? };
-    let told = mine.about.members <= MAX_TOLD_RECEIPTS && !archive;
-    let receipts = if told { moved(receipts(view, &mine)?, since) } else { Vec::new() };
-    Ok(Some(Changes { mine, fresh, messages, gap, changed, receipts }))
+
+    /// Takes the beginning of `messages` and says whether that is all of them.
+    fn takes_messages(&mut self, messages: &mut Vec<(Seq, Message)>) -> Option<Seq> {
+        let mut taken = 0;
+        for (_, message) in &*messages {
+            if !self.takes((self.limits.message)(message), !self.any) {
+                break;
+            }
+            self.any = true;
+            taken += 1;
+        }
+        let next = messages.get(taken).map(|(seq, _)| *seq);
+        messages.truncate(taken);
+        next
+    }
+
+    /// Tells of a room from its beginning.
+    fn room(&mut self, id: RoomId, joined: Position) -> kv::Result<Told> {
+        let (view, since, limits) = (self.view, self.since, self.limits);
+        let fresh = self.all || joined > since;
+        let head = HEADS.get(view, &id)?.unwrap_or_else(Head::start);
+        if !fresh && head.message_at.max(head.change_at).max(head.receipt_at) <= since {
+            return Ok(Told::Whole);
+        }
+        let Some(mine) = room(view, self.user, id)? else { return Ok(Told::Whole) };
+        let archive = matches!(mine.about.kind, Kind::Archive { .. });
+        let (mut messages, gap) = if archive || head.message_at <= since {
+            (Vec::new(), archive && mine.head.last > 0)
+        } else {
+            new_messages(view, &mine, since, limits.messages)?
+        };
+        // A room begins with its first message in the same page: a gap says what is missing before it.
+        let begins = limits.room + messages.first().map_or(0, |(_, message)| (limits.message)(message));
+        if begins > self.left && !self.rooms.is_empty() && !Bug::CatchUpPageUnbounded.planted() {
+            return Ok(Told::Nothing);
+        }
+        self.takes(limits.room, true);
+        let first = messages.first().map_or(Seq::MAX, |(seq, _)| *seq);
+        let mut rest = self.takes_messages(&mut messages).map(Rest::Messages);
+        let (mut changed, mut receipts) = (Vec::new(), Vec::new());
+        if rest.is_none() {
+            receipts = self.receipts(&mine)?;
+            if !fresh && head.change_at > since {
+                (changed, rest) = self.changed(&mine, first, (since, Seq::MAX))?;
+            }
+        }
+        self.rooms.push(Changes { mine, fresh, messages, gap, changed, receipts });
+        Ok(rest.map_or(Told::Whole, |rest| Told::Part(Place::Within { room: id, first, rest })))
+    }
+
+    /// Tells more of a room that the page before has begun with.
+    fn go_on(&mut self, id: RoomId, first: Seq, rest: Rest) -> kv::Result<Option<Place>> {
+        let Some(mine) = room(self.view, self.user, id)? else { return Ok(None) };
+        let joined = USER_ROOMS.get(self.view, &(self.user, id))?;
+        let fresh = self.all || joined.is_none_or(|joined| joined > self.since);
+        self.takes(self.limits.room, true);
+        let mut told =
+            Changes { mine, fresh: false, messages: Vec::new(), gap: false, changed: Vec::new(), receipts: Vec::new() };
+        let mut next = None;
+        let mut behind = Some((self.since, Seq::MAX)).filter(|_| !fresh);
+        match rest {
+            Rest::Changed(at, seq) => behind = Some((at, seq)),
+            Rest::Messages(from) => {
+                let page = query::Page::After(from.saturating_sub(1));
+                told.messages = query::messages(self.view, &told.mine, page, self.limits.messages)?;
+                next = self.takes_messages(&mut told.messages).map(Rest::Messages);
+                if next.is_none() {
+                    told.receipts = self.receipts(&told.mine)?;
+                }
+            }
+        }
+        if let (None, Some(behind)) = (next, behind) {
+            (told.changed, next) = self.changed(&told.mine, first, behind)?;
+        }
+        self.rooms.push(told);
+        Ok(next.map(|rest| Place::Within { room: id, first, rest }))
+    }
+
+    /// Receipts that moved, in rooms small enough to tell them. They come with the room's last new message: to have written one is to have
+    /// read up to it, so a device that took them earlier could set them back.
+    fn receipts(&mut self, mine: &Mine) -> kv::Result<Vec<(UserId, Seq)>> {
+        if mine.about.members > MAX_TOLD_RECEIPTS || matches!(mine.about.kind, Kind::Archive { .. }) {
+            return Ok(Vec::new());
+        }
+        let moved = moved(receipts(self.view, mine)?, self.since);
+        self.takes(moved.len() * self.limits.receipt, true);
+        Ok(moved)
+    }
+
+    /// Messages before `first_new` that were edited or deleted behind a row of the change index, and where to go on.
+    fn changed(
+        &mut self,
+        mine: &Mine,
+        first_new: Seq,
+        behind: (Position, Seq),
+    ) -> kv::Result<(Vec<(Seq, Message)>, Option<Rest>)> {
+        let mut rows = Vec::new();
+        CHANGES.within(self.view, &mine.id, Some(&(mine.id, behind.0, behind.1)), |(_, at, seq), _| {
+            rows.push((at, seq));
+            if rows.len() < CHANGES_AT_ONCE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        let more = rows.len() == CHANGES_AT_ONCE;
+        let mut found = std::collections::BTreeMap::new();
+        let mut last = behind;
+        for (at, seq) in rows {
+            if (mine.member.from..first_new).contains(&seq)
+                && !found.contains_key(&seq)
+                && let Some(message) = MESSAGES.get(self.view, &(mine.id, seq))?
+            {
+                if !self.takes((self.limits.message)(&message), !self.any) {
+                    return Ok((found.into_iter().collect(), Some(Rest::Changed(last.0, last.1))));
+                }
+                self.any = true;
+                found.insert(seq, message);
+            }
+            last = (at, seq);
+        }
+        Ok((found.into_iter().collect(), more.then_some(Rest::Changed(last.0, last.1))))
+    }
 }
 
 fn moved(receipts: Vec<(UserId, Receipt)>, since: Position) -> Vec<(UserId, Seq)> {
@@ -159,43 +338,37 @@ fn new_messages(
     Ok((found, gap))
 }
 
-/// Messages before `first_new` that were edited or deleted behind `since`.
-fn changed(
-    view: &(impl Read + ?Sized),
-    mine: &Mine,
-    since: Position,
-    first_new: Seq,
-) -> kv::Result<Vec<(Seq, Message)>> {
-    let mut seqs = std::collections::BTreeSet::new();
-    let from = (mine.id, Position::new(since.generation, since.ordinal.saturating_add(1)), 0u64);
-    let to = (mine.id, Position::new(u32::MAX, u64::MAX), 0u64);
-    CHANGES.range(view, &from, &to, Direction::Forward, |(_, _, seq), _| {
-        seqs.insert(seq);
-        ControlFlow::Continue(())
-    })?;
-    let mut found = Vec::new();
-    for seq in seqs.range(mine.member.from..).filter(|seq| **seq < first_new) {
-        found.extend(MESSAGES.get(view, &(mine.id, *seq))?.map(|message| (*seq, message)));
-    }
-    Ok(found)
+/// Rooms that a person left, and where to go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Departures {
+    /// The rooms, ascending.
+    pub rooms: Vec<RoomId>,
+    /// Go on behind this departure; `None` when these were the last.
+    pub next: Option<(Position, RoomId)>,
 }
 
-/// Rooms that `user` left behind `since` and is not in now, ascending.
-pub fn left(view: &(impl Read + ?Sized), user: UserId, since: Position) -> kv::Result<Vec<RoomId>> {
-    let mut rooms = std::collections::BTreeSet::new();
-    let from = (user, Position::new(since.generation, since.ordinal.saturating_add(1)));
-    let to = (user, Position::new(u32::MAX, u64::MAX));
-    DEPARTURES.range(view, &from, &to, Direction::Forward, |(_, _, room), _| {
-        rooms.insert(room);
-        ControlFlow::Continue(())
+/// Rooms that `user` left behind a departure and is not in now, from at most `limit` departures. To begin with, `behind` is the cursor
+/// and the highest room.
+pub fn left(
+    view: &(impl Read + ?Sized),
+    user: UserId,
+    behind: (Position, RoomId),
+    limit: usize,
+) -> kv::Result<Departures> {
+    let mut departures = Vec::new();
+    DEPARTURES.within(view, &user, Some(&(user, behind.0, behind.1)), |(_, at, room), _| {
+        departures.push((at, room));
+        if departures.len() < limit.max(1) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
+    let next = if departures.len() < limit.max(1) { None } else { departures.last().copied() };
+    let rooms: std::collections::BTreeSet<RoomId> = departures.into_iter().map(|(_, room)| room).collect();
     let mut gone = Vec::new();
     for room in rooms {
         if !USER_ROOMS.has(view, &(user, room))? {
             gone.push(room);
         }
     }
-    Ok(gone)
+    Ok(Departures { rooms: gone, next })
 }
 
 #[cfg(test)]

@@ -55,7 +55,9 @@ proptest! {
         for (n, (index, rooms, messages)) in picks.iter().enumerate() {
             let from = index.index(earlier.len());
             let to = if n % 2 == 0 { earlier.len() - 1 } else { from + (earlier.len() - from) / 2 };
-            let limits = Limits { rooms: *rooms, messages: *messages };
+            let weight = 1 + (n + rooms) % 7;
+            let limits =
+                Limits { rooms: *rooms, messages: *messages, weight, room: 0, receipt: 0, message: |_| 1 };
             let (cursor, _, clients) = &earlier[from];
             let (_, view, then) = &earlier[to.min(earlier.len() - 1)];
             for (client, then) in clients.iter().zip(then) {

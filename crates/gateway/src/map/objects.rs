@@ -78,6 +78,33 @@ pub fn message(seq: Seq, message: Message) -> objects::Message {
     told
 }
 
+/// At most so many bytes a message takes as JSON.
+#[must_use]
+pub fn weight(message: &Message) -> usize {
+    // Its numbers and the names of its members.
+    const FRAME: usize = 256;
+    let said = match &message.body {
+        Body::Text { text, .. } => escaped(text),
+        Body::Deleted => 0,
+        Body::System(System::Invited { users }) => users.len() * 21,
+        Body::System(System::Renamed { name }) => escaped(name),
+        Body::System(_) => 0,
+        Body::Archived { author, kind, text } => escaped(author) + escaped(kind) + escaped(text),
+    };
+    FRAME + said
+}
+
+/// How many bytes a text takes as JSON, between its quotes.
+fn escaped(text: &str) -> usize {
+    text.bytes()
+        .map(|byte| match byte {
+            b'"' | b'\\' | 0x08 | 0x09 | 0x0a | 0x0c | 0x0d => 2,
+            0..0x20 => 6,
+            _ => 1,
+        })
+        .sum()
+}
+
 fn system(what: System) -> objects::System {
     match what {
         System::Created => objects::System::Created,

@@ -3,13 +3,17 @@
 use ieum_core::apply;
 use ieum_core::ids::{DeviceId, Position, RoomId, UserId};
 use ieum_core::kv::{self, Read};
-use ieum_core::query::catch_up::{self, Limits, Start};
+use ieum_core::query::catch_up::{self, Limits, Place, Start};
 use ieum_protocol::frames::CatchUp;
 
 use crate::map::objects;
 
-/// How much one frame holds.
-const PAGE: Limits = Limits { rooms: 100, messages: 50 };
+/// How much one frame holds. It stays below [`ieum_protocol::MAX_FRAME`] with one more message of the greatest length, which takes 60,000
+/// bytes when each of its 10,000 characters must be escaped.
+const PAGE: Limits =
+    Limits { rooms: 100, messages: 50, weight: 160 * 1024, room: 1_200, receipt: 64, message: objects::weight };
+/// Rooms that were left, in one frame.
+const DEPARTURES: usize = 5_000;
 
 /// A catch-up under way: page by page, all from one look at the view.
 #[derive(Debug)]
@@ -17,15 +21,27 @@ pub struct Pages<V> {
     view: V,
     user: UserId,
     start: Start,
-    after: Option<RoomId>,
-    ended: bool,
-    first: bool,
+    next: Next,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, Copy)]
+enum Next {
+    /// Rooms that were left, behind this departure.
+    Departures(Position, RoomId),
+    /// Rooms, from here on.
+    Rooms(Option<Place>),
+    Nothing,
 }
 
 impl<V: Read> Pages<V> {
     /// A catch-up of `user` from `start`.
     pub fn new(view: V, user: UserId, start: Start) -> Self {
-        Self { view, user, start, after: None, ended: false, first: true }
+        let next = match start {
+            Start::Since(cursor) => Next::Departures(cursor, RoomId(u64::MAX)),
+            Start::Resync => Next::Rooms(None),
+        };
+        Self { view, user, start, next }
     }
 
     /// Where the view stands.
@@ -40,23 +56,26 @@ impl<V: Read> Pages<V> {
 
     /// The next page that holds anything; none at the end.
     pub fn next_page(&mut self) -> kv::Result<Option<CatchUp>> {
-        while !self.ended {
-            let page = catch_up::page(&self.view, self.user, self.start, self.after, PAGE)?;
+        loop {
             let mut told = CatchUp::default();
-            for changes in page.rooms {
-                told.rooms.push(objects::changes(&self.view, self.user, changes)?);
+            match self.next {
+                Next::Nothing => return Ok(None),
+                Next::Departures(position, room) => {
+                    let page = catch_up::left(&self.view, self.user, (position, room), DEPARTURES)?;
+                    told.left = page.rooms.into_iter().map(|room| room.0).collect();
+                    self.next = page.next.map_or(Next::Rooms(None), |(at, room)| Next::Departures(at, room));
+                }
+                Next::Rooms(place) => {
+                    let page = catch_up::page(&self.view, self.user, self.start, place, PAGE)?;
+                    for changes in page.rooms {
+                        told.rooms.push(objects::changes(&self.view, self.user, changes)?);
+                    }
+                    self.next = page.next.map_or(Next::Nothing, |place| Next::Rooms(Some(place)));
+                }
             }
-            if let (true, Start::Since(since)) = (self.first, self.start) {
-                let left = catch_up::left(&self.view, self.user, since)?;
-                told.left = left.into_iter().map(|room| room.0).collect();
-            }
-            self.first = false;
-            self.after = page.next;
-            self.ended = page.next.is_none();
             if !told.rooms.is_empty() || !told.left.is_empty() {
                 return Ok(Some(told));
             }
         }
-        Ok(None)
     }
 }

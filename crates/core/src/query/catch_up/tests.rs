@@ -4,7 +4,13 @@ use crate::commands::message::{Delete, Edit};
 use crate::tables::cell::{Applied, End};
 use crate::testing::{Cell, Person};
 
-const ALL: Limits = Limits { rooms: 100, messages: 100 };
+const ALL: Limits = Limits { rooms: 100, messages: 100, weight: 1_000, room: 1, receipt: 0, message: |_| 1 };
+
+fn gone(cell: &Cell, person: Person, cursor: Position) -> Vec<RoomId> {
+    let departures = left(&cell.view, person.user, (cursor, RoomId(u64::MAX)), 10).unwrap();
+    assert_eq!(departures.next, None);
+    departures.rooms
+}
 
 fn since(cell: &Cell, person: Person, cursor: Position) -> Vec<Changes> {
     let start = start(&cell.view, Some(cursor)).unwrap();
@@ -65,7 +71,7 @@ fn of_many_new_messages_the_latest_come_and_the_gap_is_told() {
         cell.say(minji, room, &n.to_string());
     }
     let with = |messages| {
-        let limits = Limits { rooms: 1, messages };
+        let limits = Limits { rooms: 1, messages, ..ALL };
         let page = page(&cell.view, dohyun.user, Start::Since(cursor), None, limits).unwrap();
         (seqs(&page.rooms[0].messages), page.rooms[0].gap)
     };
@@ -82,12 +88,12 @@ fn a_room_entered_behind_the_cursor_is_fresh() {
     let room = cell.group(minji, &[dohyun]);
     let cursor = cell.position();
     cell.ok(dohyun, Leave { room });
-    assert_eq!(left(&cell.view, dohyun.user, cursor).unwrap(), [room]);
-    assert_eq!(left(&cell.view, dohyun.user, cell.position()).unwrap(), []);
+    assert_eq!(gone(&cell, dohyun, cursor), [room]);
+    assert_eq!(gone(&cell, dohyun, cell.position()), []);
     assert_eq!(since(&cell, dohyun, cursor), []);
     let hidden = cell.say(minji, room, "while away");
     cell.ok(minji, Invite { room, users: vec![dohyun.user] });
-    assert_eq!(left(&cell.view, dohyun.user, cursor).unwrap(), [], "they are in it now");
+    assert_eq!(gone(&cell, dohyun, cursor), [], "they are in it now");
     let [changes] = &since(&cell, dohyun, cursor)[..] else { panic!("one room") };
     assert!(changes.fresh);
     assert_eq!(seqs(&changes.messages), [hidden + 1]);
@@ -99,9 +105,9 @@ fn rooms_come_in_pages() {
     let mut cell = Cell::found();
     let minji = cell.register("minji");
     let rooms = [(); 3].map(|()| cell.group(minji, &[]));
-    let limits = Limits { rooms: 2, messages: 9 };
+    let limits = Limits { rooms: 2, messages: 9, ..ALL };
     let first = page(&cell.view, minji.user, Start::Resync, None, limits).unwrap();
-    assert_eq!((first.rooms.len(), first.next), (2, Some(rooms[1])));
+    assert_eq!((first.rooms.len(), first.next), (2, Some(Place::Behind(rooms[1]))));
     let second = page(&cell.view, minji.user, Start::Resync, first.next, limits).unwrap();
     assert_eq!((second.rooms[0].mine.id, second.next), (rooms[2], None));
     assert!(second.rooms[0].fresh, "in a resync everything is");
@@ -154,4 +160,71 @@ fn an_archive_is_paged_in_and_not_caught_up() {
     cell.ok(minji, AddToArchive { room, entries: vec![entry] });
     let [changes] = &since(&cell, minji, cursor)[..] else { panic!("one room") };
     assert_eq!((changes.messages.len(), changes.gap, changes.mine.head.last), (0, true, 1));
+}
+
+/// What a catch-up tells in all its pages, and how many there were; each page is checked against its limits.
+fn all_pages(cell: &Cell, person: Person, start: Start, limits: Limits) -> (Vec<Changes>, usize) {
+    let (mut all, mut place, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let page = page(&cell.view, person.user, start, place, limits).unwrap();
+        let messages: usize = page.rooms.iter().map(|room| room.messages.len() + room.changed.len()).sum();
+        let weight = messages + page.rooms.len() * limits.room;
+        assert!(weight <= limits.weight + 1, "{weight}");
+        assert_ne!((page.rooms.len(), page.next.is_some()), (0, true), "a page brings the catch-up further");
+        all.extend(page.rooms);
+        pages += 1;
+        match page.next {
+            None => return (all, pages),
+            next => place = next,
+        }
+    }
+}
+
+#[test]
+fn a_page_is_bounded_by_weight_and_the_next_goes_on_in_the_same_room() {
+    let mut cell = Cell::found();
+    let [minji, dohyun] = cell.people();
+    let room = cell.direct(minji, dohyun);
+    for n in 1..=30 {
+        cell.say(minji, room, &n.to_string());
+    }
+    let cursor = cell.position();
+    for seq in (1..=25).rev() {
+        cell.ok(minji, Edit { room, seq, text: format!("{seq} again") });
+        cell.ok(minji, Edit { room, seq: 1, text: format!("1 and {seq}") });
+    }
+    let group = cell.group(minji, &[dohyun]);
+    for n in 1..=40 {
+        cell.say(minji, room, &format!("new {n}"));
+    }
+    let limits = Limits { rooms: 10, messages: 35, weight: 8, room: 2, receipt: 0, message: |_| 1 };
+    let (told, pages) = all_pages(&cell, dohyun, Start::Since(cursor), limits);
+    assert!(pages > 8, "{pages}");
+    let of_room: Vec<&Changes> = told.iter().filter(|changes| changes.mine.id == room).collect();
+    let new: Vec<Seq> = of_room.iter().flat_map(|changes| seqs(&changes.messages)).collect();
+    assert_eq!(new, (36..=70).collect::<Vec<_>>(), "the latest, ascending over all pages");
+    assert_eq!(of_room.iter().map(|changes| changes.gap).collect::<Vec<_>>()[..2], [true, false]);
+    let changed: std::collections::BTreeSet<Seq> = of_room.iter().flat_map(|c| seqs(&c.changed)).collect();
+    assert_eq!(changed, (1..=25).collect());
+    let last_of_first = of_room.iter().flat_map(|c| &c.changed).filter(|(seq, _)| *seq == 1).last().unwrap();
+    assert_eq!(last_of_first.1.body, crate::testing::text("1 and 1"));
+    let fresh: Vec<bool> = told.iter().filter(|c| c.mine.id == group).map(|c| c.fresh).collect();
+    assert_eq!((fresh[0], fresh.iter().filter(|fresh| **fresh).count()), (true, 1), "what came before is void once");
+    let (_, resync) = all_pages(&cell, dohyun, Start::Resync, limits);
+    assert!(resync > 4, "{resync}");
+}
+
+#[test]
+fn rooms_that_were_left_come_in_pages() {
+    let mut cell = Cell::found();
+    let [minji, dohyun] = cell.people();
+    let rooms = [(); 3].map(|()| cell.group(minji, &[dohyun]));
+    let cursor = cell.position();
+    for room in rooms {
+        cell.ok(dohyun, Leave { room });
+    }
+    let first = left(&cell.view, dohyun.user, (cursor, RoomId(u64::MAX)), 2).unwrap();
+    assert_eq!(first.rooms, rooms[..2]);
+    let second = left(&cell.view, dohyun.user, first.next.unwrap(), 2).unwrap();
+    assert_eq!((&second.rooms[..], second.next), (&rooms[2..], None));
 }
