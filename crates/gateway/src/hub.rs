@@ -59,6 +59,12 @@ impl Hub {
         self.sessions.read().devices.len()
     }
 
+    /// Whether `device` has a session.
+    #[must_use]
+    pub fn has(&self, device: DeviceId) -> bool {
+        self.sessions.read().devices.contains_key(&device)
+    }
+
     /// From here on the session gets what is delivered. An earlier session of the same device ends.
     pub fn enter(&self, session: &Arc<Session>) {
         let mut sessions = self.sessions.write();
@@ -139,8 +145,10 @@ impl Hub {
             if news == News::LoggedOut
                 && !Bug::LoggedOutSessionStays.planted()
                 && let Some(session) = sessions.devices.get(&device)
+                // Behind its answers: a device that logs itself out is told that it worked.
+                && session.finish(position, Code::LoggedOut)
             {
-                session.end(Code::LoggedOut);
+                woken.push(Arc::clone(session));
             }
             return;
         }
@@ -217,15 +225,20 @@ impl Read for Nothing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{Allowance, Limits};
     use crate::options::Options;
     use crate::session::Live;
     use std::time::Instant;
+
+    fn allowance(device: u64) -> Allowance {
+        Limits::new(&Options::default().limits).commands.of(DeviceId(device), Instant::now())
+    }
 
     fn enter(hub: &Hub, user: u64, device: u64) -> Live {
         let options = Options::default();
         let session = Arc::new(Session::new(UserId(user), DeviceId(device), &options, Instant::now()));
         hub.enter(&session);
-        Live::new(session, 0, Position::new(1, 0), options.limits.commands, Instant::now())
+        Live::new(session, 0, Position::new(1, 0), allowance(device))
     }
 
     fn deliver(hub: &Hub, ordinal: u64, audience: Audience, news: News) {
@@ -281,7 +294,7 @@ mod tests {
         hub.enter(&session);
         deliver(&hub, 1, Audience::User(UserId(1)), name("in the catch-up"));
         deliver(&hub, 2, Audience::User(UserId(1)), name("behind it"));
-        let mut live = Live::new(session, 0, Position::new(1, 1), options.limits.commands, Instant::now());
+        let mut live = Live::new(session, 0, Position::new(1, 1), allowance(1));
         let (frames, _) = told(&hub, &mut live);
         assert_eq!(frames, [r#"{"events":{"pos":"1.2","list":[{"profile":{"name":"behind it"}}]}}"#]);
     }

@@ -18,15 +18,18 @@ pub mod session;
 
 mod http;
 mod passwords;
+mod patient;
 mod tokens;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ieum_core::apply::owner_of;
 use ieum_core::ids::{DeviceId, Position, UserId};
 use ieum_core::kv::{self, Read};
 use ieum_core::tables::accounts::DEVICES;
 use ieum_protocol::errors::{Code, Problem};
+use parking_lot::Mutex;
 
 pub use cell::{Cell, Refused, Ticket};
 pub use http::openapi;
@@ -43,7 +46,17 @@ pub struct Gateway<C> {
     passwords: passwords::Pool,
     limits: limits::Limits,
     metrics: metrics::Metrics,
+    progress: Mutex<Progress>,
     stopping: tokio::sync::watch::Sender<bool>,
+}
+
+/// Where the view stood when it was last looked at.
+#[derive(Debug, Default)]
+struct Progress {
+    at: Position,
+    since: Option<Instant>,
+    /// It has stood there for too long.
+    standstill: bool,
 }
 
 impl<C: Cell> Gateway<C> {
@@ -57,6 +70,7 @@ impl<C: Cell> Gateway<C> {
             metrics: metrics::Metrics::default(),
             keys,
             options,
+            progress: Mutex::default(),
             stopping: tokio::sync::watch::Sender::new(false),
         })
     }
@@ -99,13 +113,44 @@ impl<C: Cell> Gateway<C> {
         let Some(seen) = seen.filter(|seen| *seen > self.cell.applied()) else { return Ok(()) };
         match tokio::time::timeout(self.options.behind_patience, self.cell.reach(seen)).await {
             Ok(()) => Ok(()),
-            Err(_) => Err(Problem { endpoints: self.options.endpoints.clone(), ..Code::Behind.problem() }),
+            Err(_) => Err(self.problem(Code::Behind)),
         }
     }
 
     /// Whether the cell makes no progress just now.
     fn stalled(&self) -> bool {
-        self.cell.waiting() >= self.options.stall_after
+        self.cell.waiting() >= self.options.stall_after || self.progress.lock().standstill
+    }
+
+    /// Looks at the cell and at every session once: those that the cell keeps waiting are told to try elsewhere, and those whose clients have
+    /// gone silently are ended.
+    pub fn watch(&self, now: Instant) {
+        let applied = self.cell.applied();
+        {
+            let mut progress = self.progress.lock();
+            if progress.at != applied || progress.since.is_none() {
+                *progress = Progress { at: applied, since: Some(now), standstill: false };
+            }
+            let stood = progress.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+            progress.standstill = stood >= self.options.standstill_after;
+        }
+        let stalled = self.stalled();
+        self.hub.each(|session| {
+            if let Some(code) = session.due(stalled, self.options.silence, now) {
+                session.end(code);
+            }
+        });
+    }
+
+    /// The problem with this code. Where another server may do better it names them.
+    fn problem(&self, code: Code) -> Problem {
+        self.told(code.problem())
+    }
+
+    /// The problem as a client is told it.
+    fn told(&self, problem: Problem) -> Problem {
+        let elsewhere = problem.endpoints.is_empty() && problem.known().is_some_and(Code::points_elsewhere);
+        if elsewhere { Problem { endpoints: self.options.endpoints.clone(), ..problem } } else { problem }
     }
 }
 

@@ -3,8 +3,11 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Instant;
 
+use ieum_core::ids::DeviceId;
+use ieum_planted::Bug;
 use parking_lot::Mutex;
 
 use crate::options::{self, Rate};
@@ -69,9 +72,63 @@ impl<K: Eq + Hash> Buckets<K> {
     }
 }
 
+/// How many commands a device may still give: the same for all of its sessions and requests.
+#[derive(Debug, Clone)]
+pub struct Allowance {
+    rate: Rate,
+    bucket: Arc<Mutex<Bucket>>,
+}
+
+impl Allowance {
+    /// Takes one token, if there is one.
+    pub fn take(&self, now: Instant) -> bool {
+        self.bucket.lock().take(self.rate, now)
+    }
+}
+
+/// The allowance of each device. One is forgotten when it is full again and nobody holds it.
+#[derive(Debug)]
+pub struct Allowances {
+    rate: Rate,
+    devices: Mutex<Devices>,
+}
+
+#[derive(Debug)]
+struct Devices {
+    buckets: HashMap<DeviceId, Arc<Mutex<Bucket>>>,
+    /// At so many it is looked for those that can be forgotten.
+    tidy_at: usize,
+}
+
+/// Fewer devices than this are not worth tidying up.
+const FEW_DEVICES: usize = 1_024;
+
+impl Allowances {
+    fn new(rate: Rate) -> Self {
+        Self { rate, devices: Mutex::new(Devices { buckets: HashMap::new(), tidy_at: FEW_DEVICES }) }
+    }
+
+    /// The allowance of `device`.
+    pub fn of(&self, device: DeviceId, now: Instant) -> Allowance {
+        let mut devices = self.devices.lock();
+        if devices.buckets.len() >= devices.tidy_at {
+            devices.buckets.retain(|_, b| Arc::strong_count(b) > 1 || !b.lock().is_full(self.rate, now));
+            devices.tidy_at = FEW_DEVICES.max(devices.buckets.len() * 2);
+        }
+        let anew = || Arc::new(Mutex::new(Bucket::full(self.rate, now)));
+        if Bug::RatePerSession.planted() {
+            return Allowance { rate: self.rate, bucket: anew() };
+        }
+        let bucket = Arc::clone(devices.buckets.entry(device).or_insert_with(anew));
+        Allowance { rate: self.rate, bucket }
+    }
+}
+
 /// All limits of a gateway.
 #[derive(Debug)]
 pub struct Limits {
+    /// Commands per device.
+    pub commands: Allowances,
     /// HTTP requests per address.
     pub requests: Buckets<IpAddr>,
     /// Registrations and sign-ins per address.
@@ -85,6 +142,7 @@ impl Limits {
     #[must_use]
     pub fn new(options: &options::Limits) -> Self {
         Self {
+            commands: Allowances::new(options.commands),
             requests: Buckets::new(options.requests),
             sign_ins: Buckets::new(options.sign_ins),
             sessions: Mutex::default(),
@@ -140,6 +198,31 @@ mod tests {
         assert_eq!((0..5).filter(|_| bucket.take(rate, start)).count(), 3);
         assert!(bucket.take(rate, start + Duration::from_millis(101)));
         assert!(!bucket.take(rate, start + Duration::from_millis(102)));
+    }
+
+    #[test]
+    fn what_a_device_does_counts_together_whatever_it_comes_through() {
+        let commands = Rate { per_second: 10, burst: 3 };
+        let limits = Limits::new(&options::Limits { commands, ..options::Options::default().limits });
+        let now = Instant::now();
+        let session = limits.commands.of(DeviceId(1), now);
+        assert!(session.take(now) && session.take(now));
+        let again = limits.commands.of(DeviceId(1), now);
+        assert!(again.take(now) && !again.take(now) && !session.take(now));
+        assert!(limits.commands.of(DeviceId(2), now).take(now));
+    }
+
+    #[test]
+    fn devices_that_have_their_allowance_back_are_forgotten() {
+        let limits = Limits::new(&options::Options::default().limits);
+        let now = Instant::now();
+        let held = limits.commands.of(DeviceId(0), now);
+        for device in 1..10_000 {
+            limits.commands.of(DeviceId(device), now);
+        }
+        let devices = limits.commands.devices.lock();
+        assert!(devices.buckets.len() <= FEW_DEVICES && devices.buckets.contains_key(&DeviceId(0)));
+        drop(held);
     }
 
     #[test]

@@ -32,13 +32,15 @@ pub struct Options {
     pub queue_bytes: usize,
     /// After so long without an outcome the cell counts as stalled.
     pub stall_after: Duration,
+    /// After so long without any batch from the log, in which every node logs a tick per second, the cell counts as stalled too.
+    pub standstill_after: Duration,
     /// How long a request waits for a view that is behind what its client has seen.
     pub behind_patience: Duration,
     /// How long a request over HTTP waits for its outcome.
     pub outcome_patience: Duration,
     /// A session that is silent for so long is over.
     pub silence: Duration,
-    /// A client that has not said hello, or does not take what it is sent, is given up after so long.
+    /// A client that has not said hello, has not sent a whole request, or does not take what it is sent, is given up after so long.
     pub patience: Duration,
 }
 
@@ -96,6 +98,7 @@ impl Default for Options {
             queue_items: 8_192,
             queue_bytes: 2 * 1024 * 1024,
             stall_after: Duration::from_millis(1_500),
+            standstill_after: Duration::from_millis(1_800),
             behind_patience: Duration::from_secs(1),
             outcome_patience: Duration::from_millis(2_000),
             silence: Duration::from_secs(120),

@@ -32,12 +32,15 @@ impl Pool {
         }
     }
 
-    /// The hash of a new password as a PHC string.
-    pub(crate) async fn hash(&self, password: String) -> Result<String, Problem> {
+    /// The hash of a new password as a PHC string. `salt` must be another for every account and change, and the same for the same request
+    /// when it is repeated.
+    pub(crate) async fn hash(&self, password: String, salt: [u8; 16]) -> Result<String, Problem> {
         check(&password)?;
-        self.run(move |argon| argon.hash_password(password.as_bytes()).map(|hash| hash.to_string()).ok())
-            .await?
-            .ok_or_else(|| Code::Internal.problem())
+        self.run(move |argon| {
+            argon.hash_password_with_salt(password.as_bytes(), &salt).map(|hash| hash.to_string()).ok()
+        })
+        .await?
+        .ok_or_else(|| Code::Internal.problem())
     }
 
     /// Whether `password` is the one that `hash` was made from; a password of nobody is wrong.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use axum::http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -22,12 +22,11 @@ use tower_service::Service as _;
 
 use crate::cell::Cell;
 use crate::http::{Fail, Peer, router};
+use crate::patient::Patient;
 use crate::{Gateway, session};
 
 /// How often sessions are looked at: whether their commands wait too long, whether they are silent.
-const ROUND: Duration = Duration::from_millis(250);
-/// How long a client has to send a request's head, and to shake hands.
-const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+const ROUND: Duration = Duration::from_millis(100);
 
 /// Serves connections from `listener` until [`Gateway::stop`]; over TLS when `tls` is given.
 pub async fn serve<C: Cell>(gateway: Arc<Gateway<C>>, listener: TcpListener, tls: Option<TlsAcceptor>) {
@@ -72,7 +71,7 @@ fn accept<C: Cell>(
         None => drop(tokio::spawn(connection(gateway, router, stream, presence))),
         Some(tls) => drop(tokio::spawn(async move {
             // A client that does not finish shaking hands is nobody's loss.
-            if let Ok(Ok(stream)) = tokio::time::timeout(HEAD_PATIENCE, tls.accept(stream)).await {
+            if let Ok(Ok(stream)) = tokio::time::timeout(gateway.options.patience, tls.accept(stream)).await {
                 // In a box, because a session's task moves it through several hands and has room for it in each.
                 connection(gateway, router, Box::new(stream), presence).await;
             }
@@ -99,6 +98,8 @@ async fn connection<C: Cell, S: AsyncRead + AsyncWrite + Unpin + Send + 'static>
     presence: Presence<C>,
 ) {
     let address = presence.address;
+    let patience = gateway.options.patience;
+    let stream = Patient::new(stream, patience);
     let presence = Arc::new(presence);
     let mut stopping = gateway.stopping.subscribe();
     let service = service_fn(move |request: Request<Incoming>| {
@@ -107,8 +108,10 @@ async fn connection<C: Cell, S: AsyncRead + AsyncWrite + Unpin + Send + 'static>
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_PATIENCE)
+        .header_read_timeout(patience)
         .max_buf_size(32 * 1024)
+        // Who has said all that they have to say is still answered.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);
@@ -117,7 +120,7 @@ async fn connection<C: Cell, S: AsyncRead + AsyncWrite + Unpin + Send + 'static>
         _ = &mut connection => {}
         () = stopped(&mut stopping) => {
             connection.as_mut().graceful_shutdown();
-            let _ = tokio::time::timeout(HEAD_PATIENCE, connection).await;
+            let _ = tokio::time::timeout(patience, connection).await;
         }
     }
 }
@@ -150,15 +153,14 @@ fn upgrade<C: Cell, S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     mut request: Request<Incoming>,
 ) -> Response<Body> {
     let Some(accept) = handshake(&request) else {
-        gateway.metrics.requests_failed.fetch_add(1, Ordering::Relaxed);
-        return Fail(Code::UpgradeNeeded.problem()).into_response();
+        return gateway.finish(Fail(Code::UpgradeNeeded.problem()).into_response());
     };
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         let Ok(upgraded) = upgraded.await else { return };
-        let stream = match upgraded.downcast::<TokioIo<S>>() {
+        let stream = match upgraded.downcast::<TokioIo<Patient<S>>>() {
             // Nothing may come before the answer, so nothing was read ahead. What hyper read into is given back here: 8 KiB.
-            Ok(hyper::upgrade::Parts { io, read_buf, .. }) if read_buf.is_empty() => io.into_inner(),
+            Ok(hyper::upgrade::Parts { io, read_buf, .. }) if read_buf.is_empty() => io.into_inner().into_inner(),
             Ok(_) | Err(_) => return,
         };
         session::serve(gateway, stream, address).await;
@@ -177,6 +179,7 @@ fn upgrade<C: Cell, S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 fn handshake<B>(request: &Request<B>) -> Option<String> {
     let headers = request.headers();
     let right = request.method() == Method::GET
+        && request.version() == Version::HTTP_11
         && names(headers, header::CONNECTION, "upgrade")
         && names(headers, header::UPGRADE, "websocket")
         && names(headers, header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL)
@@ -198,19 +201,5 @@ async fn watch_sessions<C: Cell>(gateway: Arc<Gateway<C>>) {
     loop {
         round.tick().await;
         gateway.watch(Instant::now());
-    }
-}
-
-impl<C: Cell> Gateway<C> {
-    /// Looks at every session once.
-    pub fn watch(&self, now: Instant) {
-        let stalled = self.stalled();
-        self.hub.each(|session| {
-            if stalled && session.in_flight() > 0 {
-                session.end(Code::OutcomeUnknown);
-            } else if session.silence(now) >= self.options.silence {
-                session.end(Code::SlowReader);
-            }
-        });
     }
 }

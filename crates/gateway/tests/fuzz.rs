@@ -108,10 +108,10 @@ fn requests(token: &str) -> Vec<Vec<u8>> {
     let keyed = format!("{signed}idempotency-key: abc-123\r\n");
     let register =
         format!(r#"{{"handle":"dohyun","name":"도현","password":"a good one","device":"phone","secret":"{SECRET}"}}"#);
-    let sign_in = r#"{"handle":"minji","password":"a good one","device":"laptop"}"#;
+    let sign_in = format!(r#"{{"handle":"minji","password":"a good one","device":"laptop","secret":"{SECRET}"}}"#);
     let mut requests = vec![
         request("POST", "/v1/accounts", "idempotency-key: first\r\n", &register),
-        request("POST", "/v1/devices", "idempotency-key: second\r\n", sign_in),
+        request("POST", "/v1/devices", "idempotency-key: second\r\n", &sign_in),
         request("POST", "/v1/tokens", "", &format!(r#"{{"device":1099511627777,"secret":"{SECRET}"}}"#)),
         request("PUT", "/v1/me/password", &keyed, r#"{"old":"a good one","new":"a better one"}"#),
         request("POST", "/v1/changes", &keyed, r#"{"open_direct":{"user":1099511627778}}"#),
@@ -155,7 +155,7 @@ fn exchange(server: SocketAddr, bytes: &[u8]) -> Vec<u8> {
 }
 
 fn status(answer: &[u8]) -> Option<u16> {
-    let line = answer.strip_prefix(b"HTTP/1.1 ")?;
+    let line = answer.strip_prefix(b"HTTP/1.1 ").or_else(|| answer.strip_prefix(b"HTTP/1.0 "))?;
     std::str::from_utf8(line.get(..3)?).ok()?.parse().ok()
 }
 

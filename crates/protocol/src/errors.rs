@@ -86,6 +86,8 @@ codes! {
     ShuttingDown 503 "shutting_down" "This node is stopping; connect again.",
     TooManySessions 503 "too_many_sessions" "This server or address has as many sessions as it may.",
     SlowReader 503 "slow_reader" "The session's queue was full; say hello again with your cursor.",
+    Silent 408 "silent" "The client said nothing for too long; say hello again with your cursor.",
+    TooSlow 408 "too_slow" "The request took too long to come.",
     Replaced 409 "replaced" "The same device connected again; this session is over.",
     LoggedOut 401 "logged_out" "The device was logged out.",
     Unsupported 422 "unsupported" "The cell does not know this command yet.",
@@ -98,7 +100,7 @@ codes! {
     RoomUnknown 404 "room_unknown" "There is no such room, or you are not in it.",
     UserUnknown 404 "user_unknown" "There is no such person.",
     MessageUnknown 404 "message_unknown" "There is no such message, or you do not see it.",
-    NotAllowed 403 "not_allowed" "Your role does not allow this.",
+    NotAllowed 403 "not_allowed" "You may not do this.",
     HandleTaken 409 "handle_taken" "Somebody has this handle.",
     HandleInvalid 422 "handle_invalid" "A handle is 3 to 30 characters of a-z, 0-9, _ and .",
     NameInvalid 422 "name_invalid" "A name is 1 to 50 characters without control characters.",
@@ -112,7 +114,7 @@ codes! {
     WrongRoomKind 409 "wrong_room_kind" "This kind of room does not know this.",
     TooMany 422 "too_many" "More people, entries or bytes at once than a command takes.",
     InvitationInvalid 403 "invitation_invalid" "The invitation code is unknown or used up.",
-    PasswordChanged 409 "password_changed" "The password changed while it was being checked.",
+    PasswordChanged 409 "password_changed" "The password changed while it was being checked; ask again with a new key.",
     TooManyDevices 409 "too_many_devices" "The account has its 20 devices; log one out.",
     TooManyRooms 409 "too_many_rooms" "Somebody is in as many rooms as one may be.",
     NodeUnknown 404 "node_unknown" "There is no such node, or there is one already.",
@@ -144,10 +146,21 @@ impl Code {
         match self {
             Self::RateLimited | Self::TooManySessions => Some(1_000),
             Self::Busy | Self::Unavailable => Some(500),
-            Self::OutcomeUnknown | Self::Behind | Self::ShuttingDown | Self::SlowReader => Some(100),
-            Self::OutOfOrder | Self::PasswordChanged => Some(0),
+            Self::OutcomeUnknown | Self::Behind | Self::ShuttingDown | Self::SlowReader | Self::Silent => Some(100),
+            Self::OutOfOrder => Some(0),
             _ => None,
         }
+    }
+}
+
+impl Code {
+    /// Whether another server of the cell may do better, so that a problem with this code names them.
+    #[must_use]
+    pub fn points_elsewhere(self) -> bool {
+        matches!(
+            self,
+            Self::Behind | Self::Unavailable | Self::OutcomeUnknown | Self::ShuttingDown | Self::TooManySessions
+        )
     }
 }
 

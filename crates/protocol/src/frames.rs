@@ -226,6 +226,8 @@ pub enum ServerFrame {
     Refused {
         /// Its number.
         n: u64,
+        /// Where this server stands. Does not move the cursor.
+        pos: Pos,
         /// Why.
         error: Problem,
     },

@@ -21,10 +21,8 @@ pub struct Register {
     /// Where registering takes one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invitation: Option<String>,
-    /// The device's secret, if the client made it itself: 32 random bytes as base64url without padding. A client that may have to
-    /// repeat the request must make it, because a repeated answer cannot hold a secret that the server made.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret: Option<String>,
+    /// The device's secret, which the client makes: 32 random bytes as base64url without padding.
+    pub secret: String,
 }
 
 /// `POST /v1/devices`: sign in on a new device.
@@ -39,8 +37,7 @@ pub struct SignIn {
     /// Name of this device.
     pub device: String,
     /// As in [`Register::secret`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret: Option<String>,
+    pub secret: String,
 }
 
 /// Signed in: what to keep.
@@ -51,9 +48,6 @@ pub struct SignedIn {
     pub user: u64,
     /// The device.
     pub device: u64,
-    /// The device's secret, if the server made it. Keep it like a password; the server keeps only its hash.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret: Option<String>,
 }
 
 /// `POST /v1/tokens`: get an access token.

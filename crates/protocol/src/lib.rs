@@ -1,7 +1,7 @@
 //! What clients and servers of Ieum say to each other: the frames of the WebSocket protocol [`SUBPROTOCOL`], the bodies of
 //! HTTP `/v1`, and the errors of both. `docs/protocol/` tells the same in words.
 //!
-//! Everything is JSON. Ids are whole numbers below 2^53; times are milliseconds since 1970-01-01 UTC; a [`Pos`] is opaque.
+//! Everything is JSON. Ids are whole numbers below 2^53; times are milliseconds since 1970-01-01 UTC.
 
 pub mod errors;
 pub mod frames;
@@ -14,7 +14,7 @@ pub const SUBPROTOCOL: &str = "ieum.v1";
 /// Where the WebSocket is.
 pub const SOCKET_PATH: &str = "/v1/socket";
 
-/// Largest frame that a server takes, in bytes.
+/// Largest frame that a server takes, and sends, in bytes.
 pub const MAX_FRAME: usize = 256 * 1024;
 
 /// Most commands of a device that may be under way unanswered.
@@ -26,11 +26,14 @@ pub const MAX_BODY: usize = 256 * 1024;
 /// Request header: the highest position that the client has seen; the answer is never older.
 pub const SEEN_HEADER: &str = "ieum-seen";
 
-/// Response header: the position that the answer was read at.
+/// Response header: the position that the answer was read at, or at least where the change took effect.
 pub const POSITION_HEADER: &str = "ieum-position";
+
+/// Response header: `true` while the cell makes no progress on this server, so that what is read may be old.
+pub const STALE_HEADER: &str = "ieum-stale";
 
 /// Request header that makes a change over HTTP exactly once for 24 hours: 1 to 200 visible ASCII characters.
 pub const IDEMPOTENCY_HEADER: &str = "idempotency-key";
 
-/// An opaque position: compare only for equality, keep the latest one that the stream gave.
+/// A position, `generation.ordinal`. Clients keep it, send it back, and order two of them to find the highest that they have seen.
 pub type Pos = String;

@@ -64,10 +64,6 @@ pub(crate) fn http_error(error: &HttpError) -> String {
     match error {
         HttpError::Problem(told) => problem(told),
         HttpError::Unreachable(reason) => words!("no server answers: {reason}", "서버가 응답하지 않습니다: {reason}"),
-        HttpError::OutcomeUnknown(reason) => words!(
-            "the answer was lost, so the outcome is not known: {reason}",
-            "응답을 받지 못해 처리되었는지 알 수 없습니다: {reason}"
-        ),
         HttpError::Unreadable(reason) => {
             words!("the answer cannot be read: {reason}", "서버의 응답을 이해할 수 없습니다: {reason}")
         }

@@ -50,7 +50,7 @@ impl Http {
     pub async fn register(&self, account: NewAccount) -> Result<Identity, Error> {
         let NewAccount { handle, name, password, device, invitation } = account;
         let secret = secret()?;
-        let body = Register { handle, name, password, device, invitation, secret: Some(secret.clone()) };
+        let body = Register { handle, name, password, device, invitation, secret: secret.clone() };
         self.signed_in("/v1/accounts", &body, secret).await
     }
 
@@ -61,15 +61,15 @@ impl Http {
     pub async fn sign_in(&self, handle: &str, password: &str, device: &str) -> Result<Identity, Error> {
         let secret = secret()?;
         let (handle, password, device) = (handle.to_owned(), password.to_owned(), device.to_owned());
-        let body = SignIn { handle, password, device, secret: Some(secret.clone()) };
+        let body = SignIn { handle, password, device, secret: secret.clone() };
         self.signed_in("/v1/devices", &body, secret).await
     }
 
     async fn signed_in(&self, path: &str, body: &impl serde::Serialize, secret: String) -> Result<Identity, Error> {
         let mut call = Call::change(Method::POST, path, body)?;
         call.signed = false;
-        let SignedIn { user, device, secret: given } = self.call(call).await?;
-        let identity = Identity { user, device, secret: given.unwrap_or(secret) };
+        let SignedIn { user, device } = self.call(call).await?;
+        let identity = Identity { user, device, secret };
         self.use_identity(identity.clone()).await;
         Ok(identity)
     }
@@ -85,11 +85,10 @@ impl Http {
     /// Changes one's password.
     ///
     /// # Errors
-    /// As every call; [`Error::OutcomeUnknown`] if the answer was lost.
+    /// As every call.
     pub async fn change_password(&self, old: &str, new: &str) -> Result<(), Error> {
         let body = PasswordChange { old: old.to_owned(), new: new.to_owned() };
-        let mut call = Call::change(Method::PUT, "/v1/me/password", &body)?;
-        call.repeatable = false;
+        let call = Call::change(Method::PUT, "/v1/me/password", &body)?;
         self.perform(&call).await.map(drop)
     }
 
@@ -124,6 +123,14 @@ impl Http {
     pub async fn find_user(&self, handle: &str) -> Result<Option<Person>, Error> {
         let path = format!("/v1/users?handle={}", escaped(handle));
         self.call(Call::get(path)).await.map(|People { people }| people.into_iter().next())
+    }
+
+    /// A person who wrote or is named in a message that one sees, also one who has left since.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn user_of_message(&self, user: u64, room: u64, seq: u64) -> Result<Person, Error> {
+        self.call(Call::get(format!("/v1/users/{user}?room={room}&seq={seq}"))).await
     }
 
     /// A person.

@@ -49,21 +49,15 @@ pub(super) struct Answer {
 /// There was no answer.
 pub(super) struct Failed {
     pub(super) reason: String,
-    /// The server may have the request.
-    pub(super) maybe_sent: bool,
 }
 
 impl Failed {
     pub(super) fn late() -> Self {
-        Self { reason: "it did not answer in time".to_owned(), maybe_sent: true }
+        Self { reason: "it did not answer in time".to_owned() }
     }
 
-    fn unsent(error: impl ToString) -> Self {
-        Self { reason: error.to_string(), maybe_sent: false }
-    }
-
-    fn sent(error: impl ToString) -> Self {
-        Self { reason: error.to_string(), maybe_sent: true }
+    fn because(error: impl ToString) -> Self {
+        Self { reason: error.to_string() }
     }
 }
 
@@ -74,14 +68,13 @@ impl Connections {
 
     pub(super) async fn send(&self, endpoint: &Endpoint, request: Request<'_>) -> Result<Answer, Failed> {
         // One that waited may have been closed by the server meanwhile, which only sending shows.
-        let waiting = if request.call.repeatable { self.take_idle(endpoint) } else { None };
-        let mut connection = match waiting {
+        let mut connection = match self.take_idle(endpoint) {
             Some(connection) => connection,
             None => self.connect(endpoint).await?,
         };
         let request = message(endpoint, request)?;
-        connection.ready().await.map_err(Failed::unsent)?;
-        let response = connection.send_request(request).await.map_err(Failed::sent)?;
+        connection.ready().await.map_err(Failed::because)?;
+        let response = connection.send_request(request).await.map_err(Failed::because)?;
         let answer = receive(response).await?;
         self.put_idle(endpoint, connection);
         Ok(answer)
@@ -89,8 +82,8 @@ impl Connections {
 
     async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, Failed> {
         let dialed = tokio::time::timeout(CONNECTING, dial(endpoint, &self.trust)).await;
-        let stream = dialed.map_err(Failed::unsent)?.map_err(Failed::unsent)?;
-        let (connection, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(Failed::unsent)?;
+        let stream = dialed.map_err(Failed::because)?.map_err(Failed::because)?;
+        let (connection, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(Failed::because)?;
         tokio::spawn(async move {
             // What breaks it shows in the answer that does not come.
             let _ = driver.await;
@@ -128,12 +121,12 @@ fn message(endpoint: &Endpoint, request: Request<'_>) -> Result<hyper::Request<F
     if let Some(key) = &call.key {
         builder = builder.header(IDEMPOTENCY_HEADER, key);
     }
-    builder.body(Full::new(call.body.clone())).map_err(Failed::unsent)
+    builder.body(Full::new(call.body.clone())).map_err(Failed::because)
 }
 
 async fn receive(response: hyper::Response<Incoming>) -> Result<Answer, Failed> {
     let status = response.status();
     let position = response.headers().get(POSITION_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let body = Limited::new(response.into_body(), LARGEST).collect().await.map_err(Failed::sent)?.to_bytes();
+    let body = Limited::new(response.into_body(), LARGEST).collect().await.map_err(Failed::because)?.to_bytes();
     Ok(Answer { status, position, body })
 }

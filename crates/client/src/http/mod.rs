@@ -42,9 +42,6 @@ pub enum Error {
     /// No server could be reached, or none answered.
     #[error("no server answers: {0}")]
     Unreachable(String),
-    /// The connection broke after the request was sent, and repeating it is not safe: it may have taken effect.
-    #[error("the answer was lost, so the outcome is not known: {0}")]
-    OutcomeUnknown(String),
     /// The answer is none that this version can read.
     #[error("the answer cannot be read: {0}")]
     Unreadable(String),
@@ -65,7 +62,7 @@ impl Error {
 }
 
 /// A client of HTTP `/v1`. Clones share everything. A call goes to another server when one fails, and is repeated for up to ten
-/// seconds as long as that is safe.
+/// seconds; a change has the same key each time.
 #[derive(Clone)]
 pub struct Http {
     shared: Arc<Shared>,
@@ -94,13 +91,11 @@ struct Call {
     signed: bool,
     /// The idempotency key: every call that changes something has one, the same in each repetition.
     key: Option<String>,
-    /// Whether it may be sent again when it may have taken effect.
-    repeatable: bool,
 }
 
 impl Call {
     fn get(path: String) -> Self {
-        Self { method: Method::GET, path, body: Bytes::new(), signed: true, key: None, repeatable: true }
+        Self { method: Method::GET, path, body: Bytes::new(), signed: true, key: None }
     }
 
     /// A call that changes something.
@@ -223,19 +218,15 @@ impl Http {
         let request = Request { call, token, seen };
         let tried = tokio::time::timeout(ONE_TRY, self.shared.connections.send(&endpoint, request)).await;
         match tried.unwrap_or_else(|_| Err(Failed::late())) {
-            Ok(answer) => self.answered(call, answer).await,
+            Ok(answer) => self.answered(answer).await,
             Err(failed) => {
                 self.shared.memory.lock().await.endpoints.failed();
-                if call.repeatable || !failed.maybe_sent {
-                    Next::Again(Error::Unreachable(failed.reason), None)
-                } else {
-                    Next::Done(Err(Error::OutcomeUnknown(failed.reason)))
-                }
+                Next::Again(Error::Unreachable(failed.reason), None)
             }
         }
     }
 
-    async fn answered(&self, call: &Call, answer: Answer) -> Next {
+    async fn answered(&self, answer: Answer) -> Next {
         let mut memory = self.shared.memory.lock().await;
         if let Some(position) = &answer.position {
             advance(&mut memory.seen, Position::read(position));
@@ -245,14 +236,21 @@ impl Http {
             return Next::Done(Ok(answer.body));
         }
         let Ok(problem) = serde_json::from_slice::<Problem>(&answer.body) else {
-            return strange(call, answer.status);
+            return strange(answer.status);
         };
-        let done_nothing = matches!(
+        let again = matches!(
             problem.known(),
-            Some(Code::Busy | Code::Unavailable | Code::Behind | Code::ShuttingDown | Code::RateLimited)
+            Some(
+                Code::Busy
+                    | Code::Unavailable
+                    | Code::Behind
+                    | Code::ShuttingDown
+                    | Code::RateLimited
+                    | Code::OutcomeUnknown
+            )
         );
         let told = problem.retry_after_ms;
-        if done_nothing || (problem.known() == Some(Code::OutcomeUnknown) && call.repeatable) {
+        if again {
             if problem.known() != Some(Code::RateLimited) {
                 memory.endpoints.failed();
             }
@@ -264,14 +262,11 @@ impl Http {
 }
 
 /// An answer that is no problem document: some relay's.
-fn strange(call: &Call, status: StatusCode) -> Next {
+fn strange(status: StatusCode) -> Next {
     let text = format!("the server answered {status}");
     let passing =
         matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT);
-    if passing && call.repeatable {
-        return Next::Again(Error::Unreachable(text), None);
-    }
-    Next::Done(Err(if passing { Error::OutcomeUnknown(text) } else { Error::Unreadable(text) }))
+    if passing { Next::Again(Error::Unreachable(text), None) } else { Next::Done(Err(Error::Unreadable(text))) }
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {

@@ -24,7 +24,7 @@ mod timing;
 use std::collections::VecDeque;
 
 use ieum_protocol::Pos;
-use ieum_protocol::errors::Problem;
+use ieum_protocol::errors::{Code, Problem};
 use ieum_protocol::frames::Change;
 
 use crate::command::{Command, CommandId};
@@ -375,5 +375,5 @@ impl Machine {
 
 /// Whether a goodbye says nothing against the server.
 fn keeps_endpoint(problem: &Problem) -> bool {
-    problem.endpoints.is_empty() && problem.code == "slow_reader"
+    problem.endpoints.is_empty() && matches!(problem.known(), Some(Code::SlowReader | Code::Silent))
 }

@@ -157,7 +157,10 @@ impl Machine {
                 self.deliver(Delivery::Events { pos, list });
             }
             ServerFrame::Ack(ack) => self.ack(moment, ack),
-            ServerFrame::Refused { n, error } => self.refused(moment, n, error),
+            ServerFrame::Refused { n, pos, error } => {
+                advance(&mut self.seen, Position::read(&pos));
+                self.refused(moment, n, error);
+            }
             ServerFrame::Pong { pos, .. } => self.pong(moment, &pos),
             ServerFrame::Welcome(_) | ServerFrame::Bye(_) => {}
         }

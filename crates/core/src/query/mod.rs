@@ -4,9 +4,11 @@ pub mod catch_up;
 
 use std::ops::ControlFlow;
 
+use ieum_planted::Bug;
+
 use crate::ids::{RoomId, Seq, UserId};
 use crate::kv::{self, Direction, Read};
-use crate::tables::messages::{MESSAGES, Message};
+use crate::tables::messages::{Body, MESSAGES, Message, System};
 use crate::tables::rooms::{
     AUDIENCES, HEADS, Head, Kind, MEMBERS, Member, RECEIPTS, ROOMS, Receipt, Role, Room, USER_ROOMS,
 };
@@ -38,6 +40,9 @@ impl Mine {
 pub fn room(view: &(impl Read + ?Sized), user: UserId, room: RoomId) -> kv::Result<Option<Mine>> {
     let Some(about) = ROOMS.get(view, &room)? else { return Ok(None) };
     let member = match about.kind {
+        Kind::Group if Bug::ForeignRoomLeaks.planted() => {
+            Some(Member { role: Role::Member, from: 1, joined_at: about.created_at })
+        }
         Kind::Group => MEMBERS.get(view, &(room, user))?,
         Kind::Direct { low, high } if user == low || user == high => {
             Some(Member { role: Role::Member, from: 1, joined_at: about.created_at })
@@ -158,6 +163,18 @@ pub fn share_a_room(view: &(impl Read + ?Sized), a: UserId, b: UserId) -> kv::Re
         }
     })?;
     found
+}
+
+/// Whether `user` sees a message that `other` wrote or that names them: whose name one may know when they have left.
+pub fn names(view: &(impl Read + ?Sized), user: UserId, id: RoomId, seq: Seq, other: UserId) -> kv::Result<bool> {
+    let Some(mine) = room(view, user, id)?.filter(|mine| seq >= mine.member.from) else { return Ok(false) };
+    let Some(message) = MESSAGES.get(view, &(mine.id, seq))? else { return Ok(false) };
+    Ok(message.from == other
+        || match message.body {
+            Body::System(System::Invited { users }) => users.contains(&other),
+            Body::System(System::Removed { user } | System::RoleGiven { user, .. }) => user == other,
+            _ => false,
+        })
 }
 
 /// The people of a room as its messages reach them.

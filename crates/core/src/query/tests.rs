@@ -86,3 +86,30 @@ fn an_audience_is_everybody_in_the_room() {
     assert_eq!(of(archive), [minji.user]);
     assert_eq!(unread_counts(&cell.view, &cell.mine(minji, archive), &[1, 2]).unwrap(), [0, 0]);
 }
+
+#[test]
+fn who_wrote_or_is_named_in_a_message_is_known_to_those_who_see_it() {
+    let mut cell = Cell::found();
+    let [minji, dohyun, seoyeon] = cell.people();
+    let room = cell.group(minji, &[dohyun]);
+    let said = cell.say(dohyun, room, "bye");
+    cell.ok(dohyun, Leave { room });
+    let knows =
+        |cell: &Cell, who: crate::testing::Person, seq| names(&cell.view, who.user, room, seq, dohyun.user).unwrap();
+    assert!(knows(&cell, minji, said) && knows(&cell, minji, 2), "he wrote the one and is named in the other");
+    assert!(!knows(&cell, minji, 1) && !knows(&cell, minji, 99), "not in these");
+    assert!(!knows(&cell, seoyeon, said), "she is not in the room");
+    cell.ok(minji, Invite { room, users: vec![seoyeon.user] });
+    assert!(!knows(&cell, seoyeon, said), "it was said before she came");
+}
+
+#[test]
+fn a_room_is_told_to_its_members_only() {
+    let mut cell = Cell::found();
+    let [minji, dohyun, seoyeon] = cell.people();
+    let rooms = [cell.group(minji, &[dohyun]), cell.direct(minji, dohyun)];
+    for id in rooms {
+        assert!(room(&cell.view, dohyun.user, id).unwrap().is_some());
+        assert_eq!(room(&cell.view, seoyeon.user, id).unwrap(), None);
+    }
+}

@@ -8,39 +8,28 @@ use axum::http::{HeaderMap, StatusCode};
 use ieum_core::batch::Origin;
 use ieum_core::commands::account::{Register as RegisterCommand, SetPassword};
 use ieum_core::commands::device::{AddDevice, LogOut};
-use ieum_core::ids::{DeviceId, UserId};
-use ieum_core::outcome::Accepted;
+use ieum_core::ids::{DeviceId, Position, RoomId, UserId};
+use ieum_core::kv::{self, Read};
+use ieum_core::outcome::{Accepted, Outcome, Reject};
+use ieum_core::query;
 use ieum_core::tables::accounts::{DEVICES, HANDLES, USER_DEVICES, USERS};
+use ieum_core::tables::once::IDEMPOTENCY;
 use ieum_protocol::errors::{Code, Problem};
 use ieum_protocol::http::{Devices, Me, PasswordChange, People, Register, SignIn, SignedIn, Token, TokenRequest};
 use ieum_protocol::objects::{Device, Person};
-use ring::rand::{SecureRandom, SystemRandom};
 use serde::Deserialize;
 
 use super::{At, Body, Fail, Peer, key, short_hash};
 use crate::cell::Cell;
 use crate::map::changes::tidy;
-use crate::map::objects;
+use crate::map::{objects, outcomes};
 use crate::options::Registration;
 use crate::{Gateway, check_secret, hash_secret};
 
-/// A device's secret: the client's own, or a new one that it is told.
-struct Secret {
-    hash: [u8; 32],
-    told: Option<String>,
-}
-
-fn secret(given: Option<String>) -> Result<Secret, Problem> {
+/// What the cell keeps of the secret that a client made for its new device.
+fn secret(given: &str) -> Result<[u8; 32], Problem> {
     let bad = || Code::BadRequest.problem().detail("secret is 32 random bytes as base64url without padding");
-    match given {
-        Some(given) => Ok(Secret { hash: hash_secret(&given).ok_or_else(bad)?, told: None }),
-        None => {
-            let mut bytes = [0; 32];
-            SystemRandom::new().fill(&mut bytes).map_err(|_| Code::Internal.problem())?;
-            let hash = *blake3::hash(&bytes).as_bytes();
-            Ok(Secret { hash, told: Some(data_encoding::BASE64URL_NOPAD.encode(&bytes)) })
-        }
-    }
+    hash_secret(given).ok_or_else(bad)
 }
 
 fn admit<C: Cell>(gateway: &Gateway<C>, peer: Option<Extension<Peer>>) -> Result<(), Problem> {
@@ -72,26 +61,32 @@ pub(crate) async fn register<C: Cell>(
         (Registration::Invitation, Some(code)) => Some(*blake3::hash(code.trim().as_bytes()).as_bytes()),
         (Registration::Open, _) => None,
     };
+    let secret = secret(&asked.secret)?;
     admit(&gateway, peer)?;
-    let secret = secret(asked.secret)?;
-    // Without the password: what the cell keeps of a request must not help to guess it. Without the secret where the server made it.
-    let own = if secret.told.is_none() { &secret.hash[..] } else { &[] };
-    let request =
-        short_hash(&[b"register", asked.handle.as_bytes(), asked.name.as_bytes(), asked.device.as_bytes(), own]);
-    let password = gateway.passwords.hash(asked.password).await?;
+    // The secret is random and the key too, so that the salt is this request's own; made of them, it is the same when the request is repeated.
+    let salt = short_hash(&[b"salt", &key, &secret]);
+    let password = gateway.passwords.hash(asked.password, salt).await?;
+    // With the password's hash, which no more helps to guess it here than where the cell keeps it.
+    let request = short_hash(&[
+        b"register",
+        asked.handle.as_bytes(),
+        asked.name.as_bytes(),
+        asked.device.as_bytes(),
+        &secret,
+        password.as_bytes(),
+        invitation.as_ref().map_or(&[], |code| &code[..]),
+    ]);
     let command = RegisterCommand {
         handle: asked.handle,
         name: tidy(&asked.name),
         password,
-        secret_hash: secret.hash,
+        secret_hash: secret,
         device_name: tidy(&asked.device),
         invitation,
     };
     let (accepted, position) = gateway.run(Origin::Anonymous { key, request }, command.into()).await?;
     match accepted {
-        Accepted::Registered { user, device } => {
-            Ok(At(SignedIn { user: user.0, device: device.0, secret: secret.told }, position))
-        }
+        Accepted::Registered { user, device } => Ok(At(SignedIn { user: user.0, device: device.0 }, position)),
         _ => Err(Code::Internal.into()),
     }
 }
@@ -113,28 +108,41 @@ pub(crate) async fn sign_in<C: Cell>(
     Body(asked): Body<SignIn>,
 ) -> Result<At<SignedIn>, Fail> {
     let key = key(&headers)?;
+    let secret = secret(&asked.secret)?;
     admit(&gateway, peer)?;
-    let secret = secret(asked.secret)?;
-    let handle = asked.handle.clone();
-    let (found, _) = gateway
-        .read(move |view| match HANDLES.get(view, &handle)? {
-            Some(user) => Ok(USERS.get(view, &user)?.map(|row| (user, row.password))),
-            None => Ok(None),
+    // Without the password: it is looked at only when the device is added, and the secret shows that a repeated request is the same one.
+    let request = short_hash(&[b"sign in", asked.handle.as_bytes(), asked.device.as_bytes(), &secret]);
+    let handle = asked.handle;
+    let ((answered, found), position) = gateway
+        .read(move |view| {
+            let user = HANDLES.get(view, &handle)?;
+            let row = user.map(|user| USERS.get(view, &user)).transpose()?.flatten();
+            Ok((answered(view, DeviceId(0), key, request)?, user.zip(row.map(|row| row.password))))
         })
         .await?;
+    if let (Some(answered), Some((user, _))) = (answered, &found) {
+        return signed_in(*user, &outcomes::accepted(answered)?, position);
+    }
     let hash = found.as_ref().map(|(_, hash)| hash.clone());
     let right = gateway.passwords.verify(asked.password, hash).await?;
     let Some((user, password)) = found.filter(|_| right) else { return Err(Code::PasswordWrong.into()) };
-    let own = if secret.told.is_none() { &secret.hash[..] } else { &[] };
-    let request = short_hash(&[b"sign in", asked.handle.as_bytes(), asked.device.as_bytes(), own]);
-    let command = AddDevice { user, password, secret_hash: secret.hash, name: tidy(&asked.device) };
+    let command = AddDevice { user, password, secret_hash: secret, name: tidy(&asked.device) };
     let (accepted, position) = gateway.run(Origin::Anonymous { key, request }, command.into()).await?;
+    signed_in(user, &accepted, position)
+}
+
+fn signed_in(user: UserId, accepted: &Accepted, position: Position) -> Result<At<SignedIn>, Fail> {
     match accepted {
-        Accepted::DeviceAdded { device } => {
-            Ok(At(SignedIn { user: user.0, device: device.0, secret: secret.told }, position))
-        }
+        Accepted::DeviceAdded { device } => Ok(At(SignedIn { user: user.0, device: device.0 }, position)),
         _ => Err(Code::Internal.into()),
     }
+}
+
+/// What a request over HTTP was answered, if it was made before under this key.
+fn answered(view: &impl Read, device: DeviceId, key: [u8; 16], request: [u8; 16]) -> kv::Result<Option<Outcome>> {
+    Ok(IDEMPOTENCY.get(view, &(device, key))?.map(|answered| {
+        if answered.request == request { answered.outcome } else { Outcome::Rejected(Reject::KeyReused) }
+    }))
 }
 
 /// Get an access token for HTTP with the device's secret. Costs the server no write and no password hash.
@@ -207,7 +215,9 @@ pub(crate) async fn log_out<C: Cell>(
 ) -> Result<StatusCode, Fail> {
     let (_, device) = gateway.signed_in(&headers).await?;
     let key = key(&headers)?;
-    let other: DeviceId = id.parse().map_err(|_| Code::DeviceUnknown)?;
+    gateway.allow(device)?;
+    // What is no number is no device of one's own either.
+    let other: DeviceId = id.parse().map_err(|_| Code::NotAllowed)?;
     let request = short_hash(&[b"log out", &other.0.to_le_bytes()]);
     gateway.run(Origin::Http { device, key, request }, LogOut { device: other }.into()).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -247,13 +257,19 @@ pub(crate) async fn set_password<C: Cell>(
     let (user, device) = gateway.signed_in(&headers).await?;
     let key = key(&headers)?;
     admit(&gateway, peer)?;
-    let (row, _) = gateway.read(move |view| USERS.get(view, &user)).await?;
+    gateway.allow(device)?;
+    let new = gateway.passwords.hash(asked.new, short_hash(&[b"salt", &key, &device.0.to_le_bytes()])).await?;
+    // Not of the old password: once the change took effect there is nothing to compare it with.
+    let request = short_hash(&[b"password", new.as_bytes()]);
+    let ((answered, row), _) =
+        gateway.read(move |view| Ok((answered(view, device, key, request)?, USERS.get(view, &user)?))).await?;
+    if let Some(answered) = answered {
+        return Ok(outcomes::accepted(answered).map(|_| StatusCode::NO_CONTENT)?);
+    }
     let old = row.ok_or(Code::UserUnknown)?.password;
     if !gateway.passwords.verify(asked.old, Some(old.clone())).await? {
         return Err(Code::PasswordWrong.into());
     }
-    let new = gateway.passwords.hash(asked.new).await?;
-    let request = short_hash(&[b"password", old.as_bytes()]);
     gateway.run(Origin::Http { device, key, request }, SetPassword { old, new }.into()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -295,9 +311,19 @@ pub(super) fn bad_query(rejection: axum::extract::rejection::QueryRejection) -> 
     Fail(Code::BadRequest.problem().detail(rejection.body_text()))
 }
 
-/// A person with whom one shares a room.
+/// A message by which one knows a person.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KnownBy {
+    /// The room of a message that one sees and that the person wrote or is named in.
+    room: Option<u64>,
+    /// Its seq.
+    seq: Option<u64>,
+}
+
+/// A person with whom one shares a room, or who wrote or is named in a message that one sees.
 #[utoipa::path(
-    get, path = "/v1/users/{id}", tag = "people", params(("id" = u64, Path, description = "The person.")),
+    get, path = "/v1/users/{id}", tag = "people", params(("id" = u64, Path, description = "The person."), KnownBy),
     responses(
         (status = 200, body = Person, description = "The person."),
         (status = "default", body = Problem, content_type = "application/problem+json", description = "An error."),
@@ -308,13 +334,22 @@ pub(crate) async fn user<C: Cell>(
     State(gateway): State<Arc<Gateway<C>>>,
     Path(id): Path<String>,
     headers: HeaderMap,
+    asked: Result<Query<KnownBy>, axum::extract::rejection::QueryRejection>,
 ) -> Result<At<Person>, Fail> {
     let (me, _) = gateway.signed_in(&headers).await?;
+    let Query(KnownBy { room, seq }) = asked.map_err(bad_query)?;
+    if room.is_some() != seq.is_some() {
+        return Err(Code::BadRequest.problem().detail("room and seq, or neither").into());
+    }
     let other: UserId = id.parse().map_err(|_| Code::UserUnknown)?;
+    let message = room.zip(seq);
     let (person, position) = gateway
         .read(move |view| {
-            let known = USERS.has(view, &other)? && ieum_core::query::share_a_room(view, me, other)?;
-            if known { objects::person(view, other).map(Some) } else { Ok(None) }
+            let known = match message {
+                Some((room, seq)) => query::names(view, me, RoomId(room), seq, other)?,
+                None => query::share_a_room(view, me, other)?,
+            };
+            if known && USERS.has(view, &other)? { objects::person(view, other).map(Some) } else { Ok(None) }
         })
         .await?;
     Ok(At(person.ok_or(Code::UserUnknown)?, position))

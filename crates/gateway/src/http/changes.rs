@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use ieum_core::batch::Origin;
 use ieum_core::codec::Code as _;
-use ieum_protocol::errors::Problem;
+use ieum_protocol::errors::{Code, Problem};
 use ieum_protocol::frames::Change;
 use ieum_protocol::http::Changed;
 
@@ -35,7 +35,8 @@ pub(crate) async fn change<C: Cell>(
 ) -> Result<At<Changed>, Fail> {
     let (_, device) = gateway.signed_in(&headers).await?;
     let key = key(&headers)?;
-    let command = changes::command(change)?;
+    let command = changes::command(change).map_err(|bad| Code::BadRequest.problem().detail(bad.to_string()))?;
+    gateway.allow(device)?;
     let request = short_hash(&[b"change", &command.to_bytes()]);
     let (accepted, position) = gateway.run(Origin::Http { device, key, request }, command).await?;
     Ok(At(Changed { ok: outcomes::done(&accepted) }, position))

@@ -22,9 +22,9 @@ use ieum_core::apply::owner_of;
 use ieum_core::batch::{Envelope, Origin};
 use ieum_core::commands::Command;
 use ieum_core::ids::{DeviceId, Position, UserId};
-use ieum_core::outcome::{Accepted, Outcome};
+use ieum_core::outcome::{Accepted, Outcome, Reject};
 use ieum_protocol::errors::{Code, Problem};
-use ieum_protocol::{IDEMPOTENCY_HEADER, MAX_BODY, POSITION_HEADER, SEEN_HEADER};
+use ieum_protocol::{IDEMPOTENCY_HEADER, MAX_BODY, POSITION_HEADER, SEEN_HEADER, STALE_HEADER};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
@@ -68,28 +68,34 @@ pub(crate) fn router<C: Cell>(gateway: Arc<Gateway<C>>) -> Router {
         .with_state(gateway)
 }
 
-/// Counts requests, and refuses those of an address that asks too much.
+/// Counts requests, refuses those of an address that asks too much, and waits until the view is not older than what the client has seen.
 async fn admit<C: Cell>(State(gateway): State<Arc<Gateway<C>>>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>().copied();
-    let probe = matches!(request.uri().path(), "/healthz" | "/readyz" | "/metrics");
+    let path = request.uri().path();
+    let probe = matches!(path, "/healthz" | "/readyz" | "/metrics");
     let allowed = probe
         || peer.is_none_or(|Peer(address)| {
             gateway.limits.requests.take(crate::limits::subscriber(address), Instant::now())
         });
-    let mut response =
-        if allowed { next.run(request).await } else { Fail(Code::RateLimited.problem()).into_response() };
-    if gateway.stalled() {
-        response.headers_mut().insert(HeaderName::from_static("ieum-stale"), HeaderValue::from_static("true"));
-    }
-    let failed = response.status().as_u16() >= 400;
-    let counter = if failed { &gateway.metrics.requests_failed } else { &gateway.metrics.requests_ok };
-    counter.fetch_add(1, Ordering::Relaxed);
-    response
+    let fresh = match allowed {
+        false => Err(Code::RateLimited.problem()),
+        true if path.starts_with("/v1/") => gateway.reach_seen(request.headers()).await,
+        true => Ok(()),
+    };
+    let response = match fresh {
+        Ok(()) => next.run(request).await,
+        Err(problem) => Fail(problem).into_response(),
+    };
+    gateway.finish(response)
 }
 
-/// An error as it is answered.
+/// An error as it is answered, once [`Gateway::finish`] has written it.
 #[derive(Debug)]
 pub(crate) struct Fail(pub(crate) Problem);
+
+/// A problem on its way through the router.
+#[derive(Clone)]
+struct Unwritten(Problem);
 
 impl From<Problem> for Fail {
     fn from(problem: Problem) -> Self {
@@ -106,11 +112,8 @@ impl From<Code> for Fail {
 impl IntoResponse for Fail {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = serde_json::to_vec(&self.0).unwrap_or_default();
-        let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
-        if let Some(ms) = self.0.retry_after_ms {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000)));
-        }
+        let mut response = status.into_response();
+        response.extensions_mut().insert(Unwritten(self.0));
         response
     }
 }
@@ -133,15 +136,20 @@ impl<T: Serialize> IntoResponse for At<T> {
 /// A JSON body, with problems that say what is wrong.
 pub(crate) struct Body<T>(pub(crate) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned, C: Cell> FromRequest<Arc<Gateway<C>>> for Body<T> {
     type Rejection = Fail;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Fail> {
+    async fn from_request(request: Request, gateway: &Arc<Gateway<C>>) -> Result<Self, Fail> {
         let kind = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         if !kind.split(';').next().is_some_and(|k| k.trim().eq_ignore_ascii_case("application/json")) {
             return Err(Code::UnsupportedMediaType.into());
         }
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+        let length = text_of(request.headers(), header::CONTENT_LENGTH.as_str()).and_then(|text| text.parse().ok());
+        if length.is_some_and(|length: u64| length > MAX_BODY as u64) {
+            return Err(Code::TooLarge.into());
+        }
+        let bytes = tokio::time::timeout(gateway.options.patience, Bytes::from_request(request, gateway));
+        let bytes = bytes.await.map_err(|_| Code::TooSlow)?.map_err(|rejection| {
             let too_large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
             Fail(if too_large {
                 Code::TooLarge.problem()
@@ -181,13 +189,56 @@ pub(crate) fn short_hash(parts: &[&[u8]]) -> [u8; 16] {
 }
 
 impl<C: Cell> Gateway<C> {
-    /// Who asks: the device whose access token this is, once the view is not older than what the client has seen.
+    /// Waits until the view is not older than what the client has seen.
+    async fn reach_seen(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let bad = || Code::BadRequest.problem().detail("ieum-seen is a position that the server gave");
+        let Some(seen) = headers.get(SEEN_HEADER) else { return Ok(()) };
+        let seen = seen.to_str().ok().and_then(|text| text.parse().ok()).ok_or_else(bad)?;
+        self.catch_up_with(Some(seen)).await
+    }
+
+    /// Counts the answer and gives it what every answer has: errors their body, and all of them where this server stands.
+    pub(crate) fn finish(&self, mut response: Response) -> Response {
+        let failed = response.status().as_u16() >= 400;
+        let counter = if failed { &self.metrics.requests_failed } else { &self.metrics.requests_ok };
+        counter.fetch_add(1, Ordering::Relaxed);
+        if let Some(Unwritten(problem)) = response.extensions_mut().remove() {
+            let problem = self.told(problem);
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+            headers.remove(header::CONTENT_LENGTH);
+            if let Some(ms) = problem.retry_after_ms {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000)));
+            }
+            *response.body_mut() = serde_json::to_vec(&problem).unwrap_or_default().into();
+        }
+        let unauthorized = response.status() == StatusCode::UNAUTHORIZED;
+        let headers = response.headers_mut();
+        if unauthorized {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"ieum\""));
+        }
+        if self.stalled() {
+            headers.insert(HeaderName::from_static(STALE_HEADER), HeaderValue::from_static("true"));
+        }
+        if let (false, Ok(here)) =
+            (headers.contains_key(POSITION_HEADER), HeaderValue::from_str(&self.cell.applied().to_string()))
+        {
+            headers.insert(HeaderName::from_static(POSITION_HEADER), here);
+        }
+        response
+    }
+
+    /// Takes one command from what a device may give.
+    pub(crate) fn allow(&self, device: DeviceId) -> Result<(), Problem> {
+        let now = Instant::now();
+        if self.limits.commands.of(device, now).take(now) { Ok(()) } else { Err(Code::RateLimited.problem()) }
+    }
+
+    /// Who asks: the device whose access token this is.
     pub(crate) async fn signed_in(self: &Arc<Self>, headers: &HeaderMap) -> Result<(UserId, DeviceId), Problem> {
-        let bad = |_| Code::BadRequest.problem().detail("ieum-seen is a position that the server gave");
-        let seen = text_of(headers, SEEN_HEADER).map(str::parse).transpose().map_err(bad)?;
-        self.catch_up_with(seen).await?;
-        let bearer = text_of(headers, header::AUTHORIZATION.as_str()).and_then(|v| v.strip_prefix("Bearer "));
-        let token = bearer.ok_or_else(|| Code::Unauthorized.problem())?.to_owned();
+        let bearer = text_of(headers, header::AUTHORIZATION.as_str()).and_then(|value| value.split_once(' '));
+        let token = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let token = token.ok_or_else(|| Code::Unauthorized.problem())?.1.trim().to_owned();
         let (found, _) = self
             .read(move |view| {
                 Ok(match tokens::verify(view, &token)? {
@@ -205,6 +256,7 @@ impl<C: Cell> Gateway<C> {
             return Err(Code::Unavailable.problem());
         }
         let (reply, answer) = oneshot::channel();
+        let device = matches!(origin, Origin::Http { .. });
         let envelope = Envelope { origin, command };
         if let Err((refused, _)) = self.cell.submit(&envelope, Ticket(Waiter::Request(reply))) {
             return Err(match refused {
@@ -213,8 +265,9 @@ impl<C: Cell> Gateway<C> {
             });
         }
         match tokio::time::timeout(self.options.outcome_patience, answer).await {
-            Ok(Ok((position, Outcome::Accepted(accepted)))) => Ok((accepted, position)),
-            Ok(Ok((_, Outcome::Rejected(reject)))) => Err(outcomes::problem(reject)),
+            // It was logged out between its token's check and here.
+            Ok(Ok((_, Outcome::Rejected(Reject::DeviceUnknown)))) if device => Err(Code::LoggedOut.problem()),
+            Ok(Ok((position, outcome))) => Ok((outcomes::accepted(outcome)?, position)),
             Ok(Err(_)) | Err(_) => Err(Code::OutcomeUnknown.problem()),
         }
     }

@@ -1,6 +1,11 @@
 //! The OpenAPI document, made from the code.
 
+use ieum_protocol::{POSITION_HEADER, SEEN_HEADER, STALE_HEADER};
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{Object, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{RefOr, Required};
 use utoipa::{Modify, OpenApi};
 
 use super::{accounts, changes, rooms};
@@ -18,7 +23,7 @@ use super::{accounts, changes, rooms};
         accounts::set_password, accounts::find, accounts::user, rooms::list, rooms::one, rooms::messages, rooms::members,
         rooms::receipts, changes::change
     ),
-    modifiers(&Token),
+    modifiers(&Token, &Positions),
 )]
 struct Api;
 
@@ -28,6 +33,37 @@ impl Modify for Token {
     fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
         let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
         api.components.get_or_insert_default().add_security_scheme("token", scheme);
+    }
+}
+
+/// The headers that every route takes and every answer has.
+struct Positions;
+
+impl Modify for Positions {
+    fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
+        let text = || Object::with_type(Type::String);
+        let seen = ParameterBuilder::new()
+            .name(SEEN_HEADER)
+            .parameter_in(ParameterIn::Header)
+            .required(Required::False)
+            .description(Some("The highest position that the client has seen: the answer is not older."))
+            .schema(Some(text()))
+            .build();
+        let header = |what: &str| HeaderBuilder::new().schema(Some(text())).description(Some(what)).build();
+        let here = header("Where the answer was read, or at least where the change took effect.");
+        let stale = header("`true` while the cell makes no progress on this server.");
+        for item in api.paths.paths.values_mut() {
+            let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
+            for operation in operations.into_iter().flatten() {
+                operation.parameters.get_or_insert_default().push(seen.clone().into());
+                for response in operation.responses.responses.values_mut() {
+                    if let RefOr::T(response) = response {
+                        response.headers.insert(POSITION_HEADER.to_owned(), here.clone().into());
+                        response.headers.insert(STALE_HEADER.to_owned(), stale.clone().into());
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use ieum_core::ids::{RoomId, UserId};
 use ieum_core::kv;
 use ieum_core::query::{self, Mine, Page};
+use ieum_core::tables::messages::Message;
 use ieum_protocol::errors::{Code, Problem};
 use ieum_protocol::http::{Members, Messages, Receipts, Rooms};
 use ieum_protocol::objects::{Receipt, Room};
@@ -21,6 +22,8 @@ use crate::map::objects;
 
 const MAX_ROOMS: usize = 100;
 const MAX_MESSAGES: usize = 200;
+/// What a page of messages may weigh; one that holds a single message may weigh more.
+const MESSAGES_WEIGHT: usize = 512 * 1024;
 
 /// Which page of a list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -127,7 +130,7 @@ pub(crate) async fn messages<C: Cell>(
         (Some(_), Some(_)) => return Err(Code::BadRequest.problem().detail("before or after, not both").into()),
     };
     let read = move |view: &C::View, _, mine: &Mine| {
-        let page = query::messages(view, mine, page, limit)?;
+        let page = lightest(query::messages(view, mine, page, limit)?, matches!(page, Page::After(_)));
         let seqs: Vec<u64> = page.iter().map(|(seq, _)| *seq).collect();
         let unread = query::unread_counts(view, mine, &seqs)?;
         let told = page.into_iter().zip(unread).map(|((seq, message), unread)| {
@@ -138,6 +141,24 @@ pub(crate) async fn messages<C: Cell>(
         Ok(Messages { messages: told.collect() })
     };
     of_room(&gateway, &headers, &id, read).await
+}
+
+/// As many of the messages as a page may weigh: the first ones, or else the last.
+fn lightest(mut messages: Vec<(u64, Message)>, first: bool) -> Vec<(u64, Message)> {
+    let mut weight = 0;
+    let mut fits = |(_, message): &&(u64, Message)| {
+        let begins = weight == 0;
+        weight += objects::weight(message);
+        begins || weight <= MESSAGES_WEIGHT
+    };
+    if first {
+        let count = messages.iter().take_while(&mut fits).count();
+        messages.truncate(count);
+        messages
+    } else {
+        let count = messages.iter().rev().take_while(&mut fits).count();
+        messages.split_off(messages.len() - count)
+    }
 }
 
 /// Everybody in a room.

@@ -4,19 +4,23 @@ use data_encoding::HEXLOWER;
 use ieum_core::commands::{Command, account, archive, device, group, message, receipt, room};
 use ieum_core::ids::{DeviceId, RoomId, UserId};
 use ieum_core::tables::rooms::Role;
-use ieum_protocol::errors::{Code, Problem};
 use ieum_protocol::frames::{ArchiveEntry, Change};
 use ieum_protocol::objects;
 
+/// A text that is no id or key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an id or key is 32 lowercase hexadecimal digits")]
+pub struct NoId;
+
 /// 16 bytes written as 32 lowercase hexadecimal digits.
-pub fn hex16(text: &str) -> Result<[u8; 16], Problem> {
+pub fn hex16(text: &str) -> Result<[u8; 16], NoId> {
     let bytes = HEXLOWER.decode(text.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
-    bytes.ok_or_else(|| Code::BadFrame.problem().detail("an id or key is 32 lowercase hexadecimal digits"))
+    bytes.ok_or(NoId)
 }
 
 /// The command that `change` asks for. What is wrong with it beyond its shape is the cell's to say, so that the command's number is
 /// used up and those behind it can go on.
-pub fn command(change: Change) -> Result<Command, Problem> {
+pub fn command(change: Change) -> Result<Command, NoId> {
     Ok(match change {
         Change::Send { room, text, reply_to } => {
             message::Send { room: RoomId(room), text: worded(text), reply_to }.into()
@@ -60,7 +64,7 @@ fn users(ids: Vec<u64>) -> Vec<UserId> {
     ids.into_iter().take(ieum_core::scope::MAX_PEOPLE + 1).map(UserId).collect()
 }
 
-fn entry(entry: ArchiveEntry) -> Result<archive::Entry, Problem> {
+fn entry(entry: ArchiveEntry) -> Result<archive::Entry, NoId> {
     let ArchiveEntry { key, time, author, kind, text } = entry;
     Ok(archive::Entry { key: hex16(&key)?, time, author, kind, text })
 }

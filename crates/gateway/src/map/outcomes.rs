@@ -16,6 +16,14 @@ pub fn answer(outcome: &Outcome) -> Result<Done, Problem> {
     }
 }
 
+/// What was accepted, or the problem that a rejection is.
+pub(crate) fn accepted(outcome: Outcome) -> Result<Accepted, Problem> {
+    match outcome {
+        Outcome::Accepted(accepted) => Ok(accepted),
+        Outcome::Rejected(reject) => Err(problem(reject)),
+    }
+}
+
 /// What an accepted command gave.
 #[must_use]
 pub fn done(accepted: &Accepted) -> Done {
@@ -48,7 +56,7 @@ pub fn frame(n: u64, position: Position, outcome: &Outcome) -> Bytes {
     }
     let frame = match answer(outcome) {
         Err(error) if matches!(outcome, Outcome::Rejected(r) if r.leaves_number_unused()) => {
-            ServerFrame::Refused { n, error }
+            ServerFrame::Refused { n, pos: position.to_string(), error }
         }
         Err(error) => ServerFrame::Ack(Ack { n, pos: position.to_string(), ok: None, error: Some(error) }),
         Ok(done) => ServerFrame::Ack(Ack { n, pos: position.to_string(), ok: Some(done), error: None }),

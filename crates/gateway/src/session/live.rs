@@ -15,9 +15,8 @@ use super::queue::Item;
 use super::{Session, parse};
 use crate::Gateway;
 use crate::cell::{Cell, Refused, Ticket, Waiter};
-use crate::limits::Bucket;
+use crate::limits::Allowance;
 use crate::map::{changes, outcomes};
-use crate::options::Rate;
 
 /// A session whose live stream has begun. It is handed time, the client's frames and what waits in the session's queue, and hands
 /// back the frames to send.
@@ -28,15 +27,14 @@ pub struct Live {
     next: u64,
     /// Up to where the client has everything.
     sent: Position,
-    commands: Bucket,
-    rate: Rate,
+    commands: Allowance,
 }
 
 impl Live {
     /// A stream that begins behind `sent`, of a device that has used the numbers up to `last`.
     #[must_use]
-    pub fn new(session: Arc<Session>, last: u64, sent: Position, rate: Rate, now: Instant) -> Self {
-        Self { session, next: last + 1, sent, commands: Bucket::full(rate, now), rate }
+    pub fn new(session: Arc<Session>, last: u64, sent: Position, commands: Allowance) -> Self {
+        Self { session, next: last + 1, sent, commands }
     }
 
     /// The session.
@@ -60,6 +58,10 @@ impl Live {
                     out.extend(events.finish_if_long(self.sent));
                 }
                 Item::Answer(frame) => out.push(frame),
+                Item::End(code) => {
+                    out.extend(events.finish(self.sent.max(position)));
+                    return Some(code);
+                }
             }
         }
         self.sent = self.sent.max(complete);
@@ -80,14 +82,15 @@ impl Live {
             ClientFrame::Hello(_) => return Err(Code::BadFrame.problem().detail("hello comes once")),
             ClientFrame::Ping(ping) => {
                 if let Some(code) = self.queued(gateway.hub.complete(), out) {
-                    return Err(code.problem());
+                    return Err(gateway.problem(code));
                 }
                 out.push(outcomes::text(&ServerFrame::Pong { id: ping.id, pos: self.sent.to_string() }));
             }
             ClientFrame::Cmd(cmd) => {
                 let n = cmd.n;
                 if let Some(code) = self.command(gateway, cmd, now)? {
-                    out.push(outcomes::text(&ServerFrame::Refused { n, error: code.problem() }));
+                    let pos = gateway.cell.applied().to_string();
+                    out.push(outcomes::text(&ServerFrame::Refused { n, pos, error: gateway.problem(code) }));
                 }
             }
         }
@@ -107,11 +110,13 @@ impl Live {
         if self.session.in_flight() >= MAX_IN_FLIGHT {
             return Ok(Some(Code::Busy));
         }
-        if !self.commands.take(self.rate, now) {
+        if !self.commands.take(now) {
             return Ok(Some(Code::RateLimited));
         }
-        let origin = Origin::Device { device: self.session.device, number: cmd.n, id: changes::hex16(&cmd.id)? };
-        let envelope = Envelope { origin, command: changes::command(cmd.change)? };
+        let bad = |bad: changes::NoId| Code::BadFrame.problem().detail(bad.to_string());
+        let id = changes::hex16(&cmd.id).map_err(bad)?;
+        let origin = Origin::Device { device: self.session.device, number: cmd.n, id };
+        let envelope = Envelope { origin, command: changes::command(cmd.change).map_err(bad)? };
         self.session.in_flight.fetch_add(1, Ordering::Relaxed);
         let ticket = Ticket(Waiter::Session(Arc::clone(&self.session), cmd.n));
         if let Err((refused, _)) = gateway.cell.submit(&envelope, ticket) {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ieum_core::ids::{DeviceId, Position, UserId};
+use ieum_planted::Bug;
 use ieum_protocol::errors::{Code, Problem};
 use ieum_protocol::frames::ClientFrame;
 use parking_lot::Mutex;
@@ -81,6 +82,20 @@ impl Session {
     /// The lowest number that the cell refused since this was asked last; the largest number there is if none.
     fn first_refused(&self) -> u64 {
         self.refused.swap(u64::MAX, Ordering::Relaxed)
+    }
+
+    /// Ends the session behind what it is told up to here; true when it is to be woken once the batch is complete.
+    pub(crate) fn finish(&self, position: Position, code: Code) -> bool {
+        self.queue.lock().finish(position, code)
+    }
+
+    /// Why the session is over now, if it is: the cell makes no progress, or its client has been silent for too long.
+    pub(crate) fn due(&self, stalled: bool, silence: Duration, now: Instant) -> Option<Code> {
+        match (stalled, self.in_flight() > 0) {
+            (true, true) => Some(Code::OutcomeUnknown),
+            (true, false) if !Bug::StallNotTold.planted() => Some(Code::Unavailable),
+            _ => (self.silence(now) >= silence).then_some(Code::Silent),
+        }
     }
 
     /// Ends the session with a reason that its client is told.

@@ -51,11 +51,14 @@ impl<V: Read> Opening<V> {
         asked: &Asked,
         now: Instant,
     ) -> Result<(Welcome, Self), Problem> {
+        if gateway.stalled() {
+            return Err(gateway.problem(Code::Unavailable));
+        }
         let view = gateway.cell.view();
         let found = hello::sign_in(&view, asked).map_err(|error| failed(&error))?;
         let Device { user, device, start, last } = found.ok_or_else(|| Code::SecretWrong.problem())?;
-        if gateway.hub.sessions() >= gateway.options.limits.sessions {
-            return Err(Code::TooManySessions.problem());
+        if gateway.hub.sessions() >= gateway.options.limits.sessions && !gateway.hub.has(device) {
+            return Err(gateway.problem(Code::TooManySessions));
         }
         let at = ieum_core::apply::applied(&view).map_err(|error| failed(&error))?.position;
         let welcome = Welcome {
@@ -77,6 +80,9 @@ impl<V: Read> Opening<V> {
 
     /// What comes next. An error ends the session.
     pub fn step<C: Cell<View = V>>(&mut self, gateway: &Gateway<C>, now: Instant) -> Result<Step, Problem> {
+        if gateway.stalled() {
+            return Err(gateway.problem(Code::Unavailable));
+        }
         let mut catch_up = match self.under_way.take() {
             Some(catch_up) => catch_up,
             None => self.look(gateway)?,
@@ -94,7 +100,8 @@ impl<V: Read> Opening<V> {
         if Bug::SessionEntersLate.planted() {
             gateway.hub.enter(&self.session);
         }
-        let live = Live::new(Arc::clone(&self.session), self.last, at, gateway.options.limits.commands, now);
+        let commands = gateway.limits.commands.of(self.session.device, now);
+        let live = Live::new(Arc::clone(&self.session), self.last, at, commands);
         Ok(Step::Live(ServerFrame::CaughtUp { pos }, Box::new(live)))
     }
 

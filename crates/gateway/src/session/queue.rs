@@ -14,12 +14,15 @@ pub(crate) enum Item {
     Event(Bytes),
     /// A whole frame: the answer to a command.
     Answer(Bytes),
+    /// The stream ends here, behind what came before.
+    End(Code),
 }
 
 impl Item {
     fn bytes(&self) -> usize {
         match self {
             Self::Event(bytes) | Self::Answer(bytes) => bytes.len(),
+            Self::End(_) => 0,
         }
     }
 }
@@ -54,6 +57,15 @@ impl Queue {
         }
         self.bytes += item.bytes();
         self.items.push_back((position, item));
+        !std::mem::replace(&mut self.woken, true)
+    }
+
+    /// Ends the stream behind what waits; true when the session must be woken.
+    pub(crate) fn finish(&mut self, position: Position, code: Code) -> bool {
+        if self.ended.is_some() {
+            return false;
+        }
+        self.items.push_back((position, Item::End(code)));
         !std::mem::replace(&mut self.woken, true)
     }
 

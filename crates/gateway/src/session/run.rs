@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
@@ -11,7 +11,7 @@ use ieum_core::kv::Read;
 use ieum_protocol::MAX_FRAME;
 use ieum_protocol::errors::{Code, Problem};
 use ieum_protocol::frames::{ClientFrame, ServerFrame};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
@@ -48,10 +48,15 @@ pub(crate) async fn serve<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
     tracing::debug!(%address, ?reason, "session ended");
     if let End::Told(problem) = reason {
         // The client may be gone or not reading; it was told if it could be.
-        let _ = socket.send(&ServerFrame::Bye(problem)).await;
-        let _ = tokio::time::timeout(gateway.options.patience, socket.socket.close(None)).await;
+        let _ = socket.send(&ServerFrame::Bye(gateway.told(problem))).await;
     }
+    socket.leave().await;
 }
+
+/// How long a client has to take its leave.
+const LEAVE: Duration = Duration::from_secs(1);
+/// What it may still send meanwhile, in bytes.
+const LEAVE_BYTES: usize = 1024 * 1024;
 
 /// Why a session ended.
 #[derive(Debug)]
@@ -70,7 +75,7 @@ impl From<Problem> for End {
 
 struct Socket<S> {
     socket: WebSocketStream<S>,
-    patience: std::time::Duration,
+    patience: Duration,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
@@ -106,6 +111,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         }
     }
 
+    /// Closes in good order: sends a close frame if none was sent, then reads what the client has sent already. Closing over unread bytes
+    /// would reset the connection, and the client would never see why it ended.
+    async fn leave(&mut self) {
+        let orderly = async {
+            // An error here is a client that has closed already.
+            let _ = self.socket.close(None).await;
+            let stream = self.socket.get_mut();
+            stream.shutdown().await.ok()?;
+            let (mut unread, mut read) = ([0; 1024], 0);
+            while read < LEAVE_BYTES {
+                match stream.read(&mut unread).await {
+                    Ok(0) | Err(_) => break,
+                    Ok(bytes) => read += bytes,
+                }
+            }
+            Some(())
+        };
+        // Who does not take its leave is cut off.
+        let _ = tokio::time::timeout(LEAVE, orderly).await;
+    }
+
     /// The next frame of text.
     async fn next(&mut self) -> Result<Utf8Bytes, End> {
         loop {
@@ -113,7 +139,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 Some(Ok(Message::Text(text))) => Ok(text),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
                 Some(Ok(Message::Binary(_))) => Err(Code::BadFrame.problem().detail("frames are text").into()),
-                Some(Ok(Message::Close(_) | Message::Frame(_))) | None => Err(End::Gone),
+                Some(Ok(Message::Close(_))) => {
+                    // Reading on sends the answer to it.
+                    let _ = tokio::time::timeout(LEAVE, self.socket.next()).await;
+                    Err(End::Gone)
+                }
+                Some(Ok(Message::Frame(_))) | None => Err(End::Gone),
                 Some(Err(error)) => Err(told(error)),
             };
         }
@@ -222,7 +253,7 @@ async fn run<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
     loop {
         let ended = tokio::select! {
             () = session.woken() => {
-                live.queued(gateway.hub.complete(), &mut out).map(|code| End::Told(code.problem()))
+                live.queued(gateway.hub.complete(), &mut out).map(|code| End::Told(gateway.problem(code)))
             }
             frame = socket.next() => match frame {
                 Ok(text) => live.frame(gateway, &text, Instant::now(), &mut out).err().map(End::Told),

@@ -85,6 +85,8 @@ fn options() -> Options {
         passwords: Passwords { memory_kib: 8, passes: 1, ..defaults.passwords },
         limits: Limits { commands: plenty, requests: plenty, sign_ins: plenty, ..defaults.limits },
         behind_patience: Duration::from_millis(50),
+        // This cell has no ticks.
+        standstill_after: Duration::MAX,
         ..defaults
     }
 }

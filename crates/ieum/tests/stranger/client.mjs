@@ -89,7 +89,7 @@ export class Client extends EventEmitter {
         this.emit('stopped', bye);
         return;
       }
-      if (bye?.code !== 'slow_reader' || bye.endpoints) this.#endpoints.failed(endpoint);
+      if (!['slow_reader', 'silent'].includes(bye?.code) || bye.endpoints) this.#endpoints.failed(endpoint);
       this.#endpoints.prefer(bye?.endpoints ?? []);
       attempts = performance.now() - began >= SETTLED_MS ? 0 : attempts + 1;
       await sleep(backoff(Math.floor(attempts / this.#endpoints.all().length), bye?.retry_after_ms));

@@ -204,7 +204,7 @@ impl Driver {
     }
 
     pub(super) fn refuse(&mut self, n: u64, problem: Problem) {
-        self.frame(&ServerFrame::Refused { n, error: problem });
+        self.frame(&ServerFrame::Refused { n, pos: "1.1".to_owned(), error: problem });
     }
 
     pub(super) fn bye(&mut self, problem: Problem) {

@@ -25,7 +25,7 @@ impl Cell {
 
     fn answer(&mut self, cmd: &Cmd) -> ServerFrame {
         if cmd.n > self.last + 1 {
-            return ServerFrame::Refused { n: cmd.n, error: Code::OutOfOrder.problem() };
+            return ServerFrame::Refused { n: cmd.n, pos: "1.1".to_owned(), error: Code::OutOfOrder.problem() };
         }
         if cmd.n == self.last + 1 {
             self.apply(cmd);
@@ -153,7 +153,7 @@ impl World {
         let Some(cmd) = self.to_server.pop_front() else { return };
         let answer = if self.refusing > 0 && cmd.n == self.cell.last + 1 {
             self.refusing -= 1;
-            ServerFrame::Refused { n: cmd.n, error: Code::Busy.problem() }
+            ServerFrame::Refused { n: cmd.n, pos: "1.1".to_owned(), error: Code::Busy.problem() }
         } else {
             self.cell.answer(&cmd)
         };

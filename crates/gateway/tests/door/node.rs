@@ -1,0 +1,189 @@
+//! A real node and its gateway on a real port, whose log can be held.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ieum_core::batch::Envelope;
+use ieum_core::ids::Position;
+use ieum_core::kv::{Kv, Read};
+use ieum_gateway::options::{Limits, Passwords, Rate};
+use ieum_gateway::{Cell, Gateway, Hub, Options, Refused, SigningKeys, Ticket};
+use ieum_log::memory::Memory as MemoryLog;
+use ieum_log::{BatchId, Log};
+use ieum_node::batcher::{Bounds, Refusal};
+use ieum_node::machine::Delivery;
+use ieum_node::reserve::Reserve;
+use ieum_node::service::{self, Handle, Identity, Node};
+use ieum_store::Memory;
+use tokio::sync::watch;
+
+/// A log that takes nothing while it is held.
+struct Held {
+    log: MemoryLog,
+    held: watch::Sender<bool>,
+}
+
+impl Log for Held {
+    type Tail = <MemoryLog as Log>::Tail;
+
+    async fn append(&self, id: BatchId, bytes: Bytes) -> ieum_log::Result<ieum_log::Position> {
+        self.held.subscribe().wait_for(|held| !held).await.unwrap();
+        self.log.append(id, bytes).await
+    }
+
+    async fn tail(&self, after: ieum_log::Position) -> ieum_log::Result<Self::Tail> {
+        self.log.tail(after).await
+    }
+
+    async fn trim(&self, up_to: ieum_log::Position) -> ieum_log::Result<()> {
+        self.log.trim(up_to).await
+    }
+
+    async fn skip(&self, position: ieum_log::Position, index: u32) -> ieum_log::Result<()> {
+        self.log.skip(position, index).await
+    }
+
+    async fn skips(&self) -> ieum_log::Result<Vec<ieum_log::Skip>> {
+        self.log.skips().await
+    }
+
+    async fn last(&self) -> ieum_log::Result<ieum_log::Position> {
+        self.log.last().await
+    }
+}
+
+#[derive(Clone)]
+struct NodeCell(Handle<Memory, Ticket>);
+
+impl Cell for NodeCell {
+    type View = <Memory as Kv>::Snapshot;
+
+    fn view(&self) -> Self::View {
+        self.0.view()
+    }
+
+    fn submit(&self, envelope: &Envelope, ticket: Ticket) -> Result<(), (Refused, Ticket)> {
+        self.0.submit(envelope, ticket).map_err(|(refusal, ticket)| match refusal {
+            Refusal::Full => (Refused::Busy, ticket),
+            Refusal::TooLarge => (Refused::TooLarge, ticket),
+        })
+    }
+
+    fn applied(&self) -> Position {
+        self.0.applied()
+    }
+
+    async fn reach(&self, position: Position) {
+        self.0.reach(position).await;
+    }
+
+    fn waiting(&self) -> Duration {
+        self.0.waiting()
+    }
+
+    fn metrics(&self, _: &mut String) {}
+}
+
+/// A server until the end of the test.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) gateway: Arc<dyn Stop>,
+    log: Arc<Held>,
+    handle: Handle<Memory, Ticket>,
+    node: Option<Node<Held, Memory, Ticket>>,
+    runtime: Option<tokio::runtime::Runtime>,
+    _folder: tempfile::TempDir,
+}
+
+/// A gateway, whatever its cell.
+pub(crate) trait Stop: Send + Sync {
+    fn stop(&self);
+    fn sessions(&self) -> usize;
+}
+
+impl<C: Cell> Stop for Gateway<C> {
+    fn stop(&self) {
+        Gateway::stop(self);
+    }
+
+    fn sessions(&self) -> usize {
+        Gateway::sessions(self)
+    }
+}
+
+/// Limits that no test meets by chance, and little patience.
+pub(crate) fn options() -> Options {
+    let defaults = Options::default();
+    let plenty = Rate { per_second: 1_000_000, burst: 1_000_000 };
+    Options {
+        endpoints: vec!["http://127.0.0.1:1".to_owned(), "https://b.example".to_owned()],
+        passwords: Passwords { memory_kib: 8, passes: 1, ..defaults.passwords },
+        limits: Limits { commands: plenty, requests: plenty, sign_ins: plenty, ..defaults.limits },
+        behind_patience: Duration::from_millis(100),
+        patience: Duration::from_secs(1),
+        ..defaults
+    }
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        Self::with(options())
+    }
+
+    pub(crate) fn with(options: Options) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let keys = SigningKeys::from_seed(&[7; 32]).unwrap();
+        let identity =
+            Identity { node: 1, dc: "a".to_owned(), cell: 1, key_id: keys.id(), public_key: keys.public_key() };
+        let node = service::Options {
+            identity,
+            bounds: Bounds::default(),
+            snapshots: Default::default(),
+            folder: folder.path().to_owned(),
+            reserve: Arc::new(Reserve::new(folder.path(), 0)),
+        };
+        let log = Arc::new(Held { log: MemoryLog::new(1), held: watch::Sender::new(false) });
+        let (view, hub) = (Arc::new(Memory::new()), Hub::new());
+        let deliver = {
+            let (hub, view) = (Arc::clone(&hub), Arc::clone(&view));
+            move |Delivery { position, replies, events, .. }: Delivery<Ticket>| {
+                let view = Arc::clone(&view);
+                hub.deliver(position, replies, events, move || Box::new(view.snapshot()) as Box<dyn Read>);
+            }
+        };
+        let node = runtime.block_on(Node::start(Arc::clone(&log), view, node, deliver)).unwrap();
+        let handle = node.handle();
+        // The cell is founded before anybody comes.
+        runtime.block_on(handle.reach(Position::new(1, 1)));
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let gateway = Gateway::new(NodeCell(handle.clone()), hub, options, keys);
+        runtime.spawn(ieum_gateway::server::serve(Arc::clone(&gateway), listener, None));
+        Self { address, gateway, log, handle, node: Some(node), runtime: Some(runtime), _folder: folder }
+    }
+
+    /// From here on the log takes nothing, or takes everything again.
+    pub(crate) fn hold_log(&self, held: bool) {
+        self.log.held.send_replace(held);
+    }
+
+    /// No command's apply panicked, whatever came in.
+    pub(crate) fn is_sound(&self) {
+        let alarms = self.handle.alarms();
+        assert_eq!((alarms.panicked, alarms.malformed, alarms.not_members), (0, 0, 0));
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.hold_log(false);
+        self.gateway.stop();
+        if let (Some(runtime), Some(node)) = (self.runtime.take(), self.node.take()) {
+            drop(runtime.block_on(node.stop(Duration::from_secs(1))));
+            runtime.shutdown_background();
+        }
+    }
+}
