@@ -88,6 +88,9 @@ pub struct Limits {
     pub message: fn(&Message) -> usize,
 }
 
+/// Messages with their seqs, ascending.
+type Messages = Vec<(Seq, Message)>;
+
 /// Rows of the change index that one page looks at, at most.
 const CHANGES_AT_ONCE: usize = 500;
 
@@ -283,7 +286,7 @@ impl<V: Read + ?Sized> Teller<'_, V> {
         mine: &Mine,
         first_new: Seq,
         behind: (Position, Seq),
-    ) -> kv::Result<(Vec<(Seq, Message)>, Option<Rest>)> {
+    ) -> kv::Result<(Messages, Option<Rest>)> {
         let mut rows = Vec::new();
         CHANGES.within(self.view, &mine.id, Some(&(mine.id, behind.0, behind.1)), |(_, at, seq), _| {
             rows.push((at, seq));

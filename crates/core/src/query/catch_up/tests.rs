@@ -206,7 +206,7 @@ fn a_page_is_bounded_by_weight_and_the_next_goes_on_in_the_same_room() {
     assert_eq!(of_room.iter().map(|changes| changes.gap).collect::<Vec<_>>()[..2], [true, false]);
     let changed: std::collections::BTreeSet<Seq> = of_room.iter().flat_map(|c| seqs(&c.changed)).collect();
     assert_eq!(changed, (1..=25).collect());
-    let last_of_first = of_room.iter().flat_map(|c| &c.changed).filter(|(seq, _)| *seq == 1).last().unwrap();
+    let last_of_first = of_room.iter().flat_map(|c| &c.changed).rfind(|(seq, _)| *seq == 1).unwrap();
     assert_eq!(last_of_first.1.body, crate::testing::text("1 and 1"));
     let fresh: Vec<bool> = told.iter().filter(|c| c.mine.id == group).map(|c| c.fresh).collect();
     assert_eq!((fresh[0], fresh.iter().filter(|fresh| **fresh).count()), (true, 1), "what came before is void once");
