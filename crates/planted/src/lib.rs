@@ -80,6 +80,10 @@ pub enum Bug {
     SnapshotUnverified,
     /// The client forgets a command when it was sent, not when it was acknowledged.
     OutboxForgetsSent,
+    /// The client drops answers that its store did not take.
+    FailedWritesDropped,
+    /// A client takes any position for its cursor and for what it has seen.
+    AnyPositionTaken,
     /// An acknowledgement moves the client's cursor.
     AckMovesCursor,
     /// A second import of an overlapping export adds its messages again.

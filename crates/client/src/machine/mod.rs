@@ -23,6 +23,7 @@ mod timing;
 
 use std::collections::VecDeque;
 
+use ieum_planted::Bug;
 use ieum_protocol::Pos;
 use ieum_protocol::errors::{Code, Problem};
 use ieum_protocol::frames::Change;
@@ -189,6 +190,9 @@ impl Machine {
         };
         self.failed = std::mem::take(&mut self.storing);
         self.failed.retain(|write| !given_up(write));
+        if Bug::FailedWritesDropped.planted() {
+            self.failed.clear();
+        }
         // Of marks only the latest counts; a disk that is full for long must not make them pile up.
         let (mut seen, mut cursor) = (false, false);
         let mut at = self.failed.len();
