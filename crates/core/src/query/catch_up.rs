@@ -232,7 +232,7 @@ impl<V: Read + ?Sized> Teller<'_, V> {
         let mut rest = self.takes_messages(&mut messages).map(Rest::Messages);
         let (mut changed, mut receipts) = (Vec::new(), Vec::new());
         if rest.is_none() {
-            receipts = self.receipts(&mine)?;
+            receipts = self.receipts(&mine, fresh)?;
             if !fresh && head.change_at > since {
                 (changed, rest) = self.changed(&mine, first, (since, Seq::MAX))?;
             }
@@ -258,7 +258,7 @@ impl<V: Read + ?Sized> Teller<'_, V> {
                 told.messages = query::messages(self.view, &told.mine, page, self.limits.messages)?;
                 next = self.takes_messages(&mut told.messages).map(Rest::Messages);
                 if next.is_none() {
-                    told.receipts = self.receipts(&told.mine)?;
+                    told.receipts = self.receipts(&told.mine, fresh)?;
                 }
             }
         }
@@ -269,13 +269,14 @@ impl<V: Read + ?Sized> Teller<'_, V> {
         Ok(next.map(|rest| Place::Within { room: id, first, rest }))
     }
 
-    /// Receipts that moved, in rooms small enough to tell them. They come with the room's last new message: to have written one is to have
+    /// Receipts that moved, in rooms small enough to tell them; all of them where the device holds nothing of the room. They come with the room's last new message: to have written one is to have
     /// read up to it, so a device that took them earlier could set them back.
-    fn receipts(&mut self, mine: &Mine) -> kv::Result<Vec<(UserId, Seq)>> {
+    fn receipts(&mut self, mine: &Mine, fresh: bool) -> kv::Result<Vec<(UserId, Seq)>> {
         if mine.about.members > MAX_TOLD_RECEIPTS || matches!(mine.about.kind, Kind::Archive { .. }) {
             return Ok(Vec::new());
         }
-        let moved = moved(receipts(self.view, mine)?, self.since);
+        let since = if fresh { Position::default() } else { self.since };
+        let moved = moved(receipts(self.view, mine)?, since);
         self.takes(moved.len() * self.limits.receipt, true);
         Ok(moved)
     }
@@ -375,4 +376,4 @@ pub fn left(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,7 +4,7 @@ use crate::commands::message::{Delete, Edit};
 use crate::tables::cell::{Applied, End};
 use crate::testing::{Cell, Person};
 
-const ALL: Limits = Limits { rooms: 100, messages: 100, weight: 1_000, room: 1, receipt: 0, message: |_| 1 };
+pub(crate) const ALL: Limits = Limits { rooms: 100, messages: 100, weight: 1_000, room: 1, receipt: 0, message: |_| 1 };
 
 fn gone(cell: &Cell, person: Person, cursor: Position) -> Vec<RoomId> {
     let departures = left(&cell.view, person.user, (cursor, RoomId(u64::MAX)), 10).unwrap();
@@ -227,4 +227,22 @@ fn rooms_that_were_left_come_in_pages() {
     assert_eq!(first.rooms, rooms[..2]);
     let second = left(&cell.view, dohyun.user, first.next.unwrap(), 2).unwrap();
     assert_eq!((&second.rooms[..], second.next), (&rooms[2..], None));
+}
+
+#[test]
+fn of_a_room_that_is_new_to_a_device_all_receipts_come() {
+    let mut cell = Cell::found();
+    let [minji, dohyun, seoyeon] = cell.people();
+    let room = cell.group(minji, &[dohyun]);
+    let said = cell.say(minji, room, "1");
+    cell.ok(dohyun, crate::commands::receipt::Read { room, seq: said });
+    let cursor = cell.position();
+    cell.ok(minji, Invite { room, users: vec![seoyeon.user] });
+    let [changes] = &since(&cell, seoyeon, cursor)[..] else { panic!("one room") };
+    assert!(changes.fresh);
+    let told: Vec<UserId> = changes.receipts.iter().map(|(user, _)| *user).collect();
+    assert_eq!(told, [minji.user, dohyun.user, seoyeon.user]);
+    let [changes] = &since(&cell, dohyun, cursor)[..] else { panic!("one room") };
+    let told: Vec<UserId> = changes.receipts.iter().map(|(user, _)| *user).collect();
+    assert_eq!(told, [seoyeon.user], "who held the room is told what moved");
 }
