@@ -132,6 +132,18 @@ impl Hub {
         }
     }
 
+    /// Tells those who wait for what `tickets` stand for that nobody will ever know its outcome: sessions end, so that their clients
+    /// ask anew.
+    pub fn give_up(&self, tickets: Vec<Ticket>) {
+        for Ticket(waiter) in tickets {
+            match waiter {
+                Waiter::Session(session, _) => session.end(Code::OutcomeUnknown),
+                // Whoever waits at the other end is told so when this one is gone.
+                Waiter::Request(reply) => drop(reply),
+            }
+        }
+    }
+
     fn event(
         &self,
         sessions: &Sessions,
@@ -273,6 +285,17 @@ mod tests {
         deliver(&hub, 1, Audience::Device(DeviceId(1)), News::LoggedOut);
         assert_eq!(told(&hub, &mut phone).1, Some(Code::LoggedOut));
         assert_eq!(told(&hub, &mut laptop).1, None);
+    }
+
+    #[test]
+    fn who_waits_for_an_outcome_that_never_comes_is_told() {
+        let hub = Hub::new();
+        let (mut waiting, mut other) = (enter(&hub, 1, 1), enter(&hub, 2, 2));
+        let (request, mut answer) = Ticket::request();
+        hub.give_up(vec![Ticket(Waiter::Session(Arc::clone(waiting.session()), 1)), request]);
+        assert_eq!(told(&hub, &mut waiting).1, Some(Code::OutcomeUnknown));
+        assert_eq!(told(&hub, &mut other).1, None);
+        assert_eq!(answer.try_recv(), Err(tokio::sync::oneshot::error::TryRecvError::Closed));
     }
 
     #[test]

@@ -183,7 +183,8 @@ fn greet(scheme: &str, address: std::net::SocketAddr) {
 
 /// What the node delivers goes to the hub.
 fn deliver(hub: Arc<Hub>, view: Arc<Fjall>) -> impl FnMut(Delivery<Ticket>) + Send + 'static {
-    move |Delivery { position, replies, events, .. }| {
+    move |Delivery { position, replies, unanswered, events, .. }| {
+        hub.give_up(unanswered);
         let view = Arc::clone(&view);
         hub.deliver(position, replies, events, move || Box::new(view.snapshot()) as Box<dyn Read>);
     }

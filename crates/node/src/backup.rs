@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use ieum_log::sqlite::{self, Offline};
 use ieum_planted::Bug;
 use ieum_store::fjall;
 
-use crate::folder::{Error as FolderError, Extent, Folder};
+use crate::folder::{ASIDE, Error as FolderError, Extent, Folder, is_aside};
 use crate::progress::{Step, Watch};
 use crate::{in_use, snapshot};
 
@@ -24,10 +25,25 @@ pub enum Error {
     #[error("the log")]
     Log(#[from] ieum_log::Error),
     /// There is data already.
-    #[error(
-        "{0} already holds data; stop the node and say --replace to keep that data aside and restore into a new folder"
-    )]
+    #[error("{0} already holds data; stop the node and say --replace to keep that data aside and restore in its place")]
     Occupied(PathBuf),
+    /// The backup would be moved aside with the data.
+    #[error("{from} lies in the data folder {root}, from which everything is moved aside: copy it out of there first")]
+    Inside {
+        /// The backup file.
+        from: PathBuf,
+        /// The data folder.
+        root: PathBuf,
+    },
+    /// It failed when the data that was there had been moved aside.
+    #[error("nothing was restored, and the data that was there is kept in {aside}")]
+    MovedAside {
+        /// Where.
+        aside: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: Box<Error>,
+    },
     /// The folder itself.
     #[error("{operation} {path}")]
     Io {
@@ -86,27 +102,35 @@ pub struct Restored {
 /// there is moved aside, never deleted.
 pub fn restore(folder: &Folder, from: &Path, replace: bool, watch: Watch<'_>) -> Result<Restored, Error> {
     let meta = snapshot::check_watched(from, None, watch)?;
-    let occupied = fs::read_dir(folder.root()).is_ok_and(|mut entries| entries.next().is_some());
-    let mut newest = meta.position.generation;
-    let mut kept_aside = None;
-    if occupied {
-        if !replace {
-            return Err(Error::Occupied(folder.root().to_owned()));
-        }
-        if folder.log().exists() {
-            // Opening it makes sure that no node runs; a log that cannot be read is moved aside all the same.
-            match Offline::open(folder.log(), None) {
-                Ok(log) => newest = newest.max(log.meta().generation),
-                Err(error) if in_use(&error) => return Err(error.into()),
-                Err(error) => tracing::warn!(%error, "the log that is moved aside cannot be read"),
-            }
-        }
-        kept_aside = Some(move_aside(folder.root())?);
+    let generation = next_generation(newest_generation(folder, &meta)?, SystemTime::now());
+    let data = data_in(folder.root())?;
+    if data.is_empty() {
+        begin(folder, from, &meta, generation, watch)?;
+        return Ok(Restored { from: meta, generation, kept_aside: None });
     }
-    let io = |operation, path: &Path| {
-        let path = path.to_owned();
-        move |source| Error::Io { operation, path, source }
-    };
+    if !replace {
+        return Err(Error::Occupied(folder.root().to_owned()));
+    }
+    refuse_if_moved(from, &data, folder.root())?;
+    if folder.log().exists() {
+        // Opening it makes sure that no node runs; a log that cannot be read is moved aside all the same.
+        match Offline::open(folder.log(), None) {
+            Ok(_) => {}
+            Err(error) if in_use(&error) => return Err(error.into()),
+            Err(error) => tracing::warn!(%error, "the log that is moved aside cannot be read"),
+        }
+    }
+    let aside = free_aside(folder.root());
+    let moved = move_aside(folder, &data, &aside).and_then(|()| begin(folder, from, &meta, generation, watch));
+    match moved {
+        Ok(()) => Ok(Restored { from: meta, generation, kept_aside: Some(aside) }),
+        Err(error) => Err(Error::MovedAside { aside, source: Box::new(error) }),
+    }
+}
+
+/// Makes view, snapshot and log of the new generation; the log last, so that a node does not start on half of it.
+fn begin(folder: &Folder, from: &Path, meta: &snapshot::Meta, generation: u32, watch: Watch<'_>) -> Result<(), Error> {
+    crate::folder::create(folder.root()).map_err(io("creating", folder.root()))?;
     let snapshots = folder.snapshots();
     fs::create_dir_all(&snapshots).map_err(io("creating", &snapshots))?;
     // The view before the new generation, so that it can be rebuilt; the name tells its position.
@@ -115,22 +139,104 @@ pub fn restore(folder: &Folder, from: &Path, replace: bool, watch: Watch<'_>) ->
     crate::folder::fill(&view, from, watch)?;
     snapshot::take(&view, &snapshots, watch)?;
     drop(view);
-    // Later than any life of the log that was here, so that the new one is not mistaken for it.
-    let generation = if Bug::RestoreKeepsGeneration.planted() { newest } else { newest + 1 };
-    let predecessor = crate::folder::predecessor(&meta);
-    let begun = sqlite::begin_generation(folder.log(), u32::from(meta.cell), generation, predecessor)?;
+    let predecessor = crate::folder::predecessor(meta);
+    sqlite::begin_generation(folder.log(), u32::from(meta.cell), generation, predecessor)?;
     // Takes the view over into the new generation.
     let extent = Extent::of(&Offline::open(folder.log(), Some(u32::from(meta.cell)))?);
     drop(folder.open_view(&extent, &fjall::Options::default())?);
-    Ok(Restored { from: meta, generation: begun.generation, kept_aside })
+    Ok(())
 }
 
-fn move_aside(root: &Path) -> Result<PathBuf, Error> {
-    let name = root.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "data".to_owned());
-    let free = (1..).map(|n| root.with_file_name(format!("{name}.before-restore-{n}"))).find(|p| !p.exists());
-    let aside = free.unwrap_or_else(|| root.with_extension("before-restore"));
-    let error = |source| Error::Io { operation: "moving aside", path: root.to_owned(), source };
-    fs::rename(root, &aside).map_err(error)?;
-    fs::create_dir_all(root).map_err(error)?;
-    Ok(aside)
+/// 2020-01-01, in seconds since 1970.
+const EPOCH: u64 = 1_577_836_800;
+
+/// A generation that no life of the cell's log has had, not even one of which nothing is left here: later than all that are known, and
+/// no less than the seconds since 2020. They fit 32 bits until 2156. With the number of another life, a device's cursor into what was
+/// lost would pass for one into this log.
+fn next_generation(newest: u32, now: SystemTime) -> u32 {
+    if Bug::RestoreKeepsGeneration.planted() {
+        return newest;
+    }
+    let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).ok();
+    let seconds = since_1970.and_then(|since| u32::try_from(since.as_secs().checked_sub(EPOCH)?).ok());
+    let seconds = if Bug::GenerationFromFilesAlone.planted() { None } else { seconds };
+    // A clock that is wrong may give less. The last number of all is refused by the log, which cannot follow itself.
+    newest.saturating_add(1).max(seconds.unwrap_or_default())
+}
+
+/// The newest generation that the backup or anything in the data folder is of, by their names: the files may be damaged.
+fn newest_generation(folder: &Folder, backup: &snapshot::Meta) -> Result<u32, Error> {
+    let mut newest = backup.position.generation;
+    let asides = folder.asides().map_err(io("listing", folder.root()))?;
+    for folder in asides.iter().chain([folder]) {
+        let of_snapshots = snapshot::list(&folder.snapshots())?.pop().map(|(position, _)| position.generation);
+        newest = newest.max(sqlite::newest_generation(folder.log())?.max(of_snapshots).unwrap_or_default());
+    }
+    Ok(newest)
+}
+
+/// What lies in the data folder and must be moved aside: not what was moved aside before, nor what is the file system's own.
+fn data_in(root: &Path) -> Result<Vec<PathBuf>, Error> {
+    let entries = match fs::read_dir(root) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(io("listing", root))?,
+    };
+    let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>();
+    let paths = paths.map_err(io("listing", root))?;
+    let stays = |path: &PathBuf| is_aside(path) || path.file_name().is_some_and(|name| name == "lost+found");
+    Ok(paths.into_iter().filter(|path| !stays(path)).collect())
+}
+
+fn refuse_if_moved(from: &Path, data: &[PathBuf], root: &Path) -> Result<(), Error> {
+    let real = |path: &Path| fs::canonicalize(path).map_err(io("looking for", path));
+    let file = real(from)?;
+    for path in data {
+        // A socket or a link to nowhere cannot hold it.
+        if fs::canonicalize(path).is_ok_and(|path| file.starts_with(path)) {
+            return Err(Error::Inside { from: from.to_owned(), root: root.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+fn free_aside(root: &Path) -> PathBuf {
+    let name = |n: u32| root.join(format!("{ASIDE}{n}"));
+    (1..u32::MAX).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(u32::MAX))
+}
+
+/// Moves the contents and not the folder itself, which may be where a file system is mounted. The log goes first: without it no node
+/// starts on what is left when this is cut off.
+fn move_aside(folder: &Folder, data: &[PathBuf], aside: &Path) -> Result<(), Error> {
+    fs::create_dir(aside).map_err(io("creating", aside))?;
+    let (log, others): (Vec<_>, Vec<_>) = data.iter().partition(|path| **path == folder.log());
+    for path in log.into_iter().chain(others) {
+        if let Some(name) = path.file_name() {
+            fs::rename(path, aside.join(name)).map_err(io("moving aside", path))?;
+        }
+    }
+    snapshot::sync_folder_of(&aside.join("log"))?;
+    Ok(snapshot::sync_folder_of(aside)?)
+}
+
+fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { operation, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_later_restore_has_a_later_generation_though_it_knows_of_no_other() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(EPOCH + seconds);
+        assert_eq!(next_generation(1, at(200_000_000)), 200_000_000);
+        assert_eq!(next_generation(1, at(200_000_001)), 200_000_001);
+        // Two in one second, a clock that went back, one before 2020, one after 2156.
+        assert_eq!(next_generation(200_000_000, at(200_000_000)), 200_000_001);
+        assert_eq!(next_generation(200_000_000, at(7)), 200_000_001);
+        assert_eq!(next_generation(1, SystemTime::UNIX_EPOCH), 2);
+        assert_eq!(next_generation(9, at(u64::from(u32::MAX) + 1)), 10);
+    }
 }

@@ -5,6 +5,7 @@
 //!    log/        the log (SQLite)
 //!    view/       the view (fjall); can be rebuilt
 //!    view.before/  the view that the last rebuilding replaced, if there was one
+//!    before-restore-N/  what was here before a restore
 //!    snapshots/  two verified copies of the view, outside its folder; the log reaches back to the older
 //! ```
 //!
@@ -24,7 +25,7 @@ use ieum_core::apply::{self, position_alone};
 use ieum_core::codec::Code;
 use ieum_core::ids::Position;
 use ieum_core::kv::{self, Kv, WriteSet};
-use ieum_core::tables::cell::{Applied, ENDS, End, FORMER, NODES, Node};
+use ieum_core::tables::cell::{Applied, COUNTERS, Counters, ENDS, End, FORMER, NODES, Node, ONLY};
 use ieum_log::sqlite::{self, Meta, Offline, Sqlite};
 use ieum_planted::Bug;
 use ieum_store::fjall::{self, Fjall, OpenError};
@@ -164,17 +165,41 @@ impl Folder {
     pub async fn open(&self, cell: u16, options: &fjall::Options) -> Result<Opened, Error> {
         let path = self.log();
         create(&self.root).map_err(self.io("creating", &self.root))?;
-        let fresh = !path.exists();
-        if fresh && (self.view().exists() || !snapshot::list(&self.snapshots())?.is_empty()) {
-            return Err(Error::Log { path, source: missing_log() });
+        let log_error = |source| Error::Log { path: path.clone(), source };
+        // Not whether the folder is there: a first start may have been cut off before the log had its name in it.
+        let fresh = sqlite::newest_generation(&path).map_err(log_error)?.is_none();
+        if fresh && self.had_a_log()? {
+            return Err(log_error(missing_log()));
         }
         let log_options = sqlite::Options { create: fresh, ..sqlite::Options::new(u32::from(cell)) };
-        let log_error = |source| Error::Log { path: path.clone(), source };
         let log = Sqlite::open(&path, &log_options).map_err(log_error)?;
         let last = ieum_log::Log::last(&log).await.map_err(log_error)?;
         let extent = Extent { meta: *log.meta(), trimmed: core_position(log.trimmed()), last: core_position(last) };
         let (view, rebuilt) = self.open_view(&extent, options)?;
         Ok(Opened { log: Arc::new(log), view: Arc::new(view), rebuilt })
+    }
+
+    /// Whether something is left of a cell, although there may be no log.
+    fn had_a_log(&self) -> Result<bool, Error> {
+        let snapshots = snapshot::list(&self.snapshots())?;
+        let asides = self.asides().map_err(self.io("listing", &self.root))?;
+        Ok(self.view().exists() || !snapshots.is_empty() || !asides.is_empty())
+    }
+
+    /// Where restores keep what was here before them.
+    pub(crate) fn asides(&self) -> std::io::Result<Vec<Folder>> {
+        let entries = match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let path = entry?.path();
+            if is_aside(&path) {
+                found.push(Folder::new(path));
+            }
+        }
+        Ok(found)
     }
 
     fn io<'a>(&self, operation: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> Error + 'a {
@@ -262,9 +287,17 @@ impl Folder {
     }
 }
 
+/// How the names of the folders begin that restores keep data in.
+pub(crate) const ASIDE: &str = "before-restore-";
+
+/// Whether a restore keeps data in `path`.
+pub(crate) fn is_aside(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(ASIDE.as_bytes()))
+}
+
 /// Makes a folder and makes its name durable, and those of the folders above it that are made along: else the whole cell, every synced
 /// file of it, is gone when the power goes.
-fn create(folder: &Path) -> std::io::Result<()> {
+pub(crate) fn create(folder: &Path) -> std::io::Result<()> {
     let absolute = std::path::absolute(folder)?;
     let made = absolute.ancestors().take_while(|folder| !folder.exists()).count();
     fs::create_dir_all(&absolute)?;
@@ -282,7 +315,8 @@ fn another_may_serve(error: &Error) -> bool {
 
 fn missing_log() -> ieum_log::Error {
     ieum_log::Error::Foreign(
-        "there is a view or a snapshot but no log: put the log's folder back, or restore a backup with `ieum restore`"
+        "there is a view, a snapshot or data kept aside by a restore, but no log: put the log's folder back, or restore a \
+         backup with `ieum restore`"
             .to_owned(),
     )
 }
@@ -357,7 +391,13 @@ fn fit(view: &Fjall, log: &Extent) -> Result<Fit, Error> {
     }
 }
 
-/// Moves a view to the beginning of the next generation and records how the one before ended.
+/// How many ids of each kind a new generation leaves out. What the lost end of the one before had given away is never given to anything
+/// else: people still hold tokens of its devices, and offer commands again that name its rooms. A count has 40 bits, room for 65,000
+/// restores.
+const IDS_LEFT_OUT: u64 = 1 << 24;
+
+/// Moves a view to the beginning of the next generation and records how the one before ended. The same on every node that starts from
+/// the same view.
 fn take_over(view: &Fjall, ended: &Applied, generation: u32) -> Result<(), Error> {
     let mut writes: WriteSet =
         position_alone(&Applied { position: Position::new(generation, 0), digest: ended.digest });
@@ -374,6 +414,14 @@ fn take_over(view: &Fjall, ended: &Applied, generation: u32) -> Result<(), Error
         writes.rows.insert(FORMER.key(&id), None);
         ControlFlow::Continue(())
     })?;
+    if let Some(counters) = COUNTERS.get(&look, &ONLY)?
+        && !Bug::RestoreReusesIds.planted()
+    {
+        let beyond = |count: u64| count.saturating_add(IDS_LEFT_OUT);
+        let Counters { users, devices, rooms } = counters;
+        let counters = Counters { users: beyond(users), devices: beyond(devices), rooms: beyond(rooms) };
+        writes.rows.insert(COUNTERS.key(&ONLY), Some(counters.to_bytes().into()));
+    }
     view.commit(&writes)?;
     view.persist()?;
     Ok(())

@@ -25,6 +25,7 @@ pub mod progress;
 pub mod reserve;
 pub mod service;
 pub mod snapshot;
+mod start;
 pub mod upkeep;
 pub mod verify;
 

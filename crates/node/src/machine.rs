@@ -27,6 +27,9 @@ pub struct Delivery<T> {
     pub position: Position,
     /// Outcomes of commands submitted to this node, in order.
     pub replies: Vec<(T, Outcome)>,
+    /// Commands submitted to this node that will never have an outcome, because their batch was skipped as a whole; `alarms` says why.
+    /// Who waits for one must be told that it is not known.
+    pub unanswered: Vec<T>,
     /// What devices are told, in order.
     pub events: Vec<Event>,
     /// What an operator must hear of.
@@ -101,9 +104,20 @@ pub fn greeting(view: &impl Read, identity: &Identity) -> kv::Result<Vec<Envelop
     Ok(commands.map(|command| Envelope { origin: Origin::Node, command }).collect())
 }
 
+impl<T> Delivery<T> {
+    /// With those tickets that `client` gives something for.
+    pub(crate) fn for_clients<C>(self, client: impl Fn(T) -> Option<C>) -> Delivery<C> {
+        let Self { position, replies, unanswered, events, alarms } = self;
+        let replies = replies.into_iter().filter_map(|(ticket, outcome)| Some((client(ticket)?, outcome))).collect();
+        let unanswered = unanswered.into_iter().filter_map(client).collect();
+        Delivery { position, replies, unanswered, events, alarms }
+    }
+}
+
 /// Brings outcomes and those who wait for them together.
-pub(crate) fn deliver<T>(effects: ieum_core::Effects, tickets: Vec<T>) -> Delivery<T> {
-    // A batch that was skipped as a whole has no outcomes; who waits for one hears nothing and repeats.
+pub(crate) fn deliver<T>(effects: ieum_core::Effects, mut tickets: Vec<T>) -> Delivery<T> {
+    let unanswered = tickets.split_off(tickets.len().min(effects.outcomes.len()));
     let replies = tickets.into_iter().zip(effects.outcomes).collect();
-    Delivery { position: effects.applied.position, replies, events: effects.events, alarms: effects.alarms }
+    let position = effects.applied.position;
+    Delivery { position, replies, unanswered, events: effects.events, alarms: effects.alarms }
 }

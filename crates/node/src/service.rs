@@ -18,7 +18,6 @@ use ieum_core::batch::{Envelope, Origin};
 use ieum_core::commands::operate::Tick;
 use ieum_core::ids::{Millis, Position};
 use ieum_core::kv::Kv;
-use ieum_core::tables::cell::{ONLY, SETTINGS};
 use ieum_log::{Log, Tail};
 use parking_lot::Mutex;
 use tokio::runtime::Handle as Runtime;
@@ -30,8 +29,10 @@ use crate::batcher::{Batcher, Bounds, Refusal};
 use crate::clock::{self, Clock};
 use crate::machine::{self, Delivery, deliver};
 use crate::reserve::Reserve;
+use crate::start;
+pub use crate::start::StartError;
 use crate::upkeep::{self, Policy};
-use crate::{appender, author, chain, core_position, log_position};
+use crate::{appender, author, chain, core_position};
 
 /// Batches that were applied and wait to be delivered, at most.
 const UNDELIVERED: usize = 256;
@@ -80,33 +81,6 @@ impl<T, F: FnMut(Delivery<T>) + Send + 'static> Deliver<T> for F {
     }
 }
 
-/// Why a node did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The log failed.
-    #[error("reading the log")]
-    Log(#[from] ieum_log::Error),
-    /// The view failed.
-    #[error("bringing the view up to the log")]
-    Apply(#[from] crate::applier::Error),
-    /// The view engine failed.
-    #[error(transparent)]
-    Store(#[from] ieum_core::kv::Error),
-    /// A thread could not be started.
-    #[error("starting a thread")]
-    Thread(#[source] std::io::Error),
-    /// The data is of another cell.
-    #[error(
-        "the data is of cell {found}, not of cell {asked}: set the cell's number right, or use another data folder"
-    )]
-    Cell {
-        /// In the data.
-        found: u16,
-        /// In the configuration.
-        asked: u16,
-    },
-}
-
 /// A running node, for those who use it. Cheap to clone.
 pub struct Handle<K, T> {
     shared: Arc<Shared<K, T>>,
@@ -145,6 +119,15 @@ pub(crate) enum Ticket<T> {
     Own,
     /// Somebody's who waits.
     Client(T),
+}
+
+impl<T> Ticket<T> {
+    fn client(self) -> Option<T> {
+        match self {
+            Self::Client(ticket) => Some(ticket),
+            Self::Own => None,
+        }
+    }
 }
 
 impl<K: Kv, T: Send + 'static> Handle<K, T> {
@@ -288,8 +271,8 @@ impl<L: Log, K: Kv, T: Send + 'static> Node<L, K, T> {
         deliver: impl Deliver<T>,
     ) -> Result<Self, StartError> {
         let mut applier = Applier::new(Arc::clone(&view), crate::skips(&log.skips().await?))?.keeping(KEPT_BYTES);
-        let tail = bring_up(log.as_ref(), &mut applier).await?;
-        check_cell(view.as_ref(), options.identity.cell)?;
+        let tail = start::bring_up(log.as_ref(), &mut applier).await?;
+        start::check_identity(&view.snapshot(), &options.identity)?;
         let identity = &options.identity;
         let incarnation = machine::incarnation(&view.snapshot(), identity.node)?;
         let shared = Arc::new(Shared {
@@ -380,25 +363,7 @@ fn spawn<K: Kv, T: Send + 'static>(
 /// Brings `view` up to the log's end, as a node does when it starts.
 pub async fn catch_up<L: Log, K: Kv>(log: &L, view: Arc<K>) -> Result<(), StartError> {
     let mut applier = Applier::new(view, crate::skips(&log.skips().await?))?;
-    bring_up(log, &mut applier).await.map(drop)
-}
-
-/// Applies what the log has beyond the view.
-async fn bring_up<L: Log, K: Kv>(log: &L, applier: &mut Applier<K>) -> Result<L::Tail, StartError> {
-    let last = log.last().await?;
-    let mut tail = log.tail(log_position(applier.applied())).await?;
-    while log_position(applier.applied()) < last {
-        let entry = tail.next().await?;
-        applier.apply(&entry)?;
-    }
-    Ok(tail)
-}
-
-fn check_cell<K: Kv>(view: &K, asked: u16) -> Result<(), StartError> {
-    match SETTINGS.get(&view.snapshot(), &ONLY)? {
-        Some(settings) if settings.cell != asked => Err(StartError::Cell { found: settings.cell, asked }),
-        _ => Ok(()),
-    }
+    start::bring_up(log, &mut applier).await.map(drop)
 }
 
 /// Submits the node's first commands.
@@ -460,16 +425,9 @@ async fn apply_all<K: Kv, T: Send>(
             progress.log_bytes += entry.bytes.len() as u64;
         }
         shared.alarms.lock().take_in(&effects.alarms);
-        let Delivery { position, replies, events, alarms } = deliver(effects, tickets);
-        let replies = replies
-            .into_iter()
-            .filter_map(|(ticket, outcome)| match ticket {
-                Ticket::Client(ticket) => Some((ticket, outcome)),
-                Ticket::Own => None,
-            })
-            .collect();
+        let delivery = deliver(effects, tickets).for_clients(Ticket::client);
         shared.applied.send_replace(core_position(entry.position));
-        if delivered.send(Delivery { position, replies, events, alarms }).is_err() {
+        if delivered.send(delivery).is_err() {
             return shared.fail("the delivery thread ended".to_owned());
         }
     }

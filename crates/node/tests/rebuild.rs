@@ -125,13 +125,14 @@ async fn a_backup_begins_a_new_generation_with_the_same_contents() {
     backup::offline(&folder, CELL, &file, unwatched()).unwrap();
     let other = ieum_node::folder::Folder::new(root.path().join("two"));
     let restored = backup::restore(&other, &file, false, unwatched()).unwrap();
-    assert_eq!((restored.generation, restored.from.digest), (2, digest));
+    assert!(restored.generation > 1);
+    assert_eq!(restored.from.digest, digest);
     assert_eq!(reopen(&other).await.unwrap(), (digest, None));
     assert_eq!(verify::offline(&other, CELL, unwatched()).unwrap().findings, []);
     // A second restore keeps what is there aside, and its generation is later than that one's.
     assert!(matches!(backup::restore(&other, &file, false, unwatched()), Err(backup::Error::Occupied(_))));
     let again = backup::restore(&other, &file, true, unwatched()).unwrap();
-    assert_eq!(again.generation, 3);
+    assert!(again.generation > restored.generation);
     assert!(again.kept_aside.unwrap().join("log").exists());
     // The view of the new generation can be rebuilt too.
     fs::remove_dir_all(other.view()).unwrap();

@@ -66,6 +66,8 @@ pub enum Bug {
     DataFolderNotSynced,
     /// The names of the view's files are not made durable.
     ViewFoldersNotSynced,
+    /// A node starts in a cell that does not know it.
+    StrangerStarts,
     /// A node takes commands until the disk is full.
     ReserveIgnored,
     /// A snapshot that proves that the log lost its end is passed over like a damaged one.
@@ -76,6 +78,10 @@ pub enum Bug {
     SnapshotHeld,
     /// A node does not ask its log which commands the operator marked to be skipped.
     SkipForgotten,
+    /// A restored cell takes the generation after the newest that the files tell of, which lost files may have had.
+    GenerationFromFilesAlone,
+    /// A restored cell gives the ids again that were given after the backup.
+    RestoreReusesIds,
     /// A snapshot's checksums are not compared when it is loaded.
     SnapshotUnverified,
     /// The client forgets a command when it was sent, not when it was acknowledged.

@@ -20,8 +20,9 @@ pub(super) struct Folder {
 impl Folder {
     /// Takes the folder for this process.
     pub(super) fn lock(path: &Path, create: bool) -> Result<Folder> {
-        if create && !path.exists() {
+        if create {
             fs::create_dir_all(path).map_err(failed("making the log's folder"))?;
+            // Also one that is there: whoever made it may have been killed before this.
             if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
                 sync(parent)?;
             }
@@ -44,13 +45,7 @@ impl Folder {
 
     /// The highest generation that the folder holds.
     pub(super) fn newest(&self) -> Result<Option<u32>> {
-        let mut newest = None;
-        for file in fs::read_dir(&self.path).map_err(failed("listing the log's folder"))? {
-            let name = file.map_err(failed("listing the log's folder"))?.file_name();
-            let number = name.to_str().and_then(|name| name.strip_prefix("generation-")?.strip_suffix(".sqlite"));
-            newest = newest.max(number.and_then(|number| number.parse().ok()));
-        }
-        Ok(newest)
+        newest(&self.path)
     }
 
     /// The database of a generation.
@@ -73,6 +68,21 @@ impl Folder {
         fs::rename(&unfinished, self.database(generation)).map_err(failed("naming the new log"))?;
         sync(&self.path)
     }
+}
+
+/// The highest generation that the folder at `path` holds, by the names in it; none when there is no such folder.
+pub(super) fn newest(path: &Path) -> Result<Option<u32>> {
+    let files = match fs::read_dir(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        files => files.map_err(failed("listing the log's folder"))?,
+    };
+    let mut newest = None;
+    for file in files {
+        let name = file.map_err(failed("listing the log's folder"))?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix("generation-")?.strip_suffix(".sqlite"));
+        newest = newest.max(number.and_then(|number| number.parse().ok()));
+    }
+    Ok(newest)
 }
 
 /// Makes the names in a folder durable.

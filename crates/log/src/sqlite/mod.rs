@@ -161,6 +161,14 @@ impl Drop for Sqlite {
     }
 }
 
+/// The highest generation that the folder of a log holds, damaged ones too; none when there is no log in it. Opens nothing.
+///
+/// # Errors
+/// [`Error::Engine`] when the folder cannot be read.
+pub fn newest_generation(directory: impl AsRef<Path>) -> Result<Option<u32>> {
+    folder::newest(directory.as_ref())
+}
+
 /// Begins `generation`, a later one than `predecessor`'s, in `directory`: an empty log, which [`Sqlite::open`] opens
 /// from then on. Databases of earlier generations stay beside it, untouched, until an operator removes them. Blocks.
 ///

@@ -147,10 +147,11 @@ impl World {
 
     fn deliver(&mut self) -> Check {
         let Some(node) = &mut self.node else { return Ok(()) };
-        let Some(Delivery { position, replies, events, .. }) = node.undelivered.pop_front() else {
+        let Some(Delivery { position, replies, unanswered, events, .. }) = node.undelivered.pop_front() else {
             return broken("nothing to deliver");
         };
         let replies = replies.into_iter().filter_map(|(ticket, outcome)| Some((ticket?, outcome))).collect();
+        node.hub.give_up(unanswered.into_iter().flatten().collect());
         let cell = node.cell.clone();
         node.hub.deliver(position, replies, events, || Box::new(cell.view()));
         self.pump_all();
