@@ -69,7 +69,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let measured = measure(options, &sizes, &place);
     place.clear();
     let report = measured?;
-    println!("{}", report.table());
+    println!("{}", report.table(&sizes));
     let whole = options.only.is_empty() && options.tls.is_none();
     let before = if whole { None } else { read(&options.results)? };
     write(&options.results, &report.json(about, before))
