@@ -83,6 +83,9 @@ pub enum Error {
     /// A snapshot could not be read or written.
     #[error(transparent)]
     Snapshot(#[from] snapshot::Error),
+    /// The node trimmed its log again and again while it was checked.
+    #[error("the log was trimmed {0} times while it was checked: check again when the node has less to do")]
+    Overtaken(u32),
     /// The view engine failed.
     #[error(transparent)]
     Store(#[from] kv::Error),

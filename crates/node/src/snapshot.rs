@@ -71,6 +71,13 @@ pub enum Error {
     Store(#[from] kv::Error),
 }
 
+impl Error {
+    /// Whether there is no such file.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
 fn io_error<'a>(operation: &'static str, path: &'a Path) -> impl Fn(io::Error) -> Error + 'a {
     move |source| Error::Io { operation, path: path.to_owned(), source }
 }

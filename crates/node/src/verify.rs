@@ -13,7 +13,7 @@ use ieum_core::apply::{self, Skips};
 use ieum_core::ids::Position;
 use ieum_core::kv::{self, Kv};
 use ieum_core::tables::cell::Applied;
-use ieum_log::sqlite::Offline;
+use ieum_log::sqlite::{self, Offline};
 use ieum_log::{Entry, Log, Tail};
 use ieum_store::fjall::{self, Fjall, OpenError};
 
@@ -114,9 +114,9 @@ impl Report {
 
 /// Checks the folder of a node that does not run. An error is something that kept it from checking; damage is a finding.
 pub fn offline(folder: &Folder, cell: u16, watch: Watch<'_>) -> Result<Report, FolderError> {
-    let mut check = Check { folder, watch, report: Report::default() };
+    let mut check = Check::new(folder, watch);
     let snapshots = check.snapshots()?;
-    if !folder.log().exists() {
+    if !holds_a_log(folder)? {
         check.report.find(Kind::LogMissing, folder.log().display());
         return Ok(check.report);
     }
@@ -140,40 +140,39 @@ pub fn offline(folder: &Folder, cell: u16, watch: Watch<'_>) -> Result<Report, F
     if let Some(look) = check.look(&view) {
         check.compare(look, source)?;
     }
-    Ok(check.report)
+    // Nothing is trimmed while no node runs; somebody took a snapshot away.
+    if check.overtaken { Err(FolderError::Overtaken(1)) } else { Ok(check.report) }
 }
+
+/// How often a running node is checked anew because it trimmed its log meanwhile.
+const ATTEMPTS: u32 = 5;
 
 /// Checks a running node: its view at one position against the log up to there. Blocks for long and holds little memory; call it on a
 /// thread of its own, see [`crate::progress::step_back`]. `extent` is asked when the view was looked at, so that it is no earlier.
+///
+/// When the node takes snapshots and trims what is being read, that is no damage: it begins again with those that there are then.
 pub fn running<L: Log, K: Kv, T: Send + 'static>(
     folder: &Folder,
     log: &L,
-    extent: impl FnOnce() -> ieum_log::Result<Extent>,
+    extent: impl Fn() -> ieum_log::Result<Extent>,
     node: &Handle<K, T>,
     runtime: &tokio::runtime::Handle,
     watch: Watch<'_>,
 ) -> Result<Report, FolderError> {
-    let mut check = Check { folder, watch, report: Report::default() };
-    let snapshots = check.snapshots()?;
-    let mut tail: Option<(Position, L::Tail)> = None;
-    let mut read = |after: Position| -> ieum_log::Result<Vec<Entry>> {
-        runtime.block_on(async {
-            let (_, mut open) = match tail.take().filter(|(at, _)| *at == after) {
-                Some(open) => open,
-                None => (after, log.tail(log_position(after)).await?),
-            };
-            let entry = open.next().await?;
-            tail = Some((core_position(entry.position), open));
-            Ok(vec![entry])
-        })
-    };
-    let log_error = |source| FolderError::Log { path: folder.log(), source };
-    let skips = crate::skips(&runtime.block_on(log.skips()).map_err(log_error)?);
-    if let Some(look) = check.look(node.kv().as_ref()) {
-        let source = Source { extent: extent().map_err(log_error)?, snapshots, skips, read: &mut read };
-        check.compare(look, source)?;
+    for _ in 0..ATTEMPTS {
+        let mut check = Check::new(folder, watch);
+        check.running(log, &extent, node, runtime)?;
+        if !check.overtaken {
+            return Ok(check.report);
+        }
+        tracing::info!("the log was trimmed while it was checked; checking anew");
     }
-    Ok(check.report)
+    Err(FolderError::Overtaken(ATTEMPTS))
+}
+
+fn holds_a_log(folder: &Folder) -> Result<bool, FolderError> {
+    let newest = sqlite::newest_generation(folder.log());
+    newest.map(|newest| newest.is_some()).map_err(|source| FolderError::Log { path: folder.log(), source })
 }
 
 type ReadLog<'a> = dyn FnMut(Position) -> ieum_log::Result<Vec<Entry>> + 'a;
@@ -191,15 +190,55 @@ struct Source<'a> {
 struct Check<'a> {
     folder: &'a Folder,
     watch: Watch<'a>,
+    /// The snapshots that there were at the beginning, damaged ones too.
+    listed: Vec<(Position, PathBuf)>,
+    /// What was listed is gone: the node took newer snapshots and trimmed its log. What was found is worth nothing.
+    overtaken: bool,
     report: Report,
 }
 
-impl Check<'_> {
+impl<'c> Check<'c> {
+    fn new(folder: &'c Folder, watch: Watch<'c>) -> Self {
+        Self { folder, watch, listed: Vec::new(), overtaken: false, report: Report::default() }
+    }
+
+    fn running<L: Log, K: Kv, T: Send + 'static>(
+        &mut self,
+        log: &L,
+        extent: impl Fn() -> ieum_log::Result<Extent>,
+        node: &Handle<K, T>,
+        runtime: &tokio::runtime::Handle,
+    ) -> Result<(), FolderError> {
+        let snapshots = self.snapshots()?;
+        let mut tail: Option<(Position, L::Tail)> = None;
+        let mut read = |after: Position| -> ieum_log::Result<Vec<Entry>> {
+            runtime.block_on(async {
+                let (_, mut open) = match tail.take().filter(|(at, _)| *at == after) {
+                    Some(open) => open,
+                    None => (after, log.tail(log_position(after)).await?),
+                };
+                let entry = open.next().await?;
+                tail = Some((core_position(entry.position), open));
+                Ok(vec![entry])
+            })
+        };
+        let path = self.folder.log();
+        let log_error = |source| FolderError::Log { path: path.clone(), source };
+        let skips = crate::skips(&runtime.block_on(log.skips()).map_err(log_error)?);
+        if let Some(look) = self.look(node.kv().as_ref()) {
+            let source = Source { extent: extent().map_err(log_error)?, snapshots, skips, read: &mut read };
+            self.compare(look, source)?;
+        }
+        Ok(())
+    }
+
     fn snapshots(&mut self) -> Result<Vec<(Position, PathBuf)>, FolderError> {
         let mut good = Vec::new();
-        for (position, path) in snapshot::list(&self.folder.snapshots())? {
+        self.listed = snapshot::list(&self.folder.snapshots())?;
+        for (position, path) in self.listed.clone() {
             match snapshot::check_watched(&path, None, self.watch) {
                 Ok(_) => good.push((position, path)),
+                Err(error) if error.is_missing() => self.overtaken = true,
                 Err(error) => self.report.find(Kind::SnapshotDamaged, chain(&error)),
             }
         }
@@ -249,6 +288,10 @@ impl Check<'_> {
             self.report.find(Kind::LogBehind, format!("the log ends at {}, the view stands at {at}", log.last));
             return Ok(());
         }
+        if let Some((ahead, _)) = self.listed.last().filter(|(ahead, _)| *ahead > log.last) {
+            self.report.find(Kind::LogBehind, format!("the log ends at {}, a snapshot stands at {ahead}", log.last));
+            return Ok(());
+        }
         if at < log.trimmed {
             self.report.find(Kind::ViewTooOld, format!("it stands at {at}, the log begins after {}", log.trimmed));
             return Ok(());
@@ -271,9 +314,16 @@ impl Check<'_> {
         let scratch = Fjall::open(scratch_path, &options).map_err(FolderError::View)?;
         let Source { extent: log, snapshots, skips, read } = source;
         match snapshots.iter().find(|(position, _)| fits(*position, until, &log)) {
-            Some((_, path)) => folder::start_from(&scratch, path, &log, self.watch)?,
+            Some((_, path)) => match folder::start_from(&scratch, path, &log, self.watch) {
+                Err(FolderError::Snapshot(error)) if error.is_missing() => {
+                    self.overtaken = true;
+                    return Ok(());
+                }
+                started => started?,
+            },
             None if log.trimmed.ordinal == 0 && log.meta.predecessor.is_none() => {}
             None => {
+                self.overtaken |= snapshot::list(&self.folder.snapshots())? != self.listed;
                 self.report.find(Kind::NothingToReplayFrom, format!("the log begins after {}", log.trimmed));
                 return Ok(());
             }
@@ -295,6 +345,10 @@ impl Check<'_> {
                 Ok(entries) if !entries.is_empty() => entries,
                 Ok(_) => {
                     self.report.find(Kind::LogDamaged, format!("it ends after {}, before {until}", applier.applied()));
+                    return false;
+                }
+                Err(ieum_log::Error::Trimmed { .. }) => {
+                    self.overtaken = true;
                     return false;
                 }
                 Err(error) => {
