@@ -70,6 +70,7 @@ pub(crate) enum Error {
 /// Runs a node until it is told to stop.
 pub(crate) fn run(config: &Config, clock_is_right: bool) -> Result<(), Error> {
     // Two threads for sockets; blocking work (passwords, reads of the view) has a bounded pool.
+    raise_files(config.limits.sessions);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(16)
@@ -173,12 +174,35 @@ fn ask_about_clock(hours: u64, clock_is_right: bool) -> Result<(), Error> {
 }
 
 fn greet(scheme: &str, address: std::net::SocketAddr) {
-    println!("Ieum is running at {scheme}://{address}/");
-    println!();
-    println!("  Register, then talk; a second person in another terminal with --profile NAME:");
-    println!("    target/release/ieum account register --handle minji --name 민지 --server {scheme}://{address}");
-    println!("    target/release/ieum chat --server {scheme}://{address}");
-    println!("  Stop with Ctrl-C. / 이음이 실행 중입니다. 종료하려면 Ctrl-C를 누르세요.");
+    use std::io::Write as _;
+    let ieum = std::env::args().next().unwrap_or_else(|| "ieum".to_owned());
+    let words = format!(
+        "Ieum is running at {scheme}://{address}/\n\n  Register, then talk; a second person in another terminal with --profile NAME:\n    \
+         {ieum} account register --handle minji --name 민지 --server {scheme}://{address}\n    \
+         {ieum} chat --server {scheme}://{address}\n  \
+         Stop with Ctrl-C. / 이음이 실행 중입니다. 종료하려면 Ctrl-C를 누르세요.\n"
+    );
+    // Nobody need be there to read it.
+    let _ = io::stdout().write_all(words.as_bytes()).and_then(|()| io::stdout().flush());
+}
+
+/// Files beside the sessions' sockets: log, view, snapshots, the operator's socket.
+const OWN_FILES: u64 = 500;
+
+/// Each session takes a file, and what a shell gives by itself is often 1,024.
+fn raise_files(sessions: usize) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard));
+    let needed = u64::try_from(sessions).unwrap_or(u64::MAX).saturating_add(OWN_FILES);
+    match raised {
+        Ok(files) if files >= needed => {}
+        Ok(files) => tracing::warn!(
+            "this process may open {files} files, too few for [limits] sessions = {sessions}: raise the limit (ulimit -Hn, \
+             LimitNOFILE=) or lower the setting"
+        ),
+        Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
+    }
 }
 
 /// What the node delivers goes to the hub.
