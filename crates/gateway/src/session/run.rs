@@ -119,7 +119,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             let _ = self.socket.close(None).await;
             let stream = self.socket.get_mut();
             stream.shutdown().await.ok()?;
-            let (mut unread, mut read) = ([0; 1024], 0);
+            // On the heap, so that a session has no room for it all its life.
+            let (mut unread, mut read) = (vec![0; 4096], 0);
             while read < LEAVE_BYTES {
                 match stream.read(&mut unread).await {
                     Ok(0) | Err(_) => break,
@@ -129,7 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             Some(())
         };
         // Who does not take its leave is cut off.
-        let _ = tokio::time::timeout(LEAVE, orderly).await;
+        let _ = Box::pin(tokio::time::timeout(LEAVE, orderly)).await;
     }
 
     /// The next frame of text.
@@ -141,7 +142,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 Some(Ok(Message::Binary(_))) => Err(Code::BadFrame.problem().detail("frames are text").into()),
                 Some(Ok(Message::Close(_))) => {
                     // Reading on sends the answer to it.
-                    let _ = tokio::time::timeout(LEAVE, self.socket.next()).await;
+                    let _ = Box::pin(tokio::time::timeout(LEAVE, self.socket.next())).await;
                     Err(End::Gone)
                 }
                 Some(Ok(Message::Frame(_))) | None => Err(End::Gone),
