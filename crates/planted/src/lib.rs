@@ -44,6 +44,8 @@ pub enum Bug {
     CatchUpOneLate,
     /// A page of a catch-up holds all there is.
     CatchUpPageUnbounded,
+    /// A round of a catch-up counts as having told all that its last look shows.
+    RoundEndsAtLastLook,
     /// A room is told to somebody who is not in it.
     ForeignRoomLeaks,
     /// Sessions without a command under way are not told that the cell makes no progress.

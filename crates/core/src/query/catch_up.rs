@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Rooms come by id, in pages of bounded weight, so that a catch-up of any length can go on where the last page ended, in the middle of
-//! a room too. A cursor older than the change indexes reach, or of another life of the log, gets everything: a resync.
+//! a room too. The next page may be read from a later look: what changed between the two is told now or by the round that starts at the
+//! first look, because all of it has a later position. A cursor older than the change indexes reach, or of another life of the log, gets everything: a resync.
 
 use std::ops::ControlFlow;
 
@@ -116,6 +117,13 @@ pub fn start(view: &(impl Read + ?Sized), cursor: Option<Position>) -> kv::Resul
     let since =
         if Bug::CatchUpOneLate.planted() { Position::new(cursor.generation, cursor.ordinal + 1) } else { cursor };
     Ok(if kept && cursor >= horizon { Start::Since(since) } else { Start::Resync })
+}
+
+/// Whether the change indexes still reach back to where a catch-up began. Asked of every look but the first, because they are shortened
+/// while it is under way.
+pub fn reaches(view: &(impl Read + ?Sized), start: Start) -> kv::Result<bool> {
+    let Start::Since(since) = start else { return Ok(true) };
+    Ok(HORIZON.get(view, &ONLY)?.is_none_or(|horizon| since >= horizon))
 }
 
 /// What changed for `user` behind `start`, from `place` on.

@@ -1,7 +1,6 @@
 //! Brings a device up to the view before its live stream begins.
 
-use ieum_core::apply;
-use ieum_core::ids::{DeviceId, Position, RoomId, UserId};
+use ieum_core::ids::{Position, RoomId, UserId};
 use ieum_core::kv::{self, Read};
 use ieum_core::query::catch_up::{self, Limits, Place, Start};
 use ieum_protocol::frames::CatchUp;
@@ -15,10 +14,10 @@ const PAGE: Limits =
 /// Rooms that were left, in one frame.
 const DEPARTURES: usize = 5_000;
 
-/// A catch-up under way: page by page, all from one look at the view.
+/// A round of a catch-up under way, page by page. Each page is read from a look of its own or from that of the page before. What changes
+/// between two looks is told by this round or by the next one, which starts where the first look of this one stands, or by both.
 #[derive(Debug)]
-pub struct Pages<V> {
-    view: V,
+pub struct Pages {
     user: UserId,
     start: Start,
     next: Next,
@@ -34,41 +33,32 @@ enum Next {
     Nothing,
 }
 
-impl<V: Read> Pages<V> {
+impl Pages {
     /// A catch-up of `user` from `start`.
-    pub fn new(view: V, user: UserId, start: Start) -> Self {
+    #[must_use]
+    pub fn new(user: UserId, start: Start) -> Self {
         let next = match start {
             Start::Since(cursor) => Next::Departures(cursor, RoomId(u64::MAX)),
             Start::Resync => Next::Rooms(None),
         };
-        Self { view, user, start, next }
+        Self { user, start, next }
     }
 
-    /// Where the view stands.
-    pub fn position(&self) -> kv::Result<Position> {
-        Ok(apply::applied(&self.view)?.position)
-    }
-
-    /// Whether `device` is signed in.
-    pub fn is_signed_in(&self, device: DeviceId) -> kv::Result<bool> {
-        Ok(apply::owner_of(&self.view, device)?.is_some())
-    }
-
-    /// The next page that holds anything; none at the end.
-    pub fn next_page(&mut self) -> kv::Result<Option<CatchUp>> {
+    /// The next page that holds anything, read from `view`; none at the end.
+    pub fn next_page(&mut self, view: &impl Read) -> kv::Result<Option<CatchUp>> {
         loop {
             let mut told = CatchUp::default();
             match self.next {
                 Next::Nothing => return Ok(None),
                 Next::Departures(position, room) => {
-                    let page = catch_up::left(&self.view, self.user, (position, room), DEPARTURES)?;
+                    let page = catch_up::left(view, self.user, (position, room), DEPARTURES)?;
                     told.left = page.rooms.into_iter().map(|room| room.0).collect();
                     self.next = page.next.map_or(Next::Rooms(None), |(at, room)| Next::Departures(at, room));
                 }
                 Next::Rooms(place) => {
-                    let page = catch_up::page(&self.view, self.user, self.start, place, PAGE)?;
+                    let page = catch_up::page(view, self.user, self.start, place, PAGE)?;
                     for changes in page.rooms {
-                        told.rooms.push(objects::changes(&self.view, self.user, changes)?);
+                        told.rooms.push(objects::changes(view, self.user, changes)?);
                     }
                     self.next = page.next.map_or(Next::Nothing, |place| Next::Rooms(Some(place)));
                 }

@@ -79,6 +79,11 @@ impl Queue {
         !std::mem::replace(&mut self.woken, true)
     }
 
+    /// Why the stream has ended, if it has.
+    pub(crate) fn ended(&self) -> Option<Code> {
+        self.ended
+    }
+
     /// Takes everything up to `complete` into `into`, and says whether the stream has ended.
     pub(crate) fn take(&mut self, complete: Position, into: &mut Vec<(Position, Item)>) -> Option<Code> {
         self.woken = false;

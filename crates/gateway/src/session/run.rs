@@ -191,6 +191,8 @@ async fn hello<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
 
 /// A catch-up is read and sent in parts of about so many bytes: one for almost everybody, which costs one change of threads.
 const PART: usize = 32 * 1024;
+/// So many bytes where the live stream follows: what does not fit costs another round.
+const LAST_PART: usize = 192 * 1024;
 
 /// Frames to send, and how it goes on behind them.
 struct Part<V> {
@@ -219,7 +221,7 @@ fn part<C: Cell>(
     mut frames: Vec<Bytes>,
 ) -> Result<Part<C::View>, Problem> {
     let mut bytes = 0;
-    while bytes < PART {
+    while bytes < if opening.is_near() { LAST_PART } else { PART } {
         let step = opening.step(gateway, Instant::now()).inspect_err(|_| gateway.hub.leave(opening.session()))?;
         match step {
             Step::More(frame) => frames.push(outcomes::text(&frame)),
@@ -230,6 +232,7 @@ fn part<C: Cell>(
         }
         bytes += frames.last().map_or(0, Bytes::len);
     }
+    opening.pause(gateway, Instant::now())?;
     Ok(Part { frames, next: Next::Open(opening) })
 }
 

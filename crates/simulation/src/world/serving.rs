@@ -324,7 +324,15 @@ impl World {
         let instant = self.clock.instant();
         let Some(node) = &mut self.node else { return Ok(()) };
         let Some(Serving::Opening(opening)) = node.sessions.get_mut(&link) else { return Ok(()) };
-        match opening.step(&node.gateway, instant) {
+        let step = opening.step(&node.gateway, instant);
+        // A part that is sent ends here, or it goes on with the same look.
+        let step = match step {
+            Ok(Step::More(frame)) if self.random.chance(500) => {
+                opening.pause(&node.gateway, instant).map(|()| Step::More(frame))
+            }
+            step => step,
+        };
+        match step {
             Ok(Step::More(frame)) => {
                 self.send_frame(link, &frame);
                 self.next_step(link);
