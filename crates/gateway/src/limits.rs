@@ -4,10 +4,14 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use ieum_core::ids::DeviceId;
+use ieum_core::commands::Command;
+use ieum_core::ids::{DeviceId, RoomId};
+use ieum_core::kv::{self, Read};
+use ieum_core::tables::rooms::ROOMS;
 use ieum_planted::Bug;
+use ieum_protocol::errors::{Code, Problem};
 use parking_lot::Mutex;
 
 use crate::options::{self, Rate};
@@ -29,16 +33,19 @@ impl Bucket {
         Self { tokens: rate.burst as f32, filled: now }
     }
 
-    /// Takes one token, if there is one.
-    pub fn take(&mut self, rate: Rate, now: Instant) -> bool {
+    /// Takes so many tokens, if they are there, else says how long that will take. What costs more than a full bucket holds costs a
+    /// full one.
+    pub fn take(&mut self, cost: u32, rate: Rate, now: Instant) -> Result<(), Duration> {
         let gained = now.saturating_duration_since(self.filled).as_secs_f32() * rate.per_second as f32;
         self.tokens = (self.tokens + gained).min(rate.burst as f32);
         self.filled = now;
-        let has = self.tokens >= 1.0;
-        if has {
-            self.tokens -= 1.0;
+        let missing = cost.min(rate.burst.max(1)) as f32 - self.tokens;
+        if missing > 0.0 {
+            // A rate of none never gives them; that is a wait like any other to whoever asks.
+            return Err(Duration::from_secs_f32(missing / rate.per_second.max(1) as f32));
         }
-        has
+        self.tokens = -missing;
+        Ok(())
     }
 
     fn is_full(&self, rate: Rate, now: Instant) -> bool {
@@ -68,7 +75,7 @@ impl<K: Eq + Hash> Buckets<K> {
                 return false;
             }
         }
-        buckets.entry(key).or_insert_with(|| Bucket::full(self.rate, now)).take(self.rate, now)
+        buckets.entry(key).or_insert_with(|| Bucket::full(self.rate, now)).take(1, self.rate, now).is_ok()
     }
 }
 
@@ -80,9 +87,13 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    /// Takes one token, if there is one.
-    pub fn take(&self, now: Instant) -> bool {
-        self.bucket.lock().take(self.rate, now)
+    /// Takes so many tokens, or says what is wrong.
+    pub fn take(&self, cost: u32, now: Instant) -> Result<(), Problem> {
+        self.bucket.lock().take(cost, self.rate, now).map_err(|wait| {
+            let problem = Code::RateLimited.problem();
+            let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+            Problem { retry_after_ms: problem.retry_after_ms.map(|usual| usual.max(wait)), ..problem }
+        })
     }
 }
 
@@ -121,6 +132,51 @@ impl Allowances {
         }
         let bucket = Arc::clone(devices.buckets.entry(device).or_insert_with(anew));
         Allowance { rate: self.rate, bucket }
+    }
+}
+
+/// Entries or people named in a command that cost one token more, begun tens in full.
+const NAMED: usize = 10;
+/// Members of a room that cost one token more where a command is told to all of them and some of it is counted anew for each.
+const MEMBERS: u32 = 100;
+
+/// What a command costs its device, in tokens: about as much as a message takes to apply, so that nobody makes the cell do more by another
+/// kind of command. `members` is how many its [`room_of`] has.
+#[must_use]
+pub fn cost(command: &Command, members: u32) -> u32 {
+    if Bug::EveryCommandCostsOne.planted() {
+        return 1;
+    }
+    let named = match command {
+        Command::AddToArchive(add) => add.entries.len(),
+        Command::CreateGroup(create) => create.members.len(),
+        Command::Invite(invite) => invite.users.len(),
+        _ => 0,
+    };
+    let named = u32::try_from(named.div_ceil(NAMED)).unwrap_or(u32::MAX);
+    match command {
+        Command::AddToArchive(_) => named.max(1),
+        _ => named.saturating_add(1).saturating_add(members / MEMBERS),
+    }
+}
+
+/// How many members a room has; a room that there is not has none.
+pub fn members(view: &impl Read, room: RoomId) -> kv::Result<u32> {
+    Ok(ROOMS.get(view, &room)?.map_or(0, |room| room.members))
+}
+
+/// The room whose size makes a command dear.
+#[must_use]
+pub fn room_of(command: &Command) -> Option<RoomId> {
+    match command {
+        Command::Edit(edit) => Some(edit.room),
+        Command::Delete(delete) => Some(delete.room),
+        Command::Invite(invite) => Some(invite.room),
+        Command::Leave(leave) => Some(leave.room),
+        Command::Remove(remove) => Some(remove.room),
+        Command::Rename(rename) => Some(rename.room),
+        Command::GiveRole(give) => Some(give.room),
+        _ => None,
     }
 }
 
@@ -188,16 +244,52 @@ pub fn subscriber(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn a_burst_then_the_rate() {
         let rate = Rate { per_second: 10, burst: 3 };
         let start = Instant::now();
         let mut bucket = Bucket::full(rate, start);
-        assert_eq!((0..5).filter(|_| bucket.take(rate, start)).count(), 3);
-        assert!(bucket.take(rate, start + Duration::from_millis(101)));
-        assert!(!bucket.take(rate, start + Duration::from_millis(102)));
+        assert_eq!((0..5).filter(|_| bucket.take(1, rate, start).is_ok()).count(), 3);
+        assert!(bucket.take(1, rate, start + Duration::from_millis(101)).is_ok());
+        assert!(bucket.take(1, rate, start + Duration::from_millis(102)).is_err());
+    }
+
+    #[test]
+    fn a_dear_command_waits_for_its_price_and_says_how_long() {
+        let rate = Rate { per_second: 10, burst: 30 };
+        let start = Instant::now();
+        let mut bucket = Bucket::full(rate, start);
+        assert!(bucket.take(20, rate, start).is_ok());
+        let wait = bucket.take(20, rate, start).unwrap_err();
+        assert!((999..=1_001).contains(&wait.as_millis()), "ten tokens are missing: {wait:?}");
+        assert!(bucket.take(10, rate, start).is_ok(), "a refused one took nothing");
+        assert!(
+            bucket.take(u32::MAX, rate, start + Duration::from_secs(4)).is_ok(),
+            "no command costs more than there can be"
+        );
+        let allowance = Allowances::new(Rate { per_second: 1, burst: 50 }).of(DeviceId(1), start);
+        allowance.take(50, start).unwrap();
+        assert_eq!(allowance.take(1, start).unwrap_err().retry_after_ms, Some(1_001));
+        assert_eq!(allowance.take(50, start).unwrap_err().retry_after_ms, Some(50_001));
+    }
+
+    #[test]
+    fn a_command_costs_what_it_makes_the_cell_do() {
+        use ieum_core::commands::archive::{AddToArchive, Entry};
+        use ieum_core::commands::group::{CreateGroup, Leave};
+        use ieum_core::commands::message::{Edit, Send};
+        let room = RoomId(1);
+        let entry = Entry { key: [0; 16], time: 0, author: String::new(), kind: String::new(), text: String::new() };
+        let add = |count| Command::from(AddToArchive { room, entries: vec![entry.clone(); count] });
+        assert_eq!([0, 1, 10, 11, 500].map(|count| cost(&add(count), 0)), [1, 1, 1, 2, 50]);
+        let create = CreateGroup { name: String::new(), members: vec![ieum_core::ids::UserId(1); 100] };
+        assert_eq!(cost(&create.into(), 0), 11);
+        let edit = Command::from(Edit { room, seq: 1, text: String::new() });
+        assert_eq!([2, 99, 100, 3_000].map(|members| cost(&edit, members)), [1, 1, 2, 31]);
+        assert_eq!((room_of(&edit), room_of(&Leave { room }.into())), (Some(room), Some(room)));
+        let send = Command::from(Send { room, text: String::new(), reply_to: None });
+        assert_eq!((room_of(&send), cost(&send, 0)), (None, 1));
     }
 
     #[test]
@@ -206,10 +298,11 @@ mod tests {
         let limits = Limits::new(&options::Limits { commands, ..options::Options::default().limits });
         let now = Instant::now();
         let session = limits.commands.of(DeviceId(1), now);
-        assert!(session.take(now) && session.take(now));
+        let takes = |allowance: &Allowance| allowance.take(1, now).is_ok();
+        assert!(takes(&session) && takes(&session));
         let again = limits.commands.of(DeviceId(1), now);
-        assert!(again.take(now) && !again.take(now) && !session.take(now));
-        assert!(limits.commands.of(DeviceId(2), now).take(now));
+        assert!(takes(&again) && !takes(&again) && !takes(&session));
+        assert!(takes(&limits.commands.of(DeviceId(2), now)));
     }
 
     #[test]

@@ -103,7 +103,7 @@ pub(crate) struct Accounts {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LimitSettings {
-    /// Commands per device and second.
+    /// Commands per device and second, in tokens: some cost more than one.
     pub commands_per_second: u32,
     /// How many of them at once.
     pub commands_burst: u32,

@@ -9,7 +9,9 @@ use bytes::Bytes;
 use ieum_core::apply::Author;
 use ieum_core::batch::{self, Envelope, Header, MAX_COMMANDS};
 use ieum_core::codec::Code;
+use ieum_core::commands::Command;
 use ieum_core::ids::Millis;
+use ieum_planted::Bug;
 
 /// Plain bytes at which a batch is full. Compression may add a little, so this stays below the log's limit.
 const FULL_BYTES: usize = 480 * 1024;
@@ -21,11 +23,38 @@ pub struct Bounds {
     pub commands: usize,
     /// Their plain bytes.
     pub bytes: usize,
+    /// Imports that have no outcome yet: those that wait, those under way and those being applied. One takes as long to apply as two
+    /// hundred messages, and nobody waits for it.
+    pub imports: usize,
+    /// Their plain bytes. A single import may have more.
+    pub import_bytes: usize,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { commands: 100_000, bytes: 32 * 1024 * 1024 }
+        Self { commands: 100_000, bytes: 32 * 1024 * 1024, imports: 4, import_bytes: 128 * 1024 }
+    }
+}
+
+/// Beyond this part of what may wait, imports are refused.
+const SHED_IMPORTS: usize = 10;
+
+/// Commands and their plain bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Load {
+    commands: usize,
+    bytes: usize,
+}
+
+impl Load {
+    fn add(&mut self, more: Self) {
+        self.commands += more.commands;
+        self.bytes += more.bytes;
+    }
+
+    fn take(&mut self, less: Self) {
+        self.commands -= less.commands;
+        self.bytes -= less.bytes;
     }
 }
 
@@ -59,7 +88,9 @@ pub struct Batcher<T> {
     number: u64,
     /// Batches being filled, the last one open.
     filling: VecDeque<Filling<T>>,
-    queued: Bounds,
+    queued: Load,
+    /// Imports without an outcome.
+    imports: Load,
     in_flight: bool,
     /// A batch of this life came back.
     begun: bool,
@@ -71,6 +102,7 @@ pub struct Batcher<T> {
 struct Filling<T> {
     commands: Vec<u8>,
     tickets: Vec<T>,
+    imports: Load,
     since: Millis,
 }
 
@@ -78,6 +110,7 @@ struct Filling<T> {
 struct Waiting<T> {
     number: u64,
     tickets: Vec<T>,
+    imports: Load,
     since: Millis,
 }
 
@@ -91,7 +124,8 @@ impl<T> Batcher<T> {
             bounds,
             number: 0,
             filling: VecDeque::new(),
-            queued: Bounds { commands: 0, bytes: 0 },
+            queued: Load::default(),
+            imports: Load::default(),
             in_flight: false,
             begun: false,
             waiting: VecDeque::new(),
@@ -102,6 +136,10 @@ impl<T> Batcher<T> {
     /// back.
     pub fn push(&mut self, envelope: &Envelope, ticket: T, now: Millis) -> Result<(), (Refusal, T)> {
         if self.queued.commands >= self.bounds.commands || self.queued.bytes >= self.bounds.bytes {
+            return Err((Refusal::Full, ticket));
+        }
+        let import = matches!(envelope.command, Command::AddToArchive(_));
+        if import && !self.takes_imports() {
             return Err((Refusal::Full, ticket));
         }
         if self.filling.is_empty() {
@@ -124,16 +162,29 @@ impl<T> Batcher<T> {
             }
             self.open(encoded, now);
         }
+        let load = Load { commands: 1, bytes: size };
         if let Some(last) = self.filling.back_mut() {
             last.tickets.push(ticket);
+            if import {
+                last.imports.add(load);
+                self.imports.add(load);
+            }
         }
-        self.queued.commands += 1;
-        self.queued.bytes += size;
+        self.queued.add(load);
         Ok(())
     }
 
+    /// Whether one more import may wait. Imports are the first that are shed: few of them are under way at any time, and none is taken
+    /// while much else waits.
+    fn takes_imports(&self) -> bool {
+        let Self { bounds, queued, imports, .. } = self;
+        let idle = queued.commands <= bounds.commands / SHED_IMPORTS && queued.bytes <= bounds.bytes / SHED_IMPORTS;
+        let few = imports.commands < bounds.imports && imports.bytes < bounds.import_bytes;
+        (idle && few) || Bug::ImportsUnbounded.planted()
+    }
+
     fn open(&mut self, commands: Vec<u8>, since: Millis) {
-        self.filling.push_back(Filling { commands, tickets: Vec::new(), since });
+        self.filling.push_back(Filling { commands, tickets: Vec::new(), imports: Load::default(), since });
     }
 
     /// The next batch to append, stamped with the wall clock, if there is one and no other is in flight.
@@ -141,14 +192,13 @@ impl<T> Batcher<T> {
         if self.in_flight {
             return None;
         }
-        let Filling { commands, tickets, since } = self.filling.pop_front()?;
-        self.queued.commands -= tickets.len();
-        self.queued.bytes -= commands.len();
+        let Filling { commands, tickets, imports, since } = self.filling.pop_front()?;
+        self.queued.take(Load { commands: tickets.len(), bytes: commands.len() });
         self.number += 1;
         self.in_flight = true;
         let header = Header { node: self.node, incarnation: self.incarnation, number: self.number, clock };
         let bytes = batch::seal(&header, tickets.len(), &commands);
-        self.waiting.push_back(Waiting { number: self.number, tickets, since });
+        self.waiting.push_back(Waiting { number: self.number, tickets, imports, since });
         let author = Author { node: self.node, incarnation: self.incarnation, number: self.number };
         Some(Append { author, bytes })
     }
@@ -164,14 +214,14 @@ impl<T> Batcher<T> {
             return Vec::new();
         }
         self.begun = true;
-        while self.waiting.front().is_some_and(|w| w.number < author.number) {
-            // Never: batches come back in order. Their submitters hear nothing and repeat.
-            self.waiting.pop_front();
+        // Never earlier ones: batches come back in order. Their submitters would hear nothing and repeat.
+        while let Some(waiting) = self.waiting.pop_front_if(|w| w.number <= author.number) {
+            self.imports.take(waiting.imports);
+            if waiting.number == author.number {
+                return waiting.tickets;
+            }
         }
-        match self.waiting.front() {
-            Some(w) if w.number == author.number => self.waiting.pop_front().map(|w| w.tickets).unwrap_or_default(),
-            _ => Vec::new(),
-        }
+        Vec::new()
     }
 
     /// Whether the first batch of this life was applied.
@@ -197,8 +247,9 @@ impl<T> Batcher<T> {
 mod tests {
     use super::*;
     use ieum_core::batch::{Batch, Origin};
-    use ieum_core::commands::Command;
+    use ieum_core::commands::archive::{AddToArchive, Entry};
     use ieum_core::commands::operate::Tick;
+    use ieum_core::ids::RoomId;
 
     fn tick() -> Envelope {
         Envelope { origin: Origin::Node, command: Tick {}.into() }
@@ -225,7 +276,7 @@ mod tests {
 
     #[test]
     fn refuses_beyond_its_bounds_and_gives_the_ticket_back() {
-        let mut batcher = Batcher::new(1, 1, Bounds { commands: 1, bytes: 1_000 });
+        let mut batcher = Batcher::new(1, 1, Bounds { commands: 1, bytes: 1_000, ..Bounds::default() });
         batcher.push(&tick(), 1, 0).unwrap();
         assert_eq!(batcher.push(&tick(), 2, 0), Err((Refusal::Full, 2)));
         let huge = Command::Unknown { number: 9_999, bytes: vec![0; FULL_BYTES].into() };
@@ -245,5 +296,64 @@ mod tests {
         batcher.appended();
         let second = Batch::decode(&batcher.take(0).unwrap().bytes).unwrap();
         assert_eq!((first.commands.len(), second.commands.len()), (MAX_COMMANDS, 1));
+    }
+
+    fn import(bytes: usize) -> Envelope {
+        let entry =
+            Entry { key: [0; 16], time: 1, author: String::new(), kind: "text".to_owned(), text: "x".repeat(bytes) };
+        Envelope { origin: Origin::Node, command: AddToArchive { room: RoomId(1), entries: vec![entry] }.into() }
+    }
+
+    #[test]
+    fn messages_flow_while_imports_flood() {
+        let bounds = Bounds::default();
+        let mut batcher = Batcher::new(1, 1, bounds);
+        let (mut refused, mut taken) = (0, 0);
+        for round in 0..200 {
+            // More imports come than could ever be appended, then one message.
+            for _ in 0..100 {
+                match batcher.push(&import(20_000), "import", round) {
+                    Ok(()) => taken += 1,
+                    Err((refusal, _)) => {
+                        assert_eq!(refusal, Refusal::Full);
+                        refused += 1;
+                    }
+                }
+            }
+            batcher.push(&tick(), "message", round).unwrap();
+            let append = batcher.take(round).unwrap();
+            batcher.appended();
+            let batch = Batch::decode(&append.bytes).unwrap();
+            let imports = batch.commands.iter().filter(|c| matches!(c.command, Command::AddToArchive(_))).count();
+            assert!(imports <= bounds.imports, "{imports}");
+            let tickets = batcher.applied(append.author);
+            assert_eq!(tickets.last(), Some(&"message"), "it is in the very next batch");
+        }
+        assert!(taken >= 200 && refused > taken, "{taken} taken, {refused} refused");
+        assert!(batcher.is_idle());
+    }
+
+    #[test]
+    fn imports_count_until_they_have_their_outcome_and_by_their_bytes() {
+        let mut batcher = Batcher::new(1, 1, Bounds { imports: 2, import_bytes: 1_000, ..Bounds::default() });
+        batcher.push(&import(10), 1, 0).unwrap();
+        let first = batcher.take(0).unwrap();
+        batcher.appended();
+        batcher.push(&import(10), 2, 0).unwrap();
+        assert_eq!(batcher.push(&import(10), 3, 0), Err((Refusal::Full, 3)), "the first is not applied yet");
+        assert_eq!(batcher.applied(first.author), [1]);
+        batcher.push(&import(5_000), 4, 0).unwrap();
+        let second = batcher.take(0).unwrap();
+        assert_eq!(batcher.applied(second.author), [2, 4]);
+        batcher.push(&import(5_000), 5, 0).unwrap();
+        assert_eq!(batcher.push(&import(10), 6, 0), Err((Refusal::Full, 6)), "it has more bytes than may wait");
+    }
+
+    #[test]
+    fn imports_are_refused_before_anything_else() {
+        let mut batcher = Batcher::new(1, 1, Bounds { commands: 20, ..Bounds::default() });
+        (0..3).for_each(|ticket| batcher.push(&tick(), ticket, 0).unwrap());
+        assert_eq!(batcher.push(&import(10), 3, 0), Err((Refusal::Full, 3)));
+        batcher.push(&tick(), 3, 0).unwrap();
     }
 }

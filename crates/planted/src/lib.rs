@@ -52,6 +52,10 @@ pub enum Bug {
     StallNotTold,
     /// The limit of a device's commands begins anew with each session.
     RatePerSession,
+    /// Imports wait for the log like everything else, as many as come.
+    ImportsUnbounded,
+    /// Every command costs its device one token, whatever it makes the cell do.
+    EveryCommandCostsOne,
     /// A full session queue drops the event and goes on.
     SkipEventWhenFull,
     /// Logging a device out leaves its live session open.

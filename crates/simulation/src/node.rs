@@ -134,7 +134,7 @@ impl Node {
         }
         let identity = Identity { node: 1, dc: "a".to_owned(), cell: 1, key_id: 1, public_key: [1; 32] };
         let incarnation = machine::incarnation(&view.snapshot(), identity.node)?;
-        let bounds = Bounds { commands: 200, bytes: 256 * 1024 };
+        let bounds = Bounds { commands: 200, bytes: 256 * 1024, ..Bounds::default() };
         let mut machine = Machine::new(identity.node, incarnation, Arc::clone(&view), bounds)?;
         for envelope in machine::greeting(&view.snapshot(), &identity)? {
             if machine.submit(&envelope, None, now).is_err() {

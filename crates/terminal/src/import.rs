@@ -1,10 +1,12 @@
 //! Sends what an export holds into archive rooms.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use ieum_client::Http;
 use ieum_import::{Entry, Event, Options};
-use ieum_protocol::frames::{ArchiveEntry, Change};
+use ieum_protocol::errors::Code;
+use ieum_protocol::frames::{ArchiveEntry, Change, Done};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Settings;
@@ -19,6 +21,9 @@ const ENTRIES: usize = 400;
 
 /// Most bytes of one command's entries but for the last; a server takes 256 KiB.
 const BYTES: usize = 100_000;
+
+/// For how long a server may be too busy for one command.
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 /// Most characters of a room's name.
 const NAME: usize = 50;
@@ -160,10 +165,22 @@ impl Archive {
         let room = self.room.ok_or(Error::NoRoom)?;
         let entries = std::mem::take(&mut self.entries);
         self.bytes = 0;
-        let done = self.http.change(&Change::AddToArchive { room, entries }).await?;
+        let done = self.add(&Change::AddToArchive { room, entries }).await?;
         self.added += done.added.unwrap_or(0);
         self.known += done.known.unwrap_or(0);
         Ok(())
+    }
+
+    /// Makes one change, however often the server asks to wait: imports come behind everything else. Each try waits as long as it is
+    /// told to. What is there already is not added twice.
+    async fn add(&self, change: &Change) -> Result<Done, Error> {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            match self.http.change(change).await {
+                Err(error) if later(&error) && Instant::now() < give_up => {}
+                result => return Ok(result?),
+            }
+        }
     }
 
     fn progress(&self, progress: ieum_import::Progress) {
@@ -176,6 +193,11 @@ impl Archive {
         let (added, known) = (self.added, self.known);
         words!("{added} new, {known} known already", "새 항목 {added}개, 이미 있던 항목 {known}개")
     }
+}
+
+/// Whether the server takes it later.
+fn later(error: &ieum_client::HttpError) -> bool {
+    matches!(error.code(), Some(Code::RateLimited | Code::Busy))
 }
 
 /// A title as a room's name may be.

@@ -36,7 +36,7 @@ pub(crate) async fn change<C: Cell>(
     let (_, device) = gateway.signed_in(&headers).await?;
     let key = key(&headers)?;
     let command = changes::command(change).map_err(|bad| Code::BadRequest.problem().detail(bad.to_string()))?;
-    gateway.allow(device)?;
+    gateway.allow_command(device, &command).await?;
     let request = short_hash(&[b"change", &command.to_bytes()]);
     let (accepted, position) = gateway.run(Origin::Http { device, key, request }, command).await?;
     Ok(At(Changed { ok: outcomes::done(&accepted) }, position))

@@ -31,7 +31,7 @@ use tokio::sync::oneshot;
 
 use crate::cell::{Cell, Refused, Ticket, Waiter};
 use crate::map::outcomes;
-use crate::{Gateway, tokens};
+use crate::{Gateway, limits, tokens};
 
 /// Where a request came from.
 #[derive(Debug, Clone, Copy)]
@@ -228,10 +228,20 @@ impl<C: Cell> Gateway<C> {
         response
     }
 
-    /// Takes one command from what a device may give.
+    /// Takes one command that costs no more than a message from what a device may give.
     pub(crate) fn allow(&self, device: DeviceId) -> Result<(), Problem> {
         let now = Instant::now();
-        if self.limits.commands.of(device, now).take(now) { Ok(()) } else { Err(Code::RateLimited.problem()) }
+        self.limits.commands.of(device, now).take(1, now)
+    }
+
+    /// Takes what a command costs from what a device may give.
+    pub(crate) async fn allow_command(self: &Arc<Self>, device: DeviceId, command: &Command) -> Result<(), Problem> {
+        let members = match limits::room_of(command) {
+            Some(room) => self.read(move |view| limits::members(view, room)).await?.0,
+            None => 0,
+        };
+        let now = Instant::now();
+        self.limits.commands.of(device, now).take(limits::cost(command, members), now)
     }
 
     /// Who asks: the device whose access token this is.

@@ -15,7 +15,7 @@ use super::queue::Item;
 use super::{Session, parse};
 use crate::Gateway;
 use crate::cell::{Cell, Refused, Ticket, Waiter};
-use crate::limits::Allowance;
+use crate::limits::{self, Allowance};
 use crate::map::{changes, outcomes};
 
 /// A session whose live stream has begun. It is handed time, the client's frames and what waits in the session's queue, and hands
@@ -88,9 +88,9 @@ impl Live {
             }
             ClientFrame::Cmd(cmd) => {
                 let n = cmd.n;
-                if let Some(code) = self.command(gateway, cmd, now)? {
+                if let Some(problem) = self.command(gateway, cmd, now)? {
                     let pos = gateway.cell.applied().to_string();
-                    out.push(outcomes::text(&ServerFrame::Refused { n, pos, error: gateway.problem(code) }));
+                    out.push(outcomes::text(&ServerFrame::Refused { n, pos, error: gateway.told(problem) }));
                 }
             }
         }
@@ -99,30 +99,33 @@ impl Live {
 
     /// Submits a command whose turn it is, or gives the reason why it was not taken: its number is then unused, and those behind
     /// it are refused too. An error ends the session: the frame is not one of the protocol's.
-    fn command<C: Cell>(&mut self, gateway: &Gateway<C>, cmd: Cmd, now: Instant) -> Result<Option<Code>, Problem> {
+    fn command<C: Cell>(&mut self, gateway: &Gateway<C>, cmd: Cmd, now: Instant) -> Result<Option<Problem>, Problem> {
         self.next = self.next.min(self.session.first_refused());
         if cmd.n == 0 || cmd.n > self.next {
-            return Ok(Some(Code::OutOfOrder));
+            return Ok(Some(Code::OutOfOrder.problem()));
         }
         if gateway.stalled() {
-            return Ok(Some(Code::Unavailable));
+            return Ok(Some(Code::Unavailable.problem()));
         }
         if self.session.in_flight() >= MAX_IN_FLIGHT {
-            return Ok(Some(Code::Busy));
-        }
-        if !self.commands.take(now) {
-            return Ok(Some(Code::RateLimited));
+            return Ok(Some(Code::Busy.problem()));
         }
         let bad = |bad: changes::NoId| Code::BadFrame.problem().detail(bad.to_string());
         let id = changes::hex16(&cmd.id).map_err(bad)?;
         let origin = Origin::Device { device: self.session.device, number: cmd.n, id };
         let envelope = Envelope { origin, command: changes::command(cmd.change).map_err(bad)? };
+        // One row, and only for what is dear in a large room: not worth another thread.
+        let members = limits::room_of(&envelope.command).map(|room| limits::members(&gateway.cell.view(), room));
+        let members = members.transpose().map_err(|error| super::failed(&error))?.unwrap_or_default();
+        if let Err(problem) = self.commands.take(limits::cost(&envelope.command, members), now) {
+            return Ok(Some(problem));
+        }
         self.session.in_flight.fetch_add(1, Ordering::Relaxed);
         let ticket = Ticket(Waiter::Session(Arc::clone(&self.session), cmd.n));
         if let Err((refused, _)) = gateway.cell.submit(&envelope, ticket) {
             self.session.in_flight.fetch_sub(1, Ordering::Relaxed);
             return match refused {
-                Refused::Busy => Ok(Some(Code::Busy)),
+                Refused::Busy => Ok(Some(Code::Busy.problem())),
                 Refused::TooLarge => Err(Code::TooLarge.problem()),
             };
         }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ieum_core::ids::{DeviceId, Position, UserId};
+use ieum_core::kv;
 use ieum_planted::Bug;
 use ieum_protocol::errors::{Code, Problem};
 use ieum_protocol::frames::ClientFrame;
@@ -30,6 +31,11 @@ pub(crate) use run::serve;
 /// The frame that a client's text is, or what is wrong with it.
 pub fn parse(text: &str) -> Result<ClientFrame, Problem> {
     serde_json::from_str(text).map_err(|error| Code::BadFrame.problem().detail(error.to_string()))
+}
+
+fn failed(error: &kv::Error) -> Problem {
+    tracing::error!(error = error as &dyn std::error::Error, "reading the view for a session");
+    Code::Internal.problem()
 }
 
 /// What the hub and the session's task share.

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ieum_core::ids::Position;
-use ieum_core::kv::{self, Read};
+use ieum_core::kv::Read;
 use ieum_core::query::catch_up::{self, Start};
 use ieum_planted::Bug;
 use ieum_protocol::errors::{Code, Problem};
 use ieum_protocol::frames::{ServerFrame, Welcome};
 
 use super::hello::{self, Asked, Device};
-use super::{Live, Pages, Session};
+use super::{Live, Pages, Session, failed};
 use crate::Gateway;
 use crate::cell::Cell;
 
@@ -167,9 +167,4 @@ impl<V: Read> Opening<V> {
         }
         Ok(view)
     }
-}
-
-fn failed(error: &kv::Error) -> Problem {
-    tracing::error!(error = error as &dyn std::error::Error, "reading the view for a session");
-    Code::Internal.problem()
 }

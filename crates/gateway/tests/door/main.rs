@@ -5,6 +5,7 @@
 
 mod catch_up;
 mod connections;
+mod costs;
 mod foreign;
 mod frames;
 mod http;
