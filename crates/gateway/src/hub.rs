@@ -104,25 +104,24 @@ impl Hub {
     ) {
         let mut woken: Vec<Arc<Session>> = Vec::new();
         let mut requests = Vec::new();
-        {
-            let sessions = self.sessions.read();
-            for (Ticket(waiter), outcome) in replies {
-                match waiter {
-                    Waiter::Session(session, n) => {
-                        let unused = matches!(outcome, Outcome::Rejected(r) if r.leaves_number_unused());
-                        if session.answer(n, unused, position, outcomes::frame(n, position, &outcome)) {
-                            woken.push(session);
-                        }
+        for (Ticket(waiter), outcome) in replies {
+            match waiter {
+                Waiter::Session(session, n) => {
+                    let unused = matches!(outcome, Outcome::Rejected(r) if r.leaves_number_unused());
+                    if session.answer(n, unused, position, outcomes::frame(n, position, &outcome)) {
+                        woken.push(session);
                     }
-                    Waiter::Request(reply) => requests.push((reply, outcome)),
                 }
+                Waiter::Request(reply) => requests.push((reply, outcome)),
             }
-            let mut lazy = Lazy { view: Some(view), opened: None };
-            for event in events {
-                self.event(&sessions, position, event, &mut lazy, &mut woken);
-            }
-            *self.complete.write() = position;
         }
+        let mut lazy = Lazy { view: Some(view), opened: None };
+        for event in events {
+            // Anew for each, so that sessions come and go in the middle of a large batch. One that comes has its look at the view behind the
+            // whole batch and drops what it gets of it.
+            self.event(&self.sessions.read(), position, event, &mut lazy, &mut woken);
+        }
+        *self.complete.write() = position;
         for session in woken {
             session.wake();
         }

@@ -22,12 +22,13 @@ mod patient;
 mod tokens;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ieum_core::apply::owner_of;
 use ieum_core::ids::{DeviceId, Position, UserId};
 use ieum_core::kv::{self, Read};
 use ieum_core::tables::accounts::DEVICES;
+use ieum_planted::Bug;
 use ieum_protocol::errors::{Code, Problem};
 use parking_lot::Mutex;
 
@@ -55,7 +56,9 @@ pub struct Gateway<C> {
 struct Progress {
     at: Position,
     since: Option<Instant>,
-    /// It has stood there for too long.
+    /// What was applied by then and not delivered, if anything was.
+    undelivered: Option<(Position, Instant)>,
+    /// It has stood there for too long, or nothing of what is applied arrives.
     standstill: bool,
 }
 
@@ -117,6 +120,11 @@ impl<C: Cell> Gateway<C> {
         }
     }
 
+    /// Whether this node takes sessions: not when it is stopping.
+    fn still_here(&self) -> Result<(), Problem> {
+        if *self.stopping.borrow() { Err(self.problem(Code::ShuttingDown)) } else { Ok(()) }
+    }
+
     /// Whether the cell makes no progress just now.
     fn stalled(&self) -> bool {
         self.cell.waiting() >= self.options.stall_after || self.progress.lock().standstill
@@ -129,10 +137,20 @@ impl<C: Cell> Gateway<C> {
         {
             let mut progress = self.progress.lock();
             if progress.at != applied || progress.since.is_none() {
-                *progress = Progress { at: applied, since: Some(now), standstill: false };
+                (progress.at, progress.since) = (applied, Some(now));
             }
-            let stood = progress.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-            progress.standstill = stood >= self.options.standstill_after;
+            let delivered = self.hub.complete();
+            if progress.undelivered.is_none_or(|(position, _)| position <= delivered) {
+                // Until the first batch is delivered there is nothing to be behind with.
+                let behind =
+                    applied > delivered && delivered > Position::default() && !Bug::DeliveryHangUnseen.planted();
+                progress.undelivered = behind.then_some((applied, now));
+            }
+            let for_long = |since: Option<Instant>, bound| {
+                since.is_some_and(|since| now.saturating_duration_since(since) >= bound)
+            };
+            progress.standstill = for_long(progress.since, self.options.standstill_after)
+                || for_long(progress.undelivered.map(|(_, since)| since), self.options.stall_after);
         }
         let stalled = self.stalled();
         self.hub.each(|session| {

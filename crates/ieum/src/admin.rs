@@ -89,7 +89,16 @@ pub(crate) fn listen(
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).map_err(error)?;
     let context = Arc::new(Context { folder, log, node });
     Ok(tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
+        loop {
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of file descriptors, most likely; some will close.
+                    tracing::warn!(%error, "an operator's connection was not accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
             let context = Arc::clone(&context);
             tokio::spawn(async move {
                 if let Err(error) = converse(stream, context).await {

@@ -1,6 +1,8 @@
 //! A node as the gateway uses it.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ieum_core::batch::Envelope;
@@ -14,17 +16,43 @@ use ieum_store::fjall::Fjall;
 
 /// A node over the view on disk.
 #[derive(Clone)]
-pub(crate) struct NodeCell(pub(crate) Handle<Fjall, Ticket>);
+pub(crate) struct NodeCell {
+    node: Handle<Fjall, Ticket>,
+    /// The view's size on disk, as measured last.
+    view_bytes: Arc<AtomicU64>,
+}
+
+/// How often the view's size is measured.
+const MEASURE_EVERY: Duration = Duration::from_secs(10);
+
+impl NodeCell {
+    /// The running node, whose view's size is measured from now on: not when somebody asks, because it may wait for the disk.
+    pub(crate) fn new(node: Handle<Fjall, Ticket>) -> Self {
+        let view_bytes = Arc::new(AtomicU64::new(0));
+        let (view, bytes) = (Arc::downgrade(node.kv()), Arc::clone(&view_bytes));
+        tokio::spawn(async move {
+            let mut measure = tokio::time::interval(MEASURE_EVERY);
+            loop {
+                measure.tick().await;
+                let Some(view) = view.upgrade() else { return };
+                if let Ok(Ok(now)) = tokio::task::spawn_blocking(move || view.disk_bytes()).await {
+                    bytes.store(now, Ordering::Relaxed);
+                }
+            }
+        });
+        Self { node, view_bytes }
+    }
+}
 
 impl Cell for NodeCell {
     type View = <Fjall as Kv>::Snapshot;
 
     fn view(&self) -> Self::View {
-        self.0.view()
+        self.node.view()
     }
 
     fn submit(&self, envelope: &Envelope, ticket: Ticket) -> Result<(), (Refused, Ticket)> {
-        self.0.submit(envelope, ticket).map_err(|(refusal, ticket)| {
+        self.node.submit(envelope, ticket).map_err(|(refusal, ticket)| {
             let refused = match refusal {
                 Refusal::Full => Refused::Busy,
                 Refusal::TooLarge => Refused::TooLarge,
@@ -34,19 +62,19 @@ impl Cell for NodeCell {
     }
 
     fn applied(&self) -> Position {
-        self.0.applied()
+        self.node.applied()
     }
 
     async fn reach(&self, position: Position) {
-        self.0.reach(position).await;
+        self.node.reach(position).await;
     }
 
     fn waiting(&self) -> Duration {
-        self.0.waiting()
+        self.node.waiting()
     }
 
     fn metrics(&self, page: &mut String) {
-        let alarms = self.0.alarms();
+        let alarms = self.node.alarms();
         figure(
             page,
             "counter",
@@ -69,17 +97,16 @@ impl Cell for NodeCell {
             "Appends that failed and were repeated.",
             alarms.append_failures,
         );
-        let reserve = self.0.reserve();
+        let reserve = self.node.reserve();
         figure(page, "gauge", "disk_free_bytes", "Room on the disk of the data folder.", reserve.free());
         let help = "1 while commands are refused because the disk is almost full; an alarm.";
         figure(page, "gauge", "disk_short", help, u8::from(reserve.is_short()));
         let help = "How far the clock jumped while it is not followed; not 0 is an alarm.";
-        figure(page, "gauge", "clock_jump_ms", help, self.0.clock_jump());
+        figure(page, "gauge", "clock_jump_ms", help, self.node.clock_jump());
         figure(page, "counter", "snapshots_total", "Snapshots taken.", alarms.snapshots);
         figure(page, "counter", "snapshot_failures_total", "Snapshots not taken; alarms.", alarms.snapshot_failures);
-        if let Ok(bytes) = self.0.kv().disk_bytes() {
-            figure(page, "gauge", "view_bytes", "The view's size on disk.", bytes);
-        }
+        let bytes = self.view_bytes.load(Ordering::Relaxed);
+        figure(page, "gauge", "view_bytes", "The view's size on disk, measured every 10 seconds.", bytes);
         let _ = writeln!(page);
     }
 }

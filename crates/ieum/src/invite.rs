@@ -1,6 +1,6 @@
 //! `ieum invite`: a code with which people may register.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ieum_core::batch::{Envelope, Origin};
 use ieum_core::commands::operate::AddInvitation;
@@ -14,6 +14,9 @@ use crate::admin::{Answer, failed};
 
 /// Letters that are not mistaken for each other.
 const LETTERS: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz023456789";
+
+/// How long an operator waits for the log.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) async fn make(node: &Handle<Fjall, Ticket>, uses: u32, days: u32) -> Answer {
     let mut random = [0; 16];
@@ -33,9 +36,10 @@ pub(crate) async fn make(node: &Handle<Fjall, Ticket>, uses: u32, days: u32) -> 
     if node.submit(&envelope, ticket).is_err() {
         return Answer::Failed { reason: "the node takes no more work just now".to_owned() };
     }
-    match outcome.await {
-        Ok((_, Outcome::Accepted(_))) => Answer::Invited { code },
-        Ok((_, Outcome::Rejected(reject))) => Answer::Failed { reason: reject.code().to_owned() },
-        Err(error) => failed(&error),
+    match tokio::time::timeout(PATIENCE, outcome).await {
+        Ok(Ok((_, Outcome::Accepted(_)))) => Answer::Invited { code },
+        Ok(Ok((_, Outcome::Rejected(reject)))) => Answer::Failed { reason: reject.code().to_owned() },
+        Ok(Err(error)) => failed(&error),
+        Err(_) => Answer::Failed { reason: "the log does not answer just now; try again when it does".to_owned() },
     }
 }

@@ -128,7 +128,7 @@ async fn serve(config: &Config, clock_is_right: bool) -> Result<(), Error> {
     let handle = node.handle();
     // Else the first clients get tokens that nobody accepts yet. A log that takes nothing (a full disk) is no reason not to serve reads.
     let _ = tokio::time::timeout(BEGIN_PATIENCE, handle.begun()).await;
-    let gateway = Gateway::new(NodeCell(handle.clone()), hub, config.gateway(), keys);
+    let gateway = Gateway::new(NodeCell::new(handle.clone()), hub, config.gateway(), keys);
     let admin = admin::listen(folder.clone(), Arc::clone(&opened.log), handle.clone())?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     // Listened to before anybody is told that the node runs: who stops it at once must not kill it.

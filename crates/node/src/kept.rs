@@ -84,7 +84,8 @@ impl<V: Read> Read for Through<'_, V> {
         if let Some(row) = self.kept.borrow_mut().get(key) {
             return Ok(row);
         }
-        let row = self.view.get(key)?;
+        // Copied: what the engine gives may hold the whole block that the row is in.
+        let row = self.view.get(key)?.map(|row| Bytes::copy_from_slice(&row));
         self.kept.borrow_mut().put(key.to_vec(), row.clone());
         Ok(row)
     }

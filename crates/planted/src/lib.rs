@@ -56,6 +56,8 @@ pub enum Bug {
     ImportsUnbounded,
     /// Every command costs its device one token, whatever it makes the cell do.
     EveryCommandCostsOne,
+    /// What is applied and not delivered is no stall.
+    DeliveryHangUnseen,
     /// A full session queue drops the event and goes on.
     SkipEventWhenFull,
     /// Logging a device out leaves its live session open.

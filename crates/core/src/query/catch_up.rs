@@ -384,4 +384,4 @@ pub fn left(
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

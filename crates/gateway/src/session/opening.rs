@@ -57,6 +57,7 @@ impl<V: Read> Opening<V> {
         if gateway.stalled() {
             return Err(gateway.problem(Code::Unavailable));
         }
+        gateway.still_here()?;
         let view = gateway.cell.view();
         let found = hello::sign_in(&view, asked).map_err(|error| failed(&error))?;
         let Device { user, device, start, last } = found.ok_or_else(|| Code::SecretWrong.problem())?;
@@ -146,6 +147,8 @@ impl<V: Read> Opening<V> {
         let near = hello::is_near(self.start, gateway.cell.applied());
         if near && !Bug::SessionEntersLate.planted() {
             gateway.hub.enter(&self.session);
+            // Behind the registration: whoever stops the node says so first and then ends the sessions that are registered.
+            gateway.still_here()?;
         }
         let view = self.look_again(gateway)?;
         let at = ieum_core::apply::applied(&view).map_err(|error| failed(&error))?.position;

@@ -88,8 +88,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         if frames.is_empty() {
             return Ok(());
         }
+        let patience = self.patience + slowest(frames.iter().map(Bytes::len).sum());
         let drained = frames.drain(..);
-        self.bounded(async |socket| {
+        self.bounded(patience, async |socket| {
             for frame in drained {
                 // What this crate encodes is UTF-8, being JSON.
                 let text = Utf8Bytes::try_from(frame).map_err(|error| tungstenite::Error::Utf8(error.to_string()))?;
@@ -101,11 +102,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 
     /// A client that does not take what it is sent is given up.
-    async fn bounded<F>(&mut self, write: F) -> Result<(), End>
+    async fn bounded<F>(&mut self, patience: Duration, write: F) -> Result<(), End>
     where
         F: AsyncFnOnce(&mut WebSocketStream<S>) -> tungstenite::Result<()>,
     {
-        match tokio::time::timeout(self.patience, write(&mut self.socket)).await {
+        match tokio::time::timeout(patience, write(&mut self.socket)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(End::Gone),
         }
@@ -150,6 +151,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             };
         }
     }
+}
+
+/// How long `bytes` may take beside the client's patience: a slow link that goes on is no client that has stopped reading.
+fn slowest(bytes: usize) -> Duration {
+    const BYTES_PER_MS: usize = 4;
+    Duration::from_millis(u64::try_from(bytes / BYTES_PER_MS).unwrap_or(u64::MAX))
 }
 
 fn told(error: tungstenite::Error) -> End {

@@ -91,6 +91,7 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) gateway: Arc<dyn Stop>,
     log: Arc<Held>,
+    delivery: watch::Sender<bool>,
     handle: Handle<Memory, Ticket>,
     node: Option<Node<Held, Memory, Ticket>>,
     runtime: Option<tokio::runtime::Runtime>,
@@ -147,9 +148,13 @@ impl Server {
         };
         let log = Arc::new(Held { log: MemoryLog::new(1), held: watch::Sender::new(false) });
         let (view, hub) = (Arc::new(Memory::new()), Hub::new());
+        let delivery = watch::Sender::new(false);
         let deliver = {
-            let (hub, view) = (Arc::clone(&hub), Arc::clone(&view));
+            let (hub, view, runtime) = (Arc::clone(&hub), Arc::clone(&view), runtime.handle().clone());
+            let mut held = delivery.subscribe();
             move |Delivery { position, replies, events, .. }: Delivery<Ticket>| {
+                // The sender is gone when the test has ended.
+                let _ = runtime.block_on(held.wait_for(|held| !held));
                 let view = Arc::clone(&view);
                 hub.deliver(position, replies, events, move || Box::new(view.snapshot()) as Box<dyn Read>);
             }
@@ -162,12 +167,17 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let gateway = Gateway::new(NodeCell(handle.clone()), hub, options, keys);
         runtime.spawn(ieum_gateway::server::serve(Arc::clone(&gateway), listener, None));
-        Self { address, gateway, log, handle, node: Some(node), runtime: Some(runtime), _folder: folder }
+        Self { address, gateway, log, delivery, handle, node: Some(node), runtime: Some(runtime), _folder: folder }
     }
 
     /// From here on the log takes nothing, or takes everything again.
     pub(crate) fn hold_log(&self, held: bool) {
         self.log.held.send_replace(held);
+    }
+
+    /// From here on nothing that is applied is delivered, or all of it again.
+    pub(crate) fn hold_delivery(&self, held: bool) {
+        self.delivery.send_replace(held);
     }
 
     /// No command's apply panicked, whatever came in.

@@ -47,6 +47,28 @@ fn every_session_is_told_of_a_stall_within_two_seconds() {
     server.is_sound();
 }
 
+/// To those who wait it is the same whether nothing is applied or nothing that is applied arrives.
+#[test]
+fn every_session_is_told_when_nothing_is_delivered() {
+    let server = Server::start();
+    let minji = Person::register(&server, "minji");
+    let mut idle = Socket::live(&server, &minji);
+    server.hold_delivery(true);
+    assert_eq!(idle.bye()["code"], "unavailable");
+    server.hold_delivery(false);
+    server.is_sound();
+}
+
+#[test]
+fn who_says_hello_to_a_server_that_stops_is_sent_away() {
+    let server = Server::start();
+    let minji = Person::register(&server, "minji");
+    let mut late = Socket::open(&server);
+    server.gateway.stop();
+    late.say(&json!({"hello": {"device": minji.device, "secret": minji.secret}}).to_string());
+    assert_eq!(late.bye()["code"], "shutting_down");
+}
+
 #[test]
 fn a_node_behind_what_was_seen_names_others() {
     let server = Server::start();

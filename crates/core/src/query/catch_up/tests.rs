@@ -4,7 +4,7 @@ use crate::commands::message::{Delete, Edit};
 use crate::tables::cell::{Applied, End};
 use crate::testing::{Cell, Person};
 
-pub(crate) const ALL: Limits = Limits { rooms: 100, messages: 100, weight: 1_000, room: 1, receipt: 0, message: |_| 1 };
+const ALL: Limits = Limits { rooms: 100, messages: 100, weight: 1_000, room: 1, receipt: 0, message: |_| 1 };
 
 fn gone(cell: &Cell, person: Person, cursor: Position) -> Vec<RoomId> {
     let departures = left(&cell.view, person.user, (cursor, RoomId(u64::MAX)), 10).unwrap();
