@@ -48,6 +48,8 @@ pub enum Bug {
     RoundEndsAtLastLook,
     /// A room is told to somebody who is not in it.
     ForeignRoomLeaks,
+    /// Whether two people share a room is looked up for each room of the one who asks.
+    StrangerCostsAllRooms,
     /// Sessions without a command under way are not told that the cell makes no progress.
     StallNotTold,
     /// The limit of a device's commands begins anew with each session.

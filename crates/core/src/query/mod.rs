@@ -8,9 +8,10 @@ use ieum_planted::Bug;
 
 use crate::ids::{RoomId, Seq, UserId};
 use crate::kv::{self, Direction, Read};
+use crate::tables::accounts::HOLDINGS;
 use crate::tables::messages::{Body, MESSAGES, Message, System};
 use crate::tables::rooms::{
-    AUDIENCES, HEADS, Head, Kind, MEMBERS, Member, RECEIPTS, ROOMS, Receipt, Role, Room, USER_ROOMS,
+    AUDIENCES, DIRECT, HEADS, Head, Kind, MEMBERS, Member, RECEIPTS, ROOMS, Receipt, Role, Room, USER_ROOMS,
 };
 
 /// A room as one of its members has it.
@@ -149,20 +150,57 @@ pub fn unread_counts(view: &(impl Read + ?Sized), mine: &Mine, seqs: &[Seq]) -> 
     Ok(seqs.iter().map(|seq| bounds.partition_point(|bound| bound <= seq) as u64).collect())
 }
 
+/// So many times more rooms than the other has, and it is cheaper to look each of the other's up among them than to walk them: walking over a
+/// room costs about a quarter of looking one up, and a look-up may meet a block that is not in memory.
+const MANY_MORE: usize = 8;
+
 /// Whether two people have a room in common: who may see whose name.
+///
+/// Costs a walk over the rooms of whoever has fewer, and then at most one over the other's; each is one range of neighbouring rows, and one
+/// can be in 10,000 rooms. Two people in 10,000 of a million rooms each and none in common: 2.8 ms on a `fjall` view in memory. Looking up
+/// each of the asker's rooms took 3.9 ms, 15 ms the first time, and as long for a stranger in ten rooms, who costs 0.01 ms now.
 pub fn share_a_room(view: &(impl Read + ?Sized), a: UserId, b: UserId) -> kv::Result<bool> {
-    if a == b || crate::tables::rooms::DIRECT.has(view, &(a.min(b), a.max(b)))? {
+    // A pair's room is found at once, so that most people are.
+    if a == b || DIRECT.has(view, &(a.min(b), a.max(b)))? {
         return Ok(true);
     }
-    let mut found = Ok(false);
-    USER_ROOMS.within(view, &a, None, |(_, room), _| match MEMBERS.has(view, &(room, b)) {
-        Ok(false) => ControlFlow::Continue(()),
-        other => {
-            found = other;
-            ControlFlow::Break(())
-        }
+    let count = |user| HOLDINGS.get(view, &user).map(|holdings| holdings.map_or(0, |holdings| holdings.rooms));
+    let (of_a, of_b) = (count(a)?, count(b)?);
+    let (few, many) = if of_a <= of_b || Bug::StrangerCostsAllRooms.planted() { (a, b) } else { (b, a) };
+    let mut rooms = Vec::new();
+    USER_ROOMS.within(view, &few, None, |(_, room), _| {
+        rooms.push(room);
+        ControlFlow::Continue(())
     })?;
-    found
+    if rooms.len().saturating_mul(MANY_MORE) < of_a.max(of_b) as usize {
+        for room in rooms {
+            if USER_ROOMS.has(view, &(many, room))? {
+                return Ok(true);
+            }
+        }
+        return Ok(false);
+    }
+    meets(view, many, &rooms)
+}
+
+/// Whether `user` is in one of `rooms`, which ascend: walks those of `user` between the first and the last of them.
+fn meets(view: &(impl Read + ?Sized), user: UserId, rooms: &[RoomId]) -> kv::Result<bool> {
+    let (Some(first), Some(last)) = (rooms.first(), rooms.last()) else { return Ok(false) };
+    let mut left = rooms.iter().peekable();
+    let mut met = false;
+    USER_ROOMS.range(
+        view,
+        &(user, *first),
+        &(user, RoomId(last.0.saturating_add(1))),
+        Direction::Forward,
+        |key, _| {
+            let (_, room) = key;
+            while left.next_if(|other| **other < room).is_some() {}
+            met = left.peek() == Some(&&room);
+            if met || left.peek().is_none() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        },
+    )?;
+    Ok(met)
 }
 
 /// Whether `user` sees a message that `other` wrote or that names them: whose name one may know when they have left.

@@ -1,3 +1,7 @@
+use std::cell::Cell as Count;
+
+use bytes::Bytes;
+
 use super::*;
 use crate::commands::archive::OpenArchive;
 use crate::commands::group::{Invite, Leave};
@@ -71,6 +75,62 @@ fn two_people_share_a_room_while_both_are_in_it() {
     assert!(!share(&cell, minji, dohyun));
     cell.direct(minji, seoyeon);
     assert!(share(&cell, minji, seoyeon));
+}
+
+/// Counts what is read of a view.
+struct Counted<'a> {
+    view: &'a dyn Read,
+    looked_up: Count<usize>,
+    walked: Count<usize>,
+}
+
+impl Read for Counted<'_> {
+    fn get(&self, key: &[u8]) -> kv::Result<Option<Bytes>> {
+        self.looked_up.set(self.looked_up.get() + 1);
+        self.view.get(key)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], direction: Direction, visit: &mut kv::Visit<'_>) -> kv::Result<()> {
+        self.view.scan(from, to, direction, &mut |key, row| {
+            self.walked.set(self.walked.get() + 1);
+            visit(key, row)
+        })
+    }
+}
+
+#[test]
+fn a_stranger_costs_no_more_than_the_rooms_of_whoever_has_fewer() {
+    let mut cell = Cell::found();
+    let [minji, dohyun, seoyeon] = cell.people();
+    // In turn, so that the rooms of the two lie among each other's.
+    for _ in 0..100 {
+        cell.group(minji, &[]);
+        cell.group(dohyun, &[]);
+    }
+    let alone = cell.group(seoyeon, &[]);
+    let cost = |cell: &Cell, a: crate::testing::Person, b: crate::testing::Person| {
+        let counted = Counted { view: &cell.view, looked_up: Count::new(0), walked: Count::new(0) };
+        let share = share_a_room(&counted, a.user, b.user).unwrap();
+        (share, counted.looked_up.get(), counted.walked.get())
+    };
+    for (a, b) in [(minji, seoyeon), (seoyeon, minji)] {
+        let (share, looked_up, walked) = cost(&cell, a, b);
+        assert!(!share && looked_up <= 4 && walked <= 1, "{looked_up} rows looked up, {walked} walked over");
+    }
+    // Both have many: walked over once each, and none is looked up by itself.
+    let (share, looked_up, walked) = cost(&cell, minji, dohyun);
+    assert!(!share && looked_up <= 3 && walked <= 200, "{looked_up} rows looked up, {walked} walked over");
+    // The last room of both, the first, and one in the middle are found all the same.
+    cell.ok(seoyeon, Invite { room: alone, users: vec![minji.user, dohyun.user] });
+    assert!(cost(&cell, minji, dohyun).0 && cost(&cell, minji, seoyeon).0);
+    cell.ok(dohyun, Leave { room: alone });
+    for nth in [0, 57] {
+        let room = rooms(&cell.view, dohyun.user, None, 100).unwrap()[nth].id;
+        cell.ok(dohyun, Invite { room, users: vec![minji.user] });
+        assert!(cost(&cell, minji, dohyun).0 && cost(&cell, dohyun, minji).0);
+        cell.ok(minji, Leave { room });
+        assert!(!cost(&cell, minji, dohyun).0);
+    }
 }
 
 #[test]
