@@ -17,9 +17,11 @@ pub mod server;
 pub mod session;
 
 mod http;
+mod lanes;
 mod passwords;
 mod patient;
 mod tokens;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,6 +47,10 @@ pub struct Gateway<C> {
     options: Options,
     keys: SigningKeys,
     passwords: passwords::Pool,
+    /// Reads over HTTP.
+    reads: Arc<lanes::Lane>,
+    /// Hellos and the parts of the catch-ups behind them.
+    hellos: Arc<lanes::Lane>,
     limits: limits::Limits,
     metrics: metrics::Metrics,
     progress: Mutex<Progress>,
@@ -69,6 +75,8 @@ impl<C: Cell> Gateway<C> {
             cell,
             hub,
             passwords: passwords::Pool::new(&options.passwords),
+            reads: lanes::Lane::new(options.reads),
+            hellos: lanes::Lane::new(options.hellos()),
             limits: limits::Limits::new(&options.limits),
             metrics: metrics::Metrics::default(),
             keys,
@@ -90,25 +98,22 @@ impl<C: Cell> Gateway<C> {
         self.hub.sessions()
     }
 
-    /// Runs `read` on a look at the view, off the threads that serve sockets.
+    /// Runs `read` on a look at the view, off the threads that serve sockets, when it is the asker's turn.
     async fn read<T: Send + 'static>(
         self: &Arc<Self>,
+        asker: &lanes::Asker,
         read: impl FnOnce(&C::View) -> kv::Result<T> + Send + 'static,
     ) -> Result<(T, Position), Problem> {
         let gateway = Arc::clone(self);
-        let done = tokio::task::spawn_blocking(move || {
+        let done = self.reads.run(asker, move || {
             let view = gateway.cell.view();
             let position = ieum_core::apply::applied(&view)?.position;
             Ok::<_, kv::Error>((read(&view)?, position))
         });
-        match done.await {
-            Ok(Ok(read)) => Ok(read),
-            Ok(Err(error)) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "reading the view");
-                Err(Code::Internal.problem())
-            }
-            Err(_) => Err(Code::Internal.problem()),
-        }
+        done.await?.map_err(|error| {
+            tracing::error!(error = &error as &dyn std::error::Error, "reading the view");
+            Code::Internal.problem()
+        })
     }
 
     /// Waits until the view is not older than what the client has seen, for a second.

@@ -24,6 +24,10 @@ pub struct Options {
     pub token_life: Duration,
     /// How passwords are hashed.
     pub passwords: Passwords,
+    /// How reads over HTTP are done.
+    pub reads: Lane,
+    /// How many sessions are signed in or caught up at once. Others wait, as many as there may be sessions.
+    pub hellos_at_once: usize,
     /// How much one device or address may do.
     pub limits: Limits,
     /// Events and answers that may wait in a session, at most.
@@ -54,6 +58,28 @@ pub struct Passwords {
     /// At most so many at once.
     pub at_once: usize,
     /// At most so many more that wait; beyond them clients are told to come back.
+    pub waiting: usize,
+}
+
+/// How many threads one kind of work has, and how many may wait for them. Whoever comes on top is told to come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lane {
+    /// At most so many at once.
+    pub at_once: usize,
+    /// At most so many more that wait.
+    pub waiting: usize,
+    /// Of these, one account's.
+    pub account: Turns,
+    /// Of these, those from one address that are not signed in; looking whose a token is counts here.
+    pub address: Turns,
+}
+
+/// How much of a [`Lane`] one asker may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turns {
+    /// At most so many at once.
+    pub at_once: usize,
+    /// At most so many more that wait.
     pub waiting: usize,
 }
 
@@ -88,6 +114,13 @@ impl Default for Options {
             endpoints: Vec::new(),
             token_life: Duration::from_secs(15 * 60),
             passwords: Passwords { memory_kib: 19 * 1024, passes: 2, at_once: 2, waiting: 64 },
+            reads: Lane {
+                at_once: 6,
+                waiting: 4_096,
+                account: Turns { at_once: 2, waiting: 32 },
+                address: Turns { at_once: 4, waiting: 2_048 },
+            },
+            hellos_at_once: 6,
             limits: Limits {
                 commands: Rate { per_second: 50, burst: 500 },
                 requests: Rate { per_second: 200, burst: 2_000 },
@@ -104,5 +137,26 @@ impl Default for Options {
             silence: Duration::from_secs(120),
             patience: Duration::from_secs(10),
         }
+    }
+}
+
+impl Options {
+    /// How many threads the gateway's blocking work takes at most. With as many for it, no kind of work waits for another.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        [self.reads.at_once, self.hellos_at_once, self.passwords.at_once].iter().map(|threads| (*threads).max(1)).sum()
+    }
+
+    pub(crate) fn hellos(&self) -> Lane {
+        let turns = Turns { at_once: self.hellos_at_once, waiting: self.limits.sessions };
+        // One device's sessions are bounded elsewhere, and before hello nobody is known.
+        Lane { at_once: self.hellos_at_once, waiting: self.limits.sessions, account: turns, address: turns }
+    }
+}
+
+impl Passwords {
+    pub(crate) fn lane(&self) -> Lane {
+        let turns = Turns { at_once: self.at_once, waiting: self.waiting };
+        Lane { at_once: self.at_once, waiting: self.waiting, account: turns, address: turns }
     }
 }

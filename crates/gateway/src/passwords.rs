@@ -7,14 +7,13 @@ use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
 use ieum_protocol::errors::{Code, Problem};
-use tokio::sync::Semaphore;
 
+use crate::lanes::{Asker, Lane};
 use crate::options;
 
 pub(crate) struct Pool {
     argon: Argon2<'static>,
-    running: Arc<Semaphore>,
-    admitted: Arc<Semaphore>,
+    pub(crate) lane: Arc<Lane>,
     /// What the password of somebody who does not exist is checked against, so that the answer takes as long.
     nobody: Arc<str>,
 }
@@ -24,19 +23,14 @@ impl Pool {
         let params = Params::new(options.memory_kib, options.passes, 1, None).unwrap_or_default();
         let argon = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         let nobody = argon.hash_password(b"nobody's").map(|h| h.to_string()).unwrap_or_default();
-        Self {
-            argon,
-            running: Arc::new(Semaphore::new(options.at_once.max(1))),
-            admitted: Arc::new(Semaphore::new(options.at_once.max(1) + options.waiting)),
-            nobody: nobody.into(),
-        }
+        Self { argon, lane: Lane::new(options.lane()), nobody: nobody.into() }
     }
 
     /// The hash of a new password as a PHC string. `salt` must be another for every account and change, and the same for the same request
     /// when it is repeated.
-    pub(crate) async fn hash(&self, password: String, salt: [u8; 16]) -> Result<String, Problem> {
+    pub(crate) async fn hash(&self, asker: &Asker, password: String, salt: [u8; 16]) -> Result<String, Problem> {
         check(&password)?;
-        self.run(move |argon| {
+        self.run(asker, move |argon| {
             argon.hash_password_with_salt(password.as_bytes(), &salt).map(|hash| hash.to_string()).ok()
         })
         .await?
@@ -44,13 +38,13 @@ impl Pool {
     }
 
     /// Whether `password` is the one that `hash` was made from; a password of nobody is wrong.
-    pub(crate) async fn verify(&self, password: String, hash: Option<String>) -> Result<bool, Problem> {
+    pub(crate) async fn verify(&self, asker: &Asker, password: String, hash: Option<String>) -> Result<bool, Problem> {
         if password.len() > MAX_BYTES {
             return Ok(false);
         }
         let somebody = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.nobody.as_ref().to_owned());
-        let same = self.run(move |argon| {
+        let same = self.run(asker, move |argon| {
             PasswordHash::new(&hash).is_ok_and(|parsed| argon.verify_password(password.as_bytes(), &parsed).is_ok())
         });
         Ok(same.await? && somebody)
@@ -58,18 +52,11 @@ impl Pool {
 
     async fn run<T: Send + 'static>(
         &self,
+        asker: &Asker,
         work: impl FnOnce(&Argon2<'static>) -> T + Send + 'static,
     ) -> Result<T, Problem> {
-        let _admitted = self.admitted.try_acquire().map_err(|_| Code::Busy.problem())?;
-        let running = Arc::clone(&self.running).acquire_owned().await.map_err(|_| Code::ShuttingDown.problem())?;
         let argon = self.argon.clone();
-        let done = tokio::task::spawn_blocking(move || {
-            let result = work(&argon);
-            // Held until the work is done, also when whoever waited for it has gone.
-            drop(running);
-            result
-        });
-        done.await.map_err(|_| Code::Internal.problem())
+        self.lane.run(asker, move || work(&argon)).await
     }
 }
 

@@ -21,8 +21,10 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tower_service::Service as _;
 
 use crate::cell::Cell;
-use crate::http::{Fail, Peer, router};
+use crate::http::{Fail, Peer, router, unlisted};
+use crate::lanes::{Asker, Who};
 use crate::patient::Patient;
+use crate::wire::{Line, Wire};
 use crate::{Gateway, session};
 
 /// How often sessions are looked at: whether their commands wait too long, whether they are silent.
@@ -65,7 +67,8 @@ fn accept<C: Cell>(
     }
     // Small frames must not wait for each other.
     let _ = stream.set_nodelay(true);
-    let presence = Presence { gateway: Arc::clone(gateway), address };
+    let stream = Wire::new(stream);
+    let presence = Presence { gateway: Arc::clone(gateway), address, line: stream.line() };
     let (gateway, router) = (Arc::clone(gateway), router.clone());
     match tls {
         None => drop(tokio::spawn(connection(gateway, router, stream, presence))),
@@ -83,6 +86,7 @@ fn accept<C: Cell>(
 struct Presence<C: Cell> {
     gateway: Arc<Gateway<C>>,
     address: IpAddr,
+    line: Line,
 }
 
 impl<C: Cell> Drop for Presence<C> {
@@ -140,7 +144,8 @@ async fn answer<C: Cell, S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     if request.uri().path() == SOCKET_PATH {
         return upgrade::<C, S>(gateway, presence, address, request);
     }
-    request.extensions_mut().insert(Peer(address));
+    let who = Some(Who::Address(crate::limits::subscriber(address)));
+    request.extensions_mut().insert(Peer { address, asker: Asker { who, line: presence.line.clone() } });
     let mut router = router;
     router.call(request.map(Body::new)).await.unwrap_or_else(|never| match never {})
 }
@@ -152,6 +157,9 @@ fn upgrade<C: Cell, S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     address: IpAddr,
     mut request: Request<Incoming>,
 ) -> Response<Body> {
+    if let Some(problem) = unlisted::query(request.uri()) {
+        return gateway.finish(Fail(problem).into_response());
+    }
     let Some(accept) = handshake(&request) else {
         return gateway.finish(Fail(Code::UpgradeNeeded.problem()).into_response());
     };
@@ -163,7 +171,7 @@ fn upgrade<C: Cell, S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             Ok(hyper::upgrade::Parts { io, read_buf, .. }) if read_buf.is_empty() => io.into_inner().into_inner(),
             Ok(_) | Err(_) => return,
         };
-        session::serve(gateway, stream, address).await;
+        session::serve(gateway, stream, address, presence.line.clone()).await;
         drop(presence);
     });
     let headers = [

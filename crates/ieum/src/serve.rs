@@ -67,13 +67,16 @@ pub(crate) enum Error {
     Stopped(String),
 }
 
+/// Threads for blocking work that is not the gateway's.
+const SPARE_THREADS: usize = 2;
+
 /// Runs a node until it is told to stop.
 pub(crate) fn run(config: &Config, clock_is_right: bool) -> Result<(), Error> {
     // Two threads for sockets; blocking work (passwords, reads of the view) has a bounded pool.
     raise_files(config.limits.sessions);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .max_blocking_threads(16)
+        .max_blocking_threads(config.gateway().threads() + SPARE_THREADS)
         .thread_name("ieum-io")
         .enable_all()
         .build()?;

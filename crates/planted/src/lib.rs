@@ -52,6 +52,12 @@ pub enum Bug {
     StrangerCostsAllRooms,
     /// Sessions without a command under way are not told that the cell makes no progress.
     StallNotTold,
+    /// Reads over HTTP, hellos and passwords run on as many threads as there are.
+    ReadsTakeAllThreads,
+    /// One account's reads over HTTP take no turns.
+    OneAccountTakesAllReads,
+    /// What was asked for by somebody who has gone meanwhile is read all the same.
+    AbandonedReadsRun,
     /// The limit of a device's commands begins anew with each session.
     RatePerSession,
     /// Imports wait for the log like everything else, as many as come.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{Extension, Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use ieum_core::batch::Origin;
 use ieum_core::commands::account::{Register as RegisterCommand, SetPassword};
@@ -19,6 +19,7 @@ use ieum_protocol::http::{Devices, Me, PasswordChange, People, Register, SignIn,
 use ieum_protocol::objects::{Device, Person};
 use serde::Deserialize;
 
+use super::unlisted::Segment;
 use super::{At, Body, Fail, Peer, key, short_hash};
 use crate::cell::Cell;
 use crate::map::changes::tidy;
@@ -32,9 +33,8 @@ fn secret(given: &str) -> Result<[u8; 32], Problem> {
     hash_secret(given).ok_or_else(bad)
 }
 
-fn admit<C: Cell>(gateway: &Gateway<C>, peer: Option<Extension<Peer>>) -> Result<(), Problem> {
-    let Some(Extension(Peer(address))) = peer else { return Ok(()) };
-    let allowed = gateway.limits.sign_ins.take(crate::limits::subscriber(address), Instant::now());
+fn admit<C: Cell>(gateway: &Gateway<C>, peer: &Peer) -> Result<(), Problem> {
+    let allowed = gateway.limits.sign_ins.take(crate::limits::subscriber(peer.address), Instant::now());
     if allowed { Ok(()) } else { Err(Code::RateLimited.problem()) }
 }
 
@@ -50,7 +50,7 @@ fn admit<C: Cell>(gateway: &Gateway<C>, peer: Option<Extension<Peer>>) -> Result
 )]
 pub(crate) async fn register<C: Cell>(
     State(gateway): State<Arc<Gateway<C>>>,
-    peer: Option<Extension<Peer>>,
+    peer: Peer,
     headers: HeaderMap,
     Body(asked): Body<Register>,
 ) -> Result<At<SignedIn>, Fail> {
@@ -62,10 +62,10 @@ pub(crate) async fn register<C: Cell>(
         (Registration::Open, _) => None,
     };
     let secret = secret(&asked.secret)?;
-    admit(&gateway, peer)?;
+    admit(&gateway, &peer)?;
     // The secret is random and the key too, so that the salt is this request's own; made of them, it is the same when the request is repeated.
     let salt = short_hash(&[b"salt", &key, &secret]);
-    let password = gateway.passwords.hash(asked.password, salt).await?;
+    let password = gateway.passwords.hash(&peer.asker, asked.password, salt).await?;
     // With the password's hash, which no more helps to guess it here than where the cell keeps it.
     let request = short_hash(&[
         b"register",
@@ -103,18 +103,18 @@ pub(crate) async fn register<C: Cell>(
 )]
 pub(crate) async fn sign_in<C: Cell>(
     State(gateway): State<Arc<Gateway<C>>>,
-    peer: Option<Extension<Peer>>,
+    peer: Peer,
     headers: HeaderMap,
     Body(asked): Body<SignIn>,
 ) -> Result<At<SignedIn>, Fail> {
     let key = key(&headers)?;
     let secret = secret(&asked.secret)?;
-    admit(&gateway, peer)?;
+    admit(&gateway, &peer)?;
     // Without the password: it is looked at only when the device is added, and the secret shows that a repeated request is the same one.
     let request = short_hash(&[b"sign in", asked.handle.as_bytes(), asked.device.as_bytes(), &secret]);
     let handle = asked.handle;
     let ((answered, found), position) = gateway
-        .read(move |view| {
+        .read(&peer.asker, move |view| {
             let user = HANDLES.get(view, &handle)?;
             let row = user.map(|user| USERS.get(view, &user)).transpose()?.flatten();
             Ok((answered(view, DeviceId(0), key, request)?, user.zip(row.map(|row| row.password))))
@@ -124,7 +124,7 @@ pub(crate) async fn sign_in<C: Cell>(
         return signed_in(*user, &outcomes::accepted(answered)?, position);
     }
     let hash = found.as_ref().map(|(_, hash)| hash.clone());
-    let right = gateway.passwords.verify(asked.password, hash).await?;
+    let right = gateway.passwords.verify(&peer.asker, asked.password, hash).await?;
     let Some((user, password)) = found.filter(|_| right) else { return Err(Code::PasswordWrong.into()) };
     let command = AddDevice { user, password, secret_hash: secret, name: tidy(&asked.device) };
     let (accepted, position) = gateway.run(Origin::Anonymous { key, request }, command.into()).await?;
@@ -155,10 +155,11 @@ fn answered(view: &impl Read, device: DeviceId, key: [u8; 16], request: [u8; 16]
 )]
 pub(crate) async fn token<C: Cell>(
     State(gateway): State<Arc<Gateway<C>>>,
+    peer: Peer,
     Body(asked): Body<TokenRequest>,
 ) -> Result<At<Token>, Fail> {
     let device = DeviceId(asked.device);
-    let (user, position) = gateway.read(move |view| check_secret(view, device, &asked.secret)).await?;
+    let (user, position) = gateway.read(&peer.asker, move |view| check_secret(view, device, &asked.secret)).await?;
     user.ok_or(Code::SecretWrong)?;
     let life = gateway.options.token_life;
     let token = gateway.keys.issue(device, life);
@@ -176,11 +177,13 @@ pub(crate) async fn token<C: Cell>(
 )]
 pub(crate) async fn devices<C: Cell>(
     State(gateway): State<Arc<Gateway<C>>>,
+    peer: Peer,
     headers: HeaderMap,
 ) -> Result<At<Devices>, Fail> {
-    let (user, this) = gateway.signed_in(&headers).await?;
+    let me = gateway.signed_in(&peer, &headers).await?;
+    let (user, this) = (me.user, me.device);
     let (devices, position) = gateway
-        .read(move |view| {
+        .read(&me.asker, move |view| {
             let mut ids = Vec::new();
             USER_DEVICES.within(view, &user, None, |(_, device), _| {
                 ids.push(device);
@@ -210,10 +213,11 @@ pub(crate) async fn devices<C: Cell>(
 )]
 pub(crate) async fn log_out<C: Cell>(
     State(gateway): State<Arc<Gateway<C>>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
+    peer: Peer,
     headers: HeaderMap,
 ) -> Result<StatusCode, Fail> {
-    let (_, device) = gateway.signed_in(&headers).await?;
+    let device = gateway.signed_in(&peer, &headers).await?.device;
     let key = key(&headers)?;
     gateway.allow(device)?;
     // What is no number is no device of one's own either.
@@ -232,10 +236,14 @@ pub(crate) async fn log_out<C: Cell>(
     ),
     security(("token" = [])),
 )]
-pub(crate) async fn me<C: Cell>(State(gateway): State<Arc<Gateway<C>>>, headers: HeaderMap) -> Result<At<Me>, Fail> {
-    let (user, device) = gateway.signed_in(&headers).await?;
-    let (person, position) = gateway.read(move |view| objects::person(view, user)).await?;
-    Ok(At(Me { person, device: device.0 }, position))
+pub(crate) async fn me<C: Cell>(
+    State(gateway): State<Arc<Gateway<C>>>,
+    peer: Peer,
+    headers: HeaderMap,
+) -> Result<At<Me>, Fail> {
+    let me = gateway.signed_in(&peer, &headers).await?;
+    let (person, position) = gateway.read(&me.asker, move |view| objects::person(view, me.user)).await?;
+    Ok(At(Me { person, device: me.device.0 }, position))
 }
 
 /// Change one's password.
@@ -250,24 +258,27 @@ pub(crate) async fn me<C: Cell>(State(gateway): State<Arc<Gateway<C>>>, headers:
 )]
 pub(crate) async fn set_password<C: Cell>(
     State(gateway): State<Arc<Gateway<C>>>,
-    peer: Option<Extension<Peer>>,
+    peer: Peer,
     headers: HeaderMap,
     Body(asked): Body<PasswordChange>,
 ) -> Result<StatusCode, Fail> {
-    let (user, device) = gateway.signed_in(&headers).await?;
+    let me = gateway.signed_in(&peer, &headers).await?;
+    let (user, device) = (me.user, me.device);
     let key = key(&headers)?;
-    admit(&gateway, peer)?;
+    admit(&gateway, &peer)?;
     gateway.allow(device)?;
-    let new = gateway.passwords.hash(asked.new, short_hash(&[b"salt", &key, &device.0.to_le_bytes()])).await?;
+    let new =
+        gateway.passwords.hash(&me.asker, asked.new, short_hash(&[b"salt", &key, &device.0.to_le_bytes()])).await?;
     // Not of the old password: once the change took effect there is nothing to compare it with.
     let request = short_hash(&[b"password", new.as_bytes()]);
-    let ((answered, row), _) =
-        gateway.read(move |view| Ok((answered(view, device, key, request)?, USERS.get(view, &user)?))).await?;
+    let ((answered, row), _) = gateway
+        .read(&me.asker, move |view| Ok((answered(view, device, key, request)?, USERS.get(view, &user)?)))
+        .await?;
     if let Some(answered) = answered {
         return Ok(outcomes::accepted(answered).map(|_| StatusCode::NO_CONTENT)?);
     }
     let old = row.ok_or(Code::UserUnknown)?.password;
-    if !gateway.passwords.verify(asked.old, Some(old.clone())).await? {
+    if !gateway.passwords.verify(&me.asker, asked.old, Some(old.clone())).await? {
         return Err(Code::PasswordWrong.into());
     }
     gateway.run(Origin::Http { device, key, request }, SetPassword { old, new }.into()).await?;
@@ -293,13 +304,14 @@ pub(crate) struct FindQuery {
 )]
 pub(crate) async fn find<C: Cell>(
     State(gateway): State<Arc<Gateway<C>>>,
+    peer: Peer,
     headers: HeaderMap,
     query: Result<Query<FindQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<At<People>, Fail> {
-    gateway.signed_in(&headers).await?;
+    let me = gateway.signed_in(&peer, &headers).await?;
     let Query(FindQuery { handle }) = query.map_err(bad_query)?;
     let (people, position) = gateway
-        .read(move |view| match HANDLES.get(view, &handle)? {
+        .read(&me.asker, move |view| match HANDLES.get(view, &handle)? {
             Some(user) => Ok(vec![objects::person(view, user)?]),
             None => Ok(Vec::new()),
         })
@@ -332,11 +344,13 @@ pub(crate) struct KnownBy {
 )]
 pub(crate) async fn user<C: Cell>(
     State(gateway): State<Arc<Gateway<C>>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
+    peer: Peer,
     headers: HeaderMap,
     asked: Result<Query<KnownBy>, axum::extract::rejection::QueryRejection>,
 ) -> Result<At<Person>, Fail> {
-    let (me, _) = gateway.signed_in(&headers).await?;
+    let asking = gateway.signed_in(&peer, &headers).await?;
+    let me = asking.user;
     let Query(KnownBy { room, seq }) = asked.map_err(bad_query)?;
     if room.is_some() != seq.is_some() {
         return Err(Code::BadRequest.problem().detail("room and seq, or neither").into());
@@ -344,7 +358,7 @@ pub(crate) async fn user<C: Cell>(
     let other: UserId = id.parse().map_err(|_| Code::UserUnknown)?;
     let message = room.zip(seq);
     let (person, position) = gateway
-        .read(move |view| {
+        .read(&asking.asker, move |view| {
             let known = match message {
                 Some((room, seq)) => query::names(view, me, RoomId(room), seq, other)?,
                 None => query::share_a_room(view, me, other)?,

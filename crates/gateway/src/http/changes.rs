@@ -10,7 +10,7 @@ use ieum_protocol::errors::{Code, Problem};
 use ieum_protocol::frames::Change;
 use ieum_protocol::http::Changed;
 
-use super::{At, Body, Fail, key, short_hash};
+use super::{At, Body, Fail, Peer, key, short_hash};
 use crate::Gateway;
 use crate::cell::Cell;
 use crate::map::{changes, outcomes};
@@ -30,13 +30,15 @@ use crate::map::{changes, outcomes};
 )]
 pub(crate) async fn change<C: Cell>(
     State(gateway): State<Arc<Gateway<C>>>,
+    peer: Peer,
     headers: HeaderMap,
     Body(change): Body<Change>,
 ) -> Result<At<Changed>, Fail> {
-    let (_, device) = gateway.signed_in(&headers).await?;
+    let me = gateway.signed_in(&peer, &headers).await?;
+    let device = me.device;
     let key = key(&headers)?;
     let command = changes::command(change).map_err(|bad| Code::BadRequest.problem().detail(bad.to_string()))?;
-    gateway.allow_command(device, &command).await?;
+    gateway.allow_command(&me, &command).await?;
     let request = short_hash(&[b"change", &command.to_bytes()]);
     let (accepted, position) = gateway.run(Origin::Http { device, key, request }, command).await?;
     Ok(At(Changed { ok: outcomes::done(&accepted) }, position))

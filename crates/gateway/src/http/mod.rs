@@ -5,6 +5,7 @@ mod changes;
 pub mod openapi;
 mod pages;
 mod rooms;
+pub(crate) mod unlisted;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -30,37 +32,65 @@ use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
 use crate::cell::{Cell, Refused, Ticket, Waiter};
+use crate::lanes::{Asker, Who};
 use crate::map::outcomes;
 use crate::{Gateway, limits, tokens};
 
 /// Where a request came from.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) IpAddr);
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    pub(crate) address: IpAddr,
+    /// Whom work is for until somebody is signed in.
+    pub(crate) asker: Asker,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Peer {
+    type Rejection = Fail;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Fail> {
+        parts.extensions.get().cloned().ok_or_else(|| Code::Internal.into())
+    }
+}
+
+/// Who is signed in.
+#[derive(Debug)]
+pub(crate) struct Me {
+    pub(crate) user: UserId,
+    pub(crate) device: DeviceId,
+    pub(crate) asker: Asker,
+}
 
 /// All addresses but the socket's.
 pub(crate) fn router<C: Cell>(gateway: Arc<Gateway<C>>) -> Router {
-    Router::new()
-        .route("/", get(pages::home::<C>))
-        .route("/docs", get(pages::docs))
-        .route("/openapi.json", get(pages::openapi_json))
-        .route("/problems/{code}", get(pages::problem))
-        .route("/healthz", get(pages::healthz))
-        .route("/readyz", get(pages::readyz::<C>))
-        .route("/metrics", get(pages::metrics::<C>))
+    let asked = Router::new()
+        .route("/v1/users", get(accounts::find::<C>))
+        .route("/v1/users/{id}", get(accounts::user::<C>))
+        .route("/v1/rooms", get(rooms::list::<C>))
+        .route("/v1/rooms/{id}/messages", get(rooms::messages::<C>));
+    let plain = Router::new()
         .route("/v1/accounts", post(accounts::register::<C>))
         .route("/v1/devices", post(accounts::sign_in::<C>).get(accounts::devices::<C>))
         .route("/v1/devices/{id}", delete(accounts::log_out::<C>))
         .route("/v1/tokens", post(accounts::token::<C>))
         .route("/v1/me", get(accounts::me::<C>))
         .route("/v1/me/password", put(accounts::set_password::<C>))
-        .route("/v1/users", get(accounts::find::<C>))
-        .route("/v1/users/{id}", get(accounts::user::<C>))
-        .route("/v1/rooms", get(rooms::list::<C>))
         .route("/v1/rooms/{id}", get(rooms::one::<C>))
-        .route("/v1/rooms/{id}/messages", get(rooms::messages::<C>))
         .route("/v1/rooms/{id}/members", get(rooms::members::<C>))
         .route("/v1/rooms/{id}/receipts", get(rooms::receipts::<C>))
         .route("/v1/changes", post(changes::change::<C>))
+        .route_layer(middleware::from_fn(unlisted::refuse_query));
+    let pages = Router::new()
+        .route("/", get(pages::home::<C>))
+        .route("/docs", get(pages::docs))
+        .route("/openapi.json", get(pages::openapi_json))
+        .route("/problems/{code}", get(pages::problem))
+        .route("/healthz", get(pages::healthz))
+        .route("/readyz", get(pages::readyz::<C>))
+        .route("/metrics", get(pages::metrics::<C>));
+    asked
+        .merge(plain)
+        .route_layer(middleware::from_fn(unlisted::refuse))
+        .merge(pages)
         .fallback(async || Fail(Code::NotFound.problem()))
         .method_not_allowed_fallback(async || Fail(Code::MethodNotAllowed.problem()))
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -70,13 +100,12 @@ pub(crate) fn router<C: Cell>(gateway: Arc<Gateway<C>>) -> Router {
 
 /// Counts requests, refuses those of an address that asks too much, and waits until the view is not older than what the client has seen.
 async fn admit<C: Cell>(State(gateway): State<Arc<Gateway<C>>>, request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<Peer>().copied();
+    let peer = request.extensions().get::<Peer>();
     let path = request.uri().path();
     let probe = matches!(path, "/healthz" | "/readyz" | "/metrics");
     let allowed = probe
-        || peer.is_none_or(|Peer(address)| {
-            gateway.limits.requests.take(crate::limits::subscriber(address), Instant::now())
-        });
+        || peer
+            .is_none_or(|peer| gateway.limits.requests.take(crate::limits::subscriber(peer.address), Instant::now()));
     let fresh = match allowed {
         false => Err(Code::RateLimited.problem()),
         true if path.starts_with("/v1/") => gateway.reach_seen(request.headers()).await,
@@ -235,29 +264,31 @@ impl<C: Cell> Gateway<C> {
     }
 
     /// Takes what a command costs from what a device may give.
-    pub(crate) async fn allow_command(self: &Arc<Self>, device: DeviceId, command: &Command) -> Result<(), Problem> {
+    pub(crate) async fn allow_command(self: &Arc<Self>, me: &Me, command: &Command) -> Result<(), Problem> {
         let members = match limits::room_of(command) {
-            Some(room) => self.read(move |view| limits::members(view, room)).await?.0,
+            Some(room) => self.read(&me.asker, move |view| limits::members(view, room)).await?.0,
             None => 0,
         };
         let now = Instant::now();
-        self.limits.commands.of(device, now).take(limits::cost(command, members), now)
+        self.limits.commands.of(me.device, now).take(limits::cost(command, members), now)
     }
 
     /// Who asks: the device whose access token this is.
-    pub(crate) async fn signed_in(self: &Arc<Self>, headers: &HeaderMap) -> Result<(UserId, DeviceId), Problem> {
+    pub(crate) async fn signed_in(self: &Arc<Self>, peer: &Peer, headers: &HeaderMap) -> Result<Me, Problem> {
         let bearer = text_of(headers, header::AUTHORIZATION.as_str()).and_then(|value| value.split_once(' '));
         let token = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         let token = token.ok_or_else(|| Code::Unauthorized.problem())?.1.trim().to_owned();
         let (found, _) = self
-            .read(move |view| {
+            .read(&peer.asker, move |view| {
                 Ok(match tokens::verify(view, &token)? {
                     Ok(device) => owner_of(view, device)?.map(|user| (user, device)).ok_or(Code::LoggedOut),
                     Err(code) => Err(code),
                 })
             })
             .await?;
-        found.map_err(Code::problem)
+        let (user, device) = found.map_err(Code::problem)?;
+        let asker = Asker { who: Some(Who::Account(user)), line: peer.asker.line.clone() };
+        Ok(Me { user, device, asker })
     }
 
     /// Has the cell run a command, and waits for its outcome.

@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use ieum_protocol::errors::Code;
 
+use super::unlisted::Segment;
 use super::{Fail, openapi};
 use crate::Gateway;
 use crate::cell::Cell;
@@ -116,7 +117,7 @@ fn describe(body: &mut String, path: &str, method: &str, operation: &serde_json:
 }
 
 /// What an error's code means.
-pub(crate) async fn problem(Path(code): Path<String>) -> Result<Html<String>, Fail> {
+pub(crate) async fn problem(Segment(code): Segment) -> Result<Html<String>, Fail> {
     let code = Code::from_word(&code).ok_or(Code::NotFound)?;
     let again = code.retry_after_ms().map_or("Trying again does not help by itself.", |_| "Trying again helps.");
     let body = format!("<h1><code>{}</code></h1><p>{}</p><p>{again}</p>", code.as_str(), escape(code.title()));
@@ -144,6 +145,10 @@ pub(crate) async fn metrics<C: Cell>(State(gateway): State<Arc<Gateway<C>>>) -> 
     let mut page = String::new();
     let delivered = gateway.hub.delivered.load(std::sync::atomic::Ordering::Relaxed);
     gateway.metrics.page(&mut page, gateway.hub.sessions(), delivered);
+    for (kind, lane) in [("reads", &gateway.reads), ("hellos", &gateway.hellos), ("passwords", &gateway.passwords.lane)]
+    {
+        lane.page(&mut page, kind);
+    }
     figure(&mut page, "gauge", "applied_generation", "Generation of the log.", gateway.cell.applied().generation);
     figure(
         &mut page,

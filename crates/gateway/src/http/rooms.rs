@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use ieum_core::ids::{RoomId, UserId};
 use ieum_core::kv;
@@ -15,7 +15,8 @@ use ieum_protocol::objects::{Receipt, Room};
 use serde::Deserialize;
 
 use super::accounts::bad_query;
-use super::{At, Fail};
+use super::unlisted::Segment;
+use super::{At, Fail, Peer};
 use crate::Gateway;
 use crate::cell::Cell;
 use crate::map::objects;
@@ -58,14 +59,16 @@ pub(crate) struct MessagesQuery {
 )]
 pub(crate) async fn list<C: Cell>(
     State(gateway): State<Arc<Gateway<C>>>,
+    peer: Peer,
     headers: HeaderMap,
     asked: Result<Query<RoomsQuery>, QueryRejection>,
 ) -> Result<At<Rooms>, Fail> {
-    let (me, _) = gateway.signed_in(&headers).await?;
+    let asking = gateway.signed_in(&peer, &headers).await?;
+    let me = asking.user;
     let Query(RoomsQuery { after, limit }) = asked.map_err(bad_query)?;
     let limit = limit.unwrap_or(MAX_ROOMS).clamp(1, MAX_ROOMS);
     let (rooms, position) = gateway
-        .read(move |view| {
+        .read(&asking.asker, move |view| {
             let mines = query::rooms(view, me, after.map(RoomId), limit)?;
             let next = if mines.len() == limit { mines.last().map(|m| m.id.0) } else { None };
             let rooms = mines.iter().map(|mine| objects::room(view, me, mine)).collect::<kv::Result<_>>()?;
@@ -78,14 +81,17 @@ pub(crate) async fn list<C: Cell>(
 /// Reads something of a room that the asker is in; for anyone else there is no such room.
 async fn of_room<C: Cell, T: Send + 'static>(
     gateway: &Arc<Gateway<C>>,
+    peer: &Peer,
     headers: &HeaderMap,
     id: &str,
     read: impl FnOnce(&C::View, UserId, &Mine) -> kv::Result<T> + Send + 'static,
 ) -> Result<At<T>, Fail> {
-    let (me, _) = gateway.signed_in(headers).await?;
+    let asking = gateway.signed_in(peer, headers).await?;
+    let me = asking.user;
     let id: RoomId = id.parse().map_err(|_| Code::RoomUnknown)?;
-    let (found, position) =
-        gateway.read(move |view| query::room(view, me, id)?.map(|mine| read(view, me, &mine)).transpose()).await?;
+    let (found, position) = gateway
+        .read(&asking.asker, move |view| query::room(view, me, id)?.map(|mine| read(view, me, &mine)).transpose())
+        .await?;
     Ok(At(found.ok_or(Code::RoomUnknown)?, position))
 }
 
@@ -100,10 +106,11 @@ async fn of_room<C: Cell, T: Send + 'static>(
 )]
 pub(crate) async fn one<C: Cell>(
     State(gateway): State<Arc<Gateway<C>>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
+    peer: Peer,
     headers: HeaderMap,
 ) -> Result<At<Room>, Fail> {
-    of_room(&gateway, &headers, &id, objects::room).await
+    of_room(&gateway, &peer, &headers, &id, objects::room).await
 }
 
 /// A page of a room's messages, ascending; the last ones when neither `before` nor `after` is given.
@@ -117,7 +124,8 @@ pub(crate) async fn one<C: Cell>(
 )]
 pub(crate) async fn messages<C: Cell>(
     State(gateway): State<Arc<Gateway<C>>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
+    peer: Peer,
     headers: HeaderMap,
     asked: Result<Query<MessagesQuery>, QueryRejection>,
 ) -> Result<At<Messages>, Fail> {
@@ -140,7 +148,7 @@ pub(crate) async fn messages<C: Cell>(
         });
         Ok(Messages { messages: told.collect() })
     };
-    of_room(&gateway, &headers, &id, read).await
+    of_room(&gateway, &peer, &headers, &id, read).await
 }
 
 /// As many of the messages as a page may weigh: the first ones, or else the last.
@@ -172,7 +180,8 @@ fn lightest(mut messages: Vec<(u64, Message)>, first: bool) -> Vec<(u64, Message
 )]
 pub(crate) async fn members<C: Cell>(
     State(gateway): State<Arc<Gateway<C>>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
+    peer: Peer,
     headers: HeaderMap,
 ) -> Result<At<Members>, Fail> {
     let read = |view: &C::View, _, mine: &Mine| {
@@ -180,7 +189,7 @@ pub(crate) async fn members<C: Cell>(
         let members = members.iter().map(|(user, m)| objects::member(view, *user, m)).collect::<kv::Result<_>>()?;
         Ok(Members { members })
     };
-    of_room(&gateway, &headers, &id, read).await
+    of_room(&gateway, &peer, &headers, &id, read).await
 }
 
 /// How far everybody in a room has read.
@@ -194,12 +203,13 @@ pub(crate) async fn members<C: Cell>(
 )]
 pub(crate) async fn receipts<C: Cell>(
     State(gateway): State<Arc<Gateway<C>>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
+    peer: Peer,
     headers: HeaderMap,
 ) -> Result<At<Receipts>, Fail> {
     let read = |view: &C::View, _, mine: &Mine| {
         let receipts = query::receipts(view, mine)?;
         Ok(Receipts { receipts: receipts.into_iter().map(|(u, r)| Receipt { user: u.0, seq: r.seq }).collect() })
     };
-    of_room(&gateway, &headers, &id, read).await
+    of_room(&gateway, &peer, &headers, &id, read).await
 }

@@ -20,13 +20,16 @@ use super::hello::Asked;
 use super::{Live, Opening, Session, Step, parse};
 use crate::Gateway;
 use crate::cell::Cell;
+use crate::lanes::Asker;
 use crate::map::outcomes;
+use crate::wire::Line;
 
 /// Serves one WebSocket connection until it ends.
 pub(crate) async fn serve<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
     gateway: Arc<Gateway<C>>,
     stream: S,
     address: IpAddr,
+    line: Line,
 ) {
     let config = WebSocketConfig::default()
         .read_buffer_size(1024)
@@ -35,7 +38,7 @@ pub(crate) async fn serve<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
         .max_message_size(Some(MAX_FRAME))
         .max_frame_size(Some(MAX_FRAME));
     let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
-    let mut socket = Socket { socket, patience: gateway.options.patience };
+    let mut socket = Socket { socket, asker: Asker { who: None, line }, patience: gateway.options.patience };
     gateway.metrics.sessions_opened.fetch_add(1, Ordering::Relaxed);
     let reason = match hello(&gateway, &mut socket).await {
         Ok(mut live) => {
@@ -75,6 +78,7 @@ impl From<Problem> for End {
 
 struct Socket<S> {
     socket: WebSocketStream<S>,
+    asker: Asker,
     patience: Duration,
 }
 
@@ -178,7 +182,7 @@ async fn hello<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
     let ClientFrame::Hello(frame) = parse(&text?)? else { return Err(Code::HelloFirst.problem().into()) };
     let asked = Asked::of(frame)?;
     gateway.catch_up_with(asked.seen).await?;
-    let first = blocking(gateway, move |gateway| {
+    let first = blocking(gateway, &socket.asker, move |gateway| {
         let (welcome, opening) = Opening::begin(gateway, &asked, Instant::now())?;
         part(gateway, opening, vec![outcomes::text(&ServerFrame::Welcome(welcome))])
     });
@@ -189,7 +193,9 @@ async fn hello<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
         let sent = socket.send_all(&mut frames).await;
         let more = match (sent, next) {
             (Ok(()), Next::Live(live)) => return Ok(*live),
-            (Ok(()), Next::Open(opening)) => blocking(gateway, move |gateway| part(gateway, opening, Vec::new())).await,
+            (Ok(()), Next::Open(opening)) => {
+                blocking(gateway, &socket.asker, move |gateway| part(gateway, opening, Vec::new())).await
+            }
             (Err(end), _) => Err(end),
         };
         Part { frames, next } = more.inspect_err(|_| gateway.hub.leave(&session))?;
@@ -243,14 +249,14 @@ fn part<C: Cell>(
     Ok(Part { frames, next: Next::Open(opening) })
 }
 
-/// Reads the view off the threads that serve sockets.
+/// Reads the view off the threads that serve sockets, when it is the session's turn.
 async fn blocking<C: Cell, T: Send + 'static>(
     gateway: &Arc<Gateway<C>>,
+    asker: &Asker,
     read: impl FnOnce(&Gateway<C>) -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, End> {
-    let gateway = Arc::clone(gateway);
-    let done = tokio::task::spawn_blocking(move || read(&gateway)).await;
-    Ok(done.map_err(|_| Code::Internal.problem())??)
+    let shared = Arc::clone(gateway);
+    Ok(gateway.hellos.run(asker, move || read(&shared)).await??)
 }
 
 /// Moves frames between the socket and the live session until one of them ends.

@@ -9,6 +9,7 @@ mod costs;
 mod foreign;
 mod frames;
 mod http;
+mod lanes;
 mod node;
 mod repeats;
 mod requests;

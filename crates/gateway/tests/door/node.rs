@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ieum_core::batch::Envelope;
 use ieum_core::ids::Position;
-use ieum_core::kv::{Kv, Read};
+use ieum_core::kv::{self, Direction, Kv, Read, Visit};
 use ieum_gateway::options::{Limits, Passwords, Rate};
 use ieum_gateway::{Cell, Gateway, Hub, Options, Refused, SigningKeys, Ticket};
 use ieum_log::memory::Memory as MemoryLog;
@@ -17,6 +17,7 @@ use ieum_node::machine::Delivery;
 use ieum_node::reserve::Reserve;
 use ieum_node::service::{self, Handle, Identity, Node};
 use ieum_store::Memory;
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
 /// A log that takes nothing while it is held.
@@ -54,14 +55,56 @@ impl Log for Held {
     }
 }
 
+/// A row of the view at which its readers can be held.
+#[derive(Default)]
+struct Gate {
+    row: Mutex<Row>,
+    opened: Condvar,
+}
+
+#[derive(Default)]
+struct Row {
+    key: Vec<u8>,
+    held: bool,
+    /// How often it was read since it was held first.
+    reads: usize,
+}
+
+impl Gate {
+    fn pass(&self, key: &[u8]) {
+        let mut row = self.row.lock();
+        if row.key == key {
+            row.reads += 1;
+            self.opened.wait_while(&mut row, |row| row.held);
+        }
+    }
+}
+
+/// A look at the view through the gate.
+pub(crate) struct Look {
+    view: <Memory as Kv>::Snapshot,
+    gate: Arc<Gate>,
+}
+
+impl Read for Look {
+    fn get(&self, key: &[u8]) -> kv::Result<Option<Bytes>> {
+        self.gate.pass(key);
+        self.view.get(key)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], direction: Direction, visit: &mut Visit<'_>) -> kv::Result<()> {
+        self.view.scan(from, to, direction, visit)
+    }
+}
+
 #[derive(Clone)]
-struct NodeCell(Handle<Memory, Ticket>);
+struct NodeCell(Handle<Memory, Ticket>, Arc<Gate>);
 
 impl Cell for NodeCell {
-    type View = <Memory as Kv>::Snapshot;
+    type View = Look;
 
-    fn view(&self) -> Self::View {
-        self.0.view()
+    fn view(&self) -> Look {
+        Look { view: self.0.view(), gate: Arc::clone(&self.1) }
     }
 
     fn submit(&self, envelope: &Envelope, ticket: Ticket) -> Result<(), (Refused, Ticket)> {
@@ -91,6 +134,7 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) gateway: Arc<dyn Stop>,
     log: Arc<Held>,
+    gate: Arc<Gate>,
     delivery: watch::Sender<bool>,
     handle: Handle<Memory, Ticket>,
     node: Option<Node<Held, Memory, Ticket>>,
@@ -134,7 +178,12 @@ impl Server {
     }
 
     pub(crate) fn with(options: Options) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(options.threads() + 2)
+            .enable_all()
+            .build()
+            .unwrap();
         let folder = tempfile::tempdir().unwrap();
         let keys = SigningKeys::from_seed(&[7; 32]).unwrap();
         let identity =
@@ -165,14 +214,41 @@ impl Server {
         runtime.block_on(handle.reach(Position::new(1, 1)));
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
-        let gateway = Gateway::new(NodeCell(handle.clone()), hub, options, keys);
+        let gate = Arc::new(Gate::default());
+        let gateway = Gateway::new(NodeCell(handle.clone(), Arc::clone(&gate)), hub, options, keys);
         runtime.spawn(ieum_gateway::server::serve(Arc::clone(&gateway), listener, None));
-        Self { address, gateway, log, delivery, handle, node: Some(node), runtime: Some(runtime), _folder: folder }
+        Self {
+            address,
+            gateway,
+            log,
+            gate,
+            delivery,
+            handle,
+            node: Some(node),
+            runtime: Some(runtime),
+            _folder: folder,
+        }
     }
 
     /// From here on the log takes nothing, or takes everything again.
     pub(crate) fn hold_log(&self, held: bool) {
         self.log.held.send_replace(held);
+    }
+
+    /// From here on whoever reads this row waits.
+    pub(crate) fn hold_row(&self, key: Vec<u8>) {
+        *self.gate.row.lock() = Row { key, held: true, reads: 0 };
+    }
+
+    /// Nobody waits at that row any more.
+    pub(crate) fn release_row(&self) {
+        self.gate.row.lock().held = false;
+        self.gate.opened.notify_all();
+    }
+
+    /// How often the row was read since it was held.
+    pub(crate) fn row_reads(&self) -> usize {
+        self.gate.row.lock().reads
     }
 
     /// From here on nothing that is applied is delivered, or all of it again.
@@ -190,6 +266,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.hold_log(false);
+        self.release_row();
         self.gateway.stop();
         if let (Some(runtime), Some(node)) = (self.runtime.take(), self.node.take()) {
             drop(runtime.block_on(node.stop(Duration::from_secs(1))));

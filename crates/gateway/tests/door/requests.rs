@@ -127,6 +127,46 @@ fn headers_and_queries() {
 }
 
 #[test]
+fn what_an_address_does_not_take_is_refused() {
+    let server = Server::start();
+    let minji = Person::register(&server, "minji");
+    let bearer = minji.bearer();
+    let refused = |method: &str, path: &str, headers: &[(&str, &str)], body: &str| {
+        let all = [&[("authorization", bearer.as_str())], headers].concat();
+        let answer = raw(&server, &request(method, path, &all, body.as_bytes()));
+        assert_eq!(answer.error(), (400, "bad_request"), "{method} {path} {headers:?}");
+        assert!(answer.body["detail"].is_string());
+    };
+    // Paths that are no UTF-8.
+    for path in ["/v1/rooms/%ff", "/v1/rooms/%ff/messages", "/v1/rooms/%c3%28/members", "/v1/users/%ed%a0%80"] {
+        refused("GET", path, &[], "");
+    }
+    refused("DELETE", "/v1/devices/%ff", &[("idempotency-key", "k")], "");
+    refused("GET", "/problems/%ff", &[], "");
+    // Queries, and bodies where there are none.
+    for path in ["/v1/me", "/v1/devices", "/v1/rooms/7", "/v1/rooms/7/receipts", "/v1/socket"] {
+        refused("GET", &format!("{path}?limit=1"), &[], "");
+    }
+    for path in ["/v1/me", "/v1/rooms", "/v1/users?handle=minji", "/v1/rooms/7/messages"] {
+        refused("GET", path, &[("content-type", "application/json")], "{}");
+    }
+    let (json, key) = (("content-type", "application/json"), ("idempotency-key", "k"));
+    refused("POST", "/v1/changes?x", &[json, key], r#"{"set_name":{"name":"M"}}"#);
+    refused("POST", "/v1/tokens?device=1", &[json], "{}");
+    refused("DELETE", "/v1/devices/7", &[json, key], "{}");
+    // Headers of which there is one.
+    for (name, value) in [("authorization", bearer.as_str()), ("ieum-seen", "1.1"), json, key] {
+        let first = if name == "authorization" { vec![] } else { vec![(name, value)] };
+        refused("GET", "/v1/me", &[first, vec![(name, value)]].concat(), "");
+    }
+    // An empty query is none, and pages for people and probes do not mind.
+    for path in ["/v1/me?", "/?from=mail", "/healthz?x=1", "/openapi.json?v=2"] {
+        assert_eq!(raw(&server, &request("GET", path, &[("authorization", &bearer)], b"")).status, 200, "{path}");
+    }
+    server.is_sound();
+}
+
+#[test]
 fn registrations_that_are_wrong() {
     let server = Server::start();
     let ask = |member: &str, value: serde_json::Value| {
