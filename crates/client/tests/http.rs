@@ -260,7 +260,10 @@ async fn the_other_calls_are_where_the_server_has_them() {
         json(json!({ "messages": [] })),
         json(json!({ "messages": [] })),
         json(json!({ "messages": [] })),
-        json(json!({ "members": [{ "person": person, "role": "owner", "joined_at": 1 }] })),
+        json(json!({ "members": [{ "person": person, "role": "owner", "joined_at": 1 }], "next": 1 })),
+        json(json!({ "members": [{ "person": person, "role": "member", "joined_at": 1 }], "next": 4 })),
+        // It leads no further: a server's bug, and the end.
+        json(json!({ "members": [], "next": 4 })),
         json(json!({ "receipts": [{ "user": 1, "seq": 2 }] })),
         Answer::Nothing,
         problem(Code::DeviceUnknown.problem()),
@@ -273,7 +276,7 @@ async fn the_other_calls_are_where_the_server_has_them() {
     for page in [Page::Latest, Page::Before(9), Page::After(9)] {
         http.messages(5, page, 20).await.unwrap();
     }
-    assert_eq!(http.members(5).await.unwrap().len(), 1);
+    assert_eq!(http.members(5).await.unwrap().len(), 2);
     assert_eq!(http.receipts(5).await.unwrap().len(), 1);
     http.log_out(8).await.unwrap();
     assert_eq!(http.log_out(8).await.unwrap_err().code(), Some(Code::DeviceUnknown));
@@ -286,6 +289,8 @@ async fn the_other_calls_are_where_the_server_has_them() {
         "GET /v1/rooms/5/messages?before=9&limit=20",
         "GET /v1/rooms/5/messages?after=9&limit=20",
         "GET /v1/rooms/5/members",
+        "GET /v1/rooms/5/members?after=1",
+        "GET /v1/rooms/5/members?after=4",
         "GET /v1/rooms/5/receipts",
         "DELETE /v1/devices/8",
         "DELETE /v1/devices/8",

@@ -127,12 +127,15 @@ pub struct Messages {
     pub messages: Vec<Message>,
 }
 
-/// `GET /v1/rooms/{id}/members`.
+/// `GET /v1/rooms/{id}/members`: a page of members by id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Members {
-    /// Everybody in the room.
+    /// Those in the room.
     pub members: Vec<Member>,
+    /// Ask again with `after` this; none on the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
 }
 
 /// `GET /v1/rooms/{id}/receipts`.

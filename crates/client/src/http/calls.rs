@@ -179,12 +179,22 @@ impl Http {
         self.call(Call::get(path)).await.map(|Messages { messages }| messages)
     }
 
-    /// Everybody in a room.
+    /// Everybody in a room, page by page: who comes or goes meanwhile may be missing or there.
     ///
     /// # Errors
     /// As every call.
     pub async fn members(&self, room: u64) -> Result<Vec<Member>, Error> {
-        self.call(Call::get(format!("/v1/rooms/{room}/members"))).await.map(|Members { members }| members)
+        let mut path = format!("/v1/rooms/{room}/members");
+        let mut all = Vec::new();
+        let mut after = None;
+        loop {
+            let Members { members, next } = self.call(Call::get(path)).await?;
+            all.extend(members);
+            // A page that leads no further would be asked for again and again.
+            let Some(next) = next.filter(|next| after.is_none_or(|after| *next > after)) else { return Ok(all) };
+            after = Some(next);
+            path = format!("/v1/rooms/{room}/members?after={next}");
+        }
     }
 
     /// How far each has read.

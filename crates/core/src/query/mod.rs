@@ -109,19 +109,35 @@ pub fn messages(view: &(impl Read + ?Sized), mine: &Mine, page: Page, limit: usi
 
 /// Everybody in a room and how they are in it, by id.
 pub fn members(view: &(impl Read + ?Sized), mine: &Mine) -> kv::Result<Vec<(UserId, Member)>> {
+    members_behind(view, mine, None, usize::MAX)
+}
+
+/// Those in a room behind `after`, at most `limit`, by id.
+pub fn members_behind(
+    view: &(impl Read + ?Sized),
+    mine: &Mine,
+    after: Option<UserId>,
+    limit: usize,
+) -> kv::Result<Vec<(UserId, Member)>> {
+    if limit == 0 {
+        return Ok(Vec::new());
+    }
     let alone = |user, role| (user, Member { role, from: 1, joined_at: mine.about.created_at });
-    Ok(match mine.about.kind {
+    let mut found = match mine.about.kind {
         Kind::Direct { low, high } => vec![alone(low, Role::Member), alone(high, Role::Member)],
         Kind::Archive { owner } => vec![alone(owner, Role::Owner)],
         Kind::Group => {
             let mut found = Vec::new();
-            MEMBERS.within(view, &mine.id, None, |(_, user), member| {
+            MEMBERS.within(view, &mine.id, after.map(|user| (mine.id, user)).as_ref(), |(_, user), member| {
                 found.push((user, member));
-                ControlFlow::Continue(())
+                if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })?;
-            found
+            return Ok(found);
         }
-    })
+    };
+    found.retain(|(user, _)| after.is_none_or(|after| *user > after));
+    found.truncate(limit);
+    Ok(found)
 }
 
 /// How far everybody in a room has read, by id; who never read anything is left out.

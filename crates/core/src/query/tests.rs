@@ -134,6 +134,26 @@ fn a_stranger_costs_no_more_than_the_rooms_of_whoever_has_fewer() {
 }
 
 #[test]
+fn members_come_in_pages_by_id() {
+    let mut cell = Cell::found();
+    let all: [_; 5] = cell.people();
+    let ids = all.map(|person| person.user);
+    let group = cell.group(all[0], &all[1..]);
+    let direct = cell.direct(all[0], all[1]);
+    let page = |room, after, limit| -> Vec<UserId> {
+        let mine = cell.mine(all[0], room);
+        members_behind(&cell.view, &mine, after, limit).unwrap().into_iter().map(|(user, _)| user).collect()
+    };
+    assert_eq!(page(group, None, 2), ids[..2]);
+    assert_eq!(page(group, Some(ids[1]), 2), ids[2..4]);
+    assert_eq!(page(group, Some(ids[3]), 2), ids[4..]);
+    assert_eq!(page(group, Some(ids[4]), 2), []);
+    assert_eq!(page(direct, None, 1), ids[..1]);
+    assert_eq!(page(direct, Some(ids[0]), 2), ids[1..2]);
+    assert_eq!((page(group, None, 0), page(direct, None, 0)), (vec![], vec![]));
+}
+
+#[test]
 fn an_audience_is_everybody_in_the_room() {
     let mut cell = Cell::found();
     let [minji, dohyun] = cell.people();

@@ -66,7 +66,8 @@ pub(crate) fn router<C: Cell>(gateway: Arc<Gateway<C>>) -> Router {
         .route("/v1/users", get(accounts::find::<C>))
         .route("/v1/users/{id}", get(accounts::user::<C>))
         .route("/v1/rooms", get(rooms::list::<C>))
-        .route("/v1/rooms/{id}/messages", get(rooms::messages::<C>));
+        .route("/v1/rooms/{id}/messages", get(rooms::messages::<C>))
+        .route("/v1/rooms/{id}/members", get(rooms::members::<C>));
     let plain = Router::new()
         .route("/v1/accounts", post(accounts::register::<C>))
         .route("/v1/devices", post(accounts::sign_in::<C>).get(accounts::devices::<C>))
@@ -75,7 +76,6 @@ pub(crate) fn router<C: Cell>(gateway: Arc<Gateway<C>>) -> Router {
         .route("/v1/me", get(accounts::me::<C>))
         .route("/v1/me/password", put(accounts::set_password::<C>))
         .route("/v1/rooms/{id}", get(rooms::one::<C>))
-        .route("/v1/rooms/{id}/members", get(rooms::members::<C>))
         .route("/v1/rooms/{id}/receipts", get(rooms::receipts::<C>))
         .route("/v1/changes", post(changes::change::<C>))
         .route_layer(middleware::from_fn(unlisted::refuse_query));

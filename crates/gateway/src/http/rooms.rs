@@ -22,6 +22,8 @@ use crate::cell::Cell;
 use crate::map::objects;
 
 const MAX_ROOMS: usize = 100;
+/// About 100 KiB.
+const MAX_MEMBERS: usize = 500;
 const MAX_MESSAGES: usize = 200;
 /// What a page of messages may weigh; one that holds a single message may weigh more.
 const MESSAGES_WEIGHT: usize = 512 * 1024;
@@ -33,6 +35,16 @@ pub(crate) struct RoomsQuery {
     /// Behind this room.
     after: Option<u64>,
     /// At most so many, 1 to 100.
+    limit: Option<usize>,
+}
+
+/// Which page of a room's members.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MembersQuery {
+    /// Behind this person.
+    after: Option<u64>,
+    /// At most so many, 1 to 500.
     limit: Option<usize>,
 }
 
@@ -169,11 +181,11 @@ fn lightest(mut messages: Vec<(u64, Message)>, first: bool) -> Vec<(u64, Message
     }
 }
 
-/// Everybody in a room.
+/// Those in a room, by id.
 #[utoipa::path(
-    get, path = "/v1/rooms/{id}/members", tag = "rooms", params(("id" = u64, Path, description = "The room.")),
+    get, path = "/v1/rooms/{id}/members", tag = "rooms", params(("id" = u64, Path, description = "The room."), MembersQuery),
     responses(
-        (status = 200, body = Members, description = "The members."),
+        (status = 200, body = Members, description = "A page."),
         (status = "default", body = Problem, content_type = "application/problem+json", description = "An error."),
     ),
     security(("token" = [])),
@@ -183,11 +195,15 @@ pub(crate) async fn members<C: Cell>(
     Segment(id): Segment,
     peer: Peer,
     headers: HeaderMap,
+    asked: Result<Query<MembersQuery>, QueryRejection>,
 ) -> Result<At<Members>, Fail> {
-    let read = |view: &C::View, _, mine: &Mine| {
-        let members = query::members(view, mine)?;
+    let Query(MembersQuery { after, limit }) = asked.map_err(bad_query)?;
+    let limit = limit.unwrap_or(MAX_MEMBERS).clamp(1, MAX_MEMBERS);
+    let read = move |view: &C::View, _, mine: &Mine| {
+        let members = query::members_behind(view, mine, after.map(UserId), limit)?;
+        let next = if members.len() == limit { members.last().map(|(user, _)| user.0) } else { None };
         let members = members.iter().map(|(user, m)| objects::member(view, *user, m)).collect::<kv::Result<_>>()?;
-        Ok(Members { members })
+        Ok(Members { members, next })
     };
     of_room(&gateway, &peer, &headers, &id, read).await
 }

@@ -122,5 +122,19 @@ fn the_3001st_member_finds_the_room_full() {
     assert_eq!(last["error"]["code"], "room_full");
     let known = socket.done(&json!({"invite": {"room": room, "users": [people[0]]}}));
     assert_eq!(known["ok"]["added"], 0);
+    // All of them come in pages, each once and by id.
+    let (mut told, mut query) = (Vec::new(), String::new());
+    for size in [500; 6] {
+        let page = minji.get(&server, &format!("/v1/rooms/{room}/members{query}")).ok();
+        let ids = page["members"].as_array().unwrap().iter().map(|member| member["person"]["id"].as_u64().unwrap());
+        told.extend(ids);
+        assert_eq!((told.len() % size, page["next"].as_u64()), (0, told.last().copied()));
+        query = format!("?limit=5000&after={}", told[told.len() - 1]);
+    }
+    let end = minji.get(&server, &format!("/v1/rooms/{room}/members{query}")).ok();
+    assert_eq!(end, json!({"members": []}));
+    let mut all = [&[minji.user], &people[..2_999]].concat();
+    all.sort_unstable();
+    assert_eq!(told, all);
     server.is_sound();
 }
