@@ -256,7 +256,8 @@ async fn blocking<C: Cell, T: Send + 'static>(
     read: impl FnOnce(&Gateway<C>) -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, End> {
     let shared = Arc::clone(gateway);
-    Ok(gateway.hellos.run(asker, move || read(&shared)).await??)
+    // On the heap, so that a session has no room for it all its life.
+    Ok(Box::pin(gateway.hellos.run(asker, move || read(&shared))).await??)
 }
 
 /// Moves frames between the socket and the live session until one of them ends.
