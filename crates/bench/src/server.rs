@@ -21,7 +21,6 @@ pub(crate) const SETTINGS: &[(&str, &str)] = &[
     ("IEUM_LIMITS__REQUESTS_PER_SECOND", "1000000"),
     ("IEUM_LIMITS__REQUESTS_BURST", "1000000"),
     ("IEUM_LIMITS__SESSIONS_PER_ADDRESS", "20000"),
-    ("IEUM_LIMITS__SESSIONS", "20000"),
     ("IEUM_ACCOUNTS__TOKEN_SECONDS", "1"),
     ("IEUM_LOG", "warn"),
 ];

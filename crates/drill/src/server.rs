@@ -63,7 +63,7 @@ impl Server {
     #[must_use]
     pub fn without_limits(mut self) -> Self {
         let plenty = "1000000000";
-        for rate in ["COMMANDS", "REQUESTS", "SIGN_INS"] {
+        for rate in ["COMMANDS", "HELLOS", "REQUESTS", "SIGN_INS"] {
             self = self.set(&format!("LIMITS__{rate}_PER_SECOND"), plenty);
             self = self.set(&format!("LIMITS__{rate}_BURST"), plenty);
         }

@@ -6,8 +6,11 @@
 //! ```
 //!
 //! A session takes from its queue only what belongs to complete positions, so that the cursor which it tells its client never
-//! stands in the middle of a batch. A session registers before it reads the view at S: batches delivered before are in S, and what comes
-//! from S's part of the log again is dropped by its position. So there is no gap and no overlap.
+//! stands in the middle of a batch. A session enters the stream before it reads the view at S: batches delivered before are in S, and what
+//! comes from S's part of the log again is dropped by its position. So there is no gap and no overlap.
+//!
+//! Long before that, from its hello on, it holds its device's [`Place`]: so sessions that catch up count like any other, and there is one of
+//! each device, whose hello came last.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,14 +33,43 @@ use crate::session::Session;
 pub struct Hub {
     sessions: RwLock<Sessions>,
     complete: RwLock<Position>,
+    /// Hellos that came so far.
+    hellos: AtomicU64,
     /// Events put into queues since the start.
     pub(crate) delivered: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Sessions {
+    /// Who is told what happens: sessions that are live, or will be when what is read now is sent.
     users: HashMap<UserId, Vec<Arc<Session>>>,
+    /// Who has a device's place: all sessions, from their hello on.
     devices: HashMap<DeviceId, Arc<Session>>,
+}
+
+/// When a hello came: which one it was of all that came to this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Arrival(u64);
+
+/// A session's hold on its device's place. Dropping it gives the place back, if no later session has taken it.
+#[derive(Debug)]
+pub struct Place {
+    hub: Arc<Hub>,
+    session: Arc<Session>,
+}
+
+impl Place {
+    /// The session.
+    #[must_use]
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.hub.leave(&self.session);
+    }
 }
 
 impl Hub {
@@ -59,26 +91,47 @@ impl Hub {
         self.sessions.read().devices.len()
     }
 
-    /// Whether `device` has a session.
-    #[must_use]
-    pub fn has(&self, device: DeviceId) -> bool {
-        self.sessions.read().devices.contains_key(&device)
+    /// A hello has come.
+    pub fn arrival(&self) -> Arrival {
+        Arrival(self.hellos.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// From here on the session gets what is delivered. An earlier session of the same device ends.
-    pub fn enter(&self, session: &Arc<Session>) {
+    /// Gives a session the place of its device. An earlier session that has it ends, wherever it stands; a later one keeps it. Devices that
+    /// have no session yet find room while there are fewer than `most`.
+    pub fn take(self: &Arc<Self>, session: Session, most: usize) -> Result<Place, Code> {
         let mut sessions = self.sessions.write();
-        if let Some(before) = sessions.devices.insert(session.device, Arc::clone(session)) {
+        let count = if Bug::CatchUpUncounted.planted() { sessions.users.len() } else { sessions.devices.len() };
+        match sessions.devices.get(&session.device) {
+            Some(holder) if holder.arrival > session.arrival && !Bug::OldSessionReplacesNew.planted() => {
+                return Err(Code::Replaced);
+            }
+            None if count >= most => return Err(Code::TooManySessions),
+            _ => {}
+        }
+        let session = Arc::new(session);
+        if let Some(before) = sessions.devices.insert(session.device, Arc::clone(&session)) {
             before.end(Code::Replaced);
             sessions.forget(&before);
         }
-        sessions.users.entry(session.user).or_default().push(Arc::clone(session));
+        Ok(Place { hub: Arc::clone(self), session })
     }
 
-    /// The session gets nothing more.
-    pub fn leave(&self, session: &Arc<Session>) {
+    /// From here on the session gets what is delivered, if it still has its device's place.
+    pub(crate) fn enter(&self, session: &Arc<Session>) {
         let mut sessions = self.sessions.write();
-        if sessions.devices.get(&session.device).is_some_and(|s| Arc::ptr_eq(s, session)) {
+        if sessions.has_place(session) {
+            sessions.users.entry(session.user).or_default().push(Arc::clone(session));
+        }
+    }
+
+    /// From here on it gets nothing, and keeps its place.
+    pub(crate) fn step_out(&self, session: &Arc<Session>) {
+        self.sessions.write().forget(session);
+    }
+
+    fn leave(&self, session: &Arc<Session>) {
+        let mut sessions = self.sessions.write();
+        if sessions.has_place(session) {
             sessions.devices.remove(&session.device);
         }
         sessions.forget(session);
@@ -189,6 +242,10 @@ impl Hub {
 }
 
 impl Sessions {
+    fn has_place(&self, session: &Arc<Session>) -> bool {
+        self.devices.get(&session.device).is_some_and(|holder| Arc::ptr_eq(holder, session))
+    }
+
     fn forget(&mut self, session: &Arc<Session>) {
         if let Some(of_user) = self.users.get_mut(&session.user) {
             of_user.retain(|s| !Arc::ptr_eq(s, session));
@@ -245,11 +302,15 @@ mod tests {
         Limits::new(&Options::default().limits).commands.of(DeviceId(device), Instant::now())
     }
 
-    fn enter(hub: &Hub, user: u64, device: u64) -> Live {
-        let options = Options::default();
-        let session = Arc::new(Session::new(UserId(user), DeviceId(device), &options, Instant::now()));
-        hub.enter(&session);
-        Live::new(session, 0, Position::new(1, 0), allowance(device))
+    fn take(hub: &Arc<Hub>, user: u64, device: u64, arrival: Arrival) -> Result<Place, Code> {
+        let session = Session::new(UserId(user), DeviceId(device), arrival, &Options::default(), Instant::now());
+        hub.take(session, 3)
+    }
+
+    fn enter(hub: &Arc<Hub>, user: u64, device: u64) -> Live {
+        let place = take(hub, user, device, hub.arrival()).unwrap();
+        hub.enter(place.session());
+        Live::new(place, 0, Position::new(1, 0), allowance(device))
     }
 
     fn deliver(hub: &Hub, ordinal: u64, audience: Audience, news: News) {
@@ -301,22 +362,94 @@ mod tests {
     fn the_same_device_connecting_again_replaces_its_session() {
         let hub = Hub::new();
         let (mut first, mut second) = (enter(&hub, 1, 1), enter(&hub, 1, 1));
-        hub.leave(&first.session().clone());
         deliver(&hub, 1, Audience::User(UserId(1)), name("Ann"));
         assert_eq!(told(&hub, &mut first), (Vec::new(), Some(Code::Replaced)));
+        drop(first);
+        deliver(&hub, 2, Audience::User(UserId(1)), name("Bob"));
         assert_eq!(told(&hub, &mut second).0.len(), 1);
         assert_eq!(hub.sessions(), 1);
+        drop(second);
+        assert_eq!((hub.sessions(), hub.sessions.read().users.len()), (0, 0));
+    }
+
+    #[test]
+    fn whose_hello_came_first_does_not_replace_who_came_later() {
+        let hub = Hub::new();
+        let (early, late) = (hub.arrival(), hub.arrival());
+        let second = take(&hub, 1, 1, late).unwrap();
+        assert_eq!(take(&hub, 1, 1, early).unwrap_err(), Code::Replaced);
+        assert_eq!((second.session().over(), hub.sessions()), (None, 1));
+        // Nobody is replaced by whom nobody follows.
+        drop(second);
+        assert!(take(&hub, 1, 1, early).is_ok());
+    }
+
+    #[test]
+    fn who_was_replaced_does_not_come_back() {
+        let hub = Hub::new();
+        let first = take(&hub, 1, 1, hub.arrival()).unwrap();
+        let mut second = enter(&hub, 1, 1);
+        hub.enter(first.session());
+        deliver(&hub, 1, Audience::User(UserId(1)), name("Ann"));
+        assert!(first.session().queue_is_empty(), "what nobody takes would fill the memory");
+        drop(first);
+        assert_eq!((told(&hub, &mut second).0.len(), hub.sessions()), (1, 1));
+    }
+
+    #[test]
+    fn who_catches_up_has_a_place_and_gets_nothing_of_what_is_delivered() {
+        let hub = Hub::new();
+        let place = take(&hub, 1, 1, hub.arrival()).unwrap();
+        deliver(&hub, 1, Audience::User(UserId(1)), name("Ann"));
+        assert!(place.session().queue_is_empty());
+        hub.enter(place.session());
+        hub.step_out(place.session());
+        deliver(&hub, 2, Audience::User(UserId(1)), name("Bob"));
+        assert!(place.session().queue_is_empty());
+        hub.enter(place.session());
+        deliver(&hub, 3, Audience::User(UserId(1)), name("Cho"));
+        assert!(!place.session().queue_is_empty());
+    }
+
+    #[test]
+    fn sessions_count_from_their_hello_on_and_each_gives_one_place_back() {
+        let hub = Hub::new();
+        let places: Vec<Place> = (1..=3).map(|device| take(&hub, 1, device, hub.arrival()).unwrap()).collect();
+        assert_eq!(take(&hub, 1, 4, hub.arrival()).unwrap_err(), Code::TooManySessions);
+        let replaced = take(&hub, 1, 3, hub.arrival());
+        assert!(replaced.is_ok(), "a device that has a place takes no other");
+        drop(places);
+        assert_eq!(hub.sessions(), 1, "one was replaced");
+        drop(replaced);
+        assert_eq!(hub.sessions(), 0);
+    }
+
+    #[test]
+    fn no_more_than_there_is_room_for_come_in_at_once() {
+        for _ in 0..50 {
+            let hub = Hub::new();
+            let start = std::sync::Barrier::new(8);
+            let come = |device| {
+                start.wait();
+                take(&hub, device, device, hub.arrival())
+            };
+            let places: Vec<_> = std::thread::scope(|scope| {
+                let come = &come;
+                let threads: Vec<_> = (1..=8).map(|device| scope.spawn(move || come(device))).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            assert_eq!((places.iter().flatten().count(), hub.sessions()), (3, 3));
+        }
     }
 
     #[test]
     fn what_the_catch_up_held_is_not_told_again() {
         let hub = Hub::new();
-        let options = Options::default();
-        let session = Arc::new(Session::new(UserId(1), DeviceId(1), &options, Instant::now()));
-        hub.enter(&session);
+        let place = take(&hub, 1, 1, hub.arrival()).unwrap();
+        hub.enter(place.session());
         deliver(&hub, 1, Audience::User(UserId(1)), name("in the catch-up"));
         deliver(&hub, 2, Audience::User(UserId(1)), name("behind it"));
-        let mut live = Live::new(session, 0, Position::new(1, 1), allowance(1));
+        let mut live = Live::new(place, 0, Position::new(1, 1), allowance(1));
         let (frames, _) = told(&hub, &mut live);
         assert_eq!(frames, [r#"{"events":{"pos":"1.2","list":[{"profile":{"name":"behind it"}}]}}"#]);
     }

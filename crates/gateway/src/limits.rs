@@ -68,15 +68,28 @@ impl<K: Eq + Hash> Buckets<K> {
 
     /// Takes one token of `key`'s.
     pub fn take(&self, key: K, now: Instant) -> bool {
+        self.try_take(key, now).is_ok()
+    }
+
+    /// Takes one token of `key`'s, or says how long that will take.
+    pub fn try_take(&self, key: K, now: Instant) -> Result<(), Duration> {
         let mut buckets = self.buckets.lock();
         if buckets.len() >= MOST_BUCKETS && !buckets.contains_key(&key) {
             buckets.retain(|_, bucket| !bucket.is_full(self.rate, now));
             if buckets.len() >= MOST_BUCKETS {
-                return false;
+                return Err(Duration::ZERO);
             }
         }
-        buckets.entry(key).or_insert_with(|| Bucket::full(self.rate, now)).take(1, self.rate, now).is_ok()
+        buckets.entry(key).or_insert_with(|| Bucket::full(self.rate, now)).take(1, self.rate, now)
     }
+}
+
+/// Too much was asked for; it may be asked again after `wait`.
+#[must_use]
+pub fn rate_limited(wait: Duration) -> Problem {
+    let problem = Code::RateLimited.problem();
+    let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+    Problem { retry_after_ms: problem.retry_after_ms.map(|usual| usual.max(wait)), ..problem }
 }
 
 /// How many commands a device may still give: the same for all of its sessions and requests.
@@ -89,11 +102,7 @@ pub struct Allowance {
 impl Allowance {
     /// Takes so many tokens, or says what is wrong.
     pub fn take(&self, cost: u32, now: Instant) -> Result<(), Problem> {
-        self.bucket.lock().take(cost, self.rate, now).map_err(|wait| {
-            let problem = Code::RateLimited.problem();
-            let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
-            Problem { retry_after_ms: problem.retry_after_ms.map(|usual| usual.max(wait)), ..problem }
-        })
+        self.bucket.lock().take(cost, self.rate, now).map_err(rate_limited)
     }
 }
 
@@ -185,12 +194,22 @@ pub fn room_of(command: &Command) -> Option<RoomId> {
 pub struct Limits {
     /// Commands per device.
     pub commands: Allowances,
+    /// Hellos per device.
+    pub hellos: Buckets<DeviceId>,
     /// HTTP requests per address.
     pub requests: Buckets<IpAddr>,
     /// Registrations and sign-ins per address.
     pub sign_ins: Buckets<IpAddr>,
-    sessions: Mutex<HashMap<IpAddr, usize>>,
-    sessions_per_address: usize,
+    connections: Mutex<Connections>,
+    per_address: usize,
+    most: usize,
+}
+
+/// Connections that are open, before their hello and behind it, and those of HTTP.
+#[derive(Debug, Default)]
+struct Connections {
+    of: HashMap<IpAddr, usize>,
+    all: usize,
 }
 
 impl Limits {
@@ -201,30 +220,34 @@ impl Limits {
             commands: Allowances::new(options.commands),
             requests: Buckets::new(options.requests),
             sign_ins: Buckets::new(options.sign_ins),
-            sessions: Mutex::default(),
-            sessions_per_address: options.sessions_per_address,
+            hellos: Buckets::new(options.hellos),
+            connections: Mutex::default(),
+            per_address: options.sessions_per_address,
+            most: options.connections,
         }
     }
 
     /// Counts a connection from `address` in, if it may have one more.
     pub fn enter(&self, address: IpAddr) -> bool {
-        let mut sessions = self.sessions.lock();
-        let count = sessions.entry(subscriber(address)).or_default();
-        if *count >= self.sessions_per_address {
+        let mut connections = self.connections.lock();
+        let count = connections.of.get(&subscriber(address)).copied().unwrap_or_default();
+        if count >= self.per_address || connections.all >= self.most {
             return false;
         }
-        *count += 1;
+        connections.of.insert(subscriber(address), count + 1);
+        connections.all += 1;
         true
     }
 
     /// Counts a connection from `address` out.
     pub fn leave(&self, address: IpAddr) {
-        let mut sessions = self.sessions.lock();
-        if let Some(count) = sessions.get_mut(&subscriber(address)) {
+        let mut connections = self.connections.lock();
+        if let Some(count) = connections.of.get_mut(&subscriber(address)) {
             *count -= 1;
             if *count == 0 {
-                sessions.remove(&subscriber(address));
+                connections.of.remove(&subscriber(address));
             }
+            connections.all -= 1;
         }
     }
 }
@@ -326,5 +349,16 @@ mod tests {
         assert!(limits.enter("2001:db8:0:1::1".parse().unwrap()));
         limits.leave("2001:db8::1".parse().unwrap());
         assert!(limits.enter("2001:db8::2".parse().unwrap()));
+    }
+
+    #[test]
+    fn connections_are_bounded_whoever_opens_them() {
+        let limits = Limits::new(&options::Limits { connections: 2, ..options::Options::default().limits });
+        let [first, second, third] = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|address| address.parse().unwrap());
+        assert!(limits.enter(first) && limits.enter(second) && !limits.enter(third));
+        // One that was turned away was not counted in.
+        assert!(!limits.enter(third) && !limits.enter(first));
+        limits.leave(first);
+        assert!(limits.enter(third) && !limits.enter(first));
     }
 }

@@ -25,7 +25,7 @@ pub fn figure(page: &mut String, kind: &str, name: &str, help: &str, value: impl
 impl Metrics {
     pub(crate) fn page(&self, page: &mut String, sessions: usize, delivered: u64) {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        figure(page, "gauge", "sessions", "Live sessions.", sessions);
+        figure(page, "gauge", "sessions", "Sessions, from their hello on.", sessions);
         figure(page, "counter", "sessions_opened_total", "WebSocket connections opened.", load(&self.sessions_opened));
         figure(page, "counter", "connections_refused_total", "Connections turned away.", load(&self.turned_away));
         figure(page, "counter", "events_total", "Events put into sessions' queues.", delivered);

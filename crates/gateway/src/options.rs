@@ -88,14 +88,18 @@ pub struct Turns {
 pub struct Limits {
     /// Commands per device.
     pub commands: Rate,
+    /// Hellos per device, with the right secret.
+    pub hellos: Rate,
     /// HTTP requests per address.
     pub requests: Rate,
     /// Registrations and sign-ins per address.
     pub sign_ins: Rate,
-    /// Sessions per address.
+    /// Connections per address.
     pub sessions_per_address: usize,
-    /// Sessions in all.
+    /// Sessions in all, from their hello on.
     pub sessions: usize,
+    /// Connections in all: sessions, those that have not said hello, and HTTP.
+    pub connections: usize,
 }
 
 /// A token bucket's size and filling.
@@ -123,10 +127,13 @@ impl Default for Options {
             hellos_at_once: 6,
             limits: Limits {
                 commands: Rate { per_second: 50, burst: 500 },
+                // A client that backs off as docs/protocol/delivery.md says has half of one a second at most for long.
+                hellos: Rate { per_second: 1, burst: 60 },
                 requests: Rate { per_second: 200, burst: 2_000 },
                 sign_ins: Rate { per_second: 2, burst: 30 },
                 sessions_per_address: 5_000,
                 sessions: 18_000,
+                connections: 19_000,
             },
             queue_items: 8_192,
             queue_bytes: 2 * 1024 * 1024,

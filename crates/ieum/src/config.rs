@@ -107,6 +107,10 @@ pub(crate) struct LimitSettings {
     pub commands_per_second: u32,
     /// How many of them at once.
     pub commands_burst: u32,
+    /// Hellos per device and second.
+    pub hellos_per_second: u32,
+    /// How many of them at once.
+    pub hellos_burst: u32,
     /// HTTP requests per address and second.
     pub requests_per_second: u32,
     /// How many of them at once.
@@ -115,10 +119,12 @@ pub(crate) struct LimitSettings {
     pub sign_ins_per_second: u32,
     /// How many of them at once.
     pub sign_ins_burst: u32,
-    /// Sessions per address.
+    /// Connections per address.
     pub sessions_per_address: usize,
-    /// Sessions in all.
+    /// Sessions in all, from their hello on.
     pub sessions: usize,
+    /// Connections in all.
+    pub connections: usize,
 }
 
 /// `[view]`
@@ -170,12 +176,15 @@ impl Default for LimitSettings {
         Self {
             commands_per_second: limits.commands.per_second,
             commands_burst: limits.commands.burst,
+            hellos_per_second: limits.hellos.per_second,
+            hellos_burst: limits.hellos.burst,
             requests_per_second: limits.requests.per_second,
             requests_burst: limits.requests.burst,
             sign_ins_per_second: limits.sign_ins.per_second,
             sign_ins_burst: limits.sign_ins.burst,
             sessions_per_address: limits.sessions_per_address,
             sessions: limits.sessions,
+            connections: limits.connections,
         }
     }
 }
@@ -286,10 +295,12 @@ impl Config {
             },
             limits: Limits {
                 commands: rate(limits.commands_per_second, limits.commands_burst),
+                hellos: rate(limits.hellos_per_second, limits.hellos_burst),
                 requests: rate(limits.requests_per_second, limits.requests_burst),
                 sign_ins: rate(limits.sign_ins_per_second, limits.sign_ins_burst),
                 sessions_per_address: limits.sessions_per_address,
                 sessions: limits.sessions,
+                connections: limits.connections,
             },
             ..defaults
         }

@@ -73,7 +73,7 @@ const SPARE_THREADS: usize = 2;
 /// Runs a node until it is told to stop.
 pub(crate) fn run(config: &Config, clock_is_right: bool) -> Result<(), Error> {
     // Two threads for sockets; blocking work (passwords, reads of the view) has a bounded pool.
-    raise_files(config.limits.sessions);
+    raise_files(config.limits.connections);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(config.gateway().threads() + SPARE_THREADS)
@@ -189,19 +189,19 @@ fn greet(scheme: &str, address: std::net::SocketAddr) {
     let _ = io::stdout().write_all(words.as_bytes()).and_then(|()| io::stdout().flush());
 }
 
-/// Files beside the sessions' sockets: log, view, snapshots, the operator's socket.
+/// Files beside the clients' sockets: log, view, snapshots, the operator's socket.
 const OWN_FILES: u64 = 500;
 
-/// Each session takes a file, and what a shell gives by itself is often 1,024.
-fn raise_files(sessions: usize) {
+/// Each connection takes a file, and what a shell gives by itself is often 1,024.
+fn raise_files(connections: usize) {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard));
-    let needed = u64::try_from(sessions).unwrap_or(u64::MAX).saturating_add(OWN_FILES);
+    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OWN_FILES);
     match raised {
         Ok(files) if files >= needed => {}
         Ok(files) => tracing::warn!(
-            "this process may open {files} files, too few for [limits] sessions = {sessions}: raise the limit (ulimit -Hn, \
+            "this process may open {files} files, too few for [limits] connections = {connections}: raise the limit (ulimit -Hn, \
              LimitNOFILE=) or lower the setting"
         ),
         Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),

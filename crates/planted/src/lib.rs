@@ -72,6 +72,10 @@ pub enum Bug {
     LoggedOutSessionStays,
     /// A session registers for the live stream only when its catch-up is sent.
     SessionEntersLate,
+    /// A session counts only when it gets what is delivered.
+    CatchUpUncounted,
+    /// Of two sessions of a device the one that is brought in last has the place, whenever its hello came.
+    OldSessionReplacesNew,
     /// A node's next life has the incarnation of the one before.
     IncarnationReused,
     /// The journal is trimmed up to the newer snapshot.

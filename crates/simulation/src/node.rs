@@ -11,7 +11,7 @@ use ieum_core::commands::operate::Tick;
 use ieum_core::ids::Position;
 use ieum_core::kv::Kv;
 use ieum_gateway::options::{Limits, Passwords, Rate};
-use ieum_gateway::session::{Live, Opening, Session};
+use ieum_gateway::session::{Live, Opening};
 use ieum_gateway::{Gateway, Hub, Options, Refused, SigningKeys};
 use ieum_log::memory::Tail;
 use ieum_node::applier::Applier;
@@ -96,16 +96,6 @@ pub(crate) enum Serving {
     Opening(Box<Opening<<Memory as Kv>::Snapshot>>),
     /// Its live stream has begun.
     Live(Box<Live>),
-}
-
-impl Serving {
-    pub(crate) fn session(&self) -> Option<&Arc<Session>> {
-        match self {
-            Self::Greeting { .. } => None,
-            Self::Opening(opening) => Some(opening.session()),
-            Self::Live(live) => Some(live.session()),
-        }
-    }
 }
 
 /// One life of the node.

@@ -15,6 +15,7 @@ use super::queue::Item;
 use super::{Session, parse};
 use crate::Gateway;
 use crate::cell::{Cell, Refused, Ticket, Waiter};
+use crate::hub::Place;
 use crate::limits::{self, Allowance};
 use crate::map::{changes, outcomes};
 
@@ -22,7 +23,7 @@ use crate::map::{changes, outcomes};
 /// back the frames to send.
 #[derive(Debug)]
 pub struct Live {
-    session: Arc<Session>,
+    place: Place,
     /// The number that the device's next command must have.
     next: u64,
     /// Up to where the client has everything.
@@ -33,21 +34,31 @@ pub struct Live {
 impl Live {
     /// A stream that begins behind `sent`, of a device that has used the numbers up to `last`.
     #[must_use]
-    pub fn new(session: Arc<Session>, last: u64, sent: Position, commands: Allowance) -> Self {
-        Self { session, next: last + 1, sent, commands }
+    pub fn new(place: Place, last: u64, sent: Position, commands: Allowance) -> Self {
+        Self { place, next: last + 1, sent, commands }
     }
 
     /// The session.
     #[must_use]
     pub fn session(&self) -> &Arc<Session> {
-        &self.session
+        self.place.session()
+    }
+
+    /// The client's frames are read from here on, so that it can be silent.
+    pub fn listen(&self, now: Instant) {
+        self.session().listen(now);
+    }
+
+    /// They are not read from here on.
+    pub fn stop_listening(&self, now: Instant) {
+        self.session().stop_listening(now);
     }
 
     /// Takes what waits, up to the last complete position, and puts the frames that tell it into `out`. A code is the reason for which the
     /// stream ends behind them.
     pub fn queued(&mut self, complete: Position, out: &mut Vec<Bytes>) -> Option<Code> {
         let mut items = Vec::new();
-        let ended = self.session.queue.lock().take(complete, &mut items);
+        let ended = self.session().queue.lock().take(complete, &mut items);
         let mut events = Frame::default();
         for (position, item) in items {
             match item {
@@ -77,7 +88,7 @@ impl Live {
         now: Instant,
         out: &mut Vec<Bytes>,
     ) -> Result<(), Problem> {
-        self.session.heard(now);
+        self.session().heard(now);
         match parse(text)? {
             ClientFrame::Hello(_) => return Err(Code::BadFrame.problem().detail("hello comes once")),
             ClientFrame::Ping(ping) => {
@@ -100,19 +111,19 @@ impl Live {
     /// Submits a command whose turn it is, or gives the reason why it was not taken: its number is then unused, and those behind
     /// it are refused too. An error ends the session: the frame is not one of the protocol's.
     fn command<C: Cell>(&mut self, gateway: &Gateway<C>, cmd: Cmd, now: Instant) -> Result<Option<Problem>, Problem> {
-        self.next = self.next.min(self.session.first_refused());
+        self.next = self.next.min(self.session().first_refused());
         if cmd.n == 0 || cmd.n > self.next {
             return Ok(Some(Code::OutOfOrder.problem()));
         }
         if gateway.stalled() {
             return Ok(Some(Code::Unavailable.problem()));
         }
-        if self.session.in_flight() >= MAX_IN_FLIGHT {
+        if self.session().in_flight() >= MAX_IN_FLIGHT {
             return Ok(Some(Code::Busy.problem()));
         }
         let bad = |bad: changes::NoId| Code::BadFrame.problem().detail(bad.to_string());
         let id = changes::hex16(&cmd.id).map_err(bad)?;
-        let origin = Origin::Device { device: self.session.device, number: cmd.n, id };
+        let origin = Origin::Device { device: self.session().device, number: cmd.n, id };
         let envelope = Envelope { origin, command: changes::command(cmd.change).map_err(bad)? };
         // One row, and only for what is dear in a large room: not worth another thread.
         let members = limits::room_of(&envelope.command).map(|room| limits::members(&gateway.cell.view(), room));
@@ -120,10 +131,10 @@ impl Live {
         if let Err(problem) = self.commands.take(limits::cost(&envelope.command, members), now) {
             return Ok(Some(problem));
         }
-        self.session.in_flight.fetch_add(1, Ordering::Relaxed);
-        let ticket = Ticket(Waiter::Session(Arc::clone(&self.session), cmd.n));
+        self.session().in_flight.fetch_add(1, Ordering::Relaxed);
+        let ticket = Ticket(Waiter::Session(Arc::clone(self.session()), cmd.n));
         if let Err((refused, _)) = gateway.cell.submit(&envelope, ticket) {
-            self.session.in_flight.fetch_sub(1, Ordering::Relaxed);
+            self.session().in_flight.fetch_sub(1, Ordering::Relaxed);
             return match refused {
                 Refused::Busy => Ok(Some(Code::Busy.problem())),
                 Refused::TooLarge => Err(Code::TooLarge.problem()),

@@ -21,6 +21,7 @@ use ieum_protocol::frames::ClientFrame;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::hub::Arrival;
 use crate::options::Options;
 pub use catch_up::Pages;
 pub use live::Live;
@@ -43,6 +44,8 @@ fn failed(error: &kv::Error) -> Problem {
 pub struct Session {
     pub(crate) user: UserId,
     pub(crate) device: DeviceId,
+    /// When its hello came.
+    pub(crate) arrival: Arrival,
     queue: Mutex<Queue>,
     something: Notify,
     /// Commands submitted and not answered yet.
@@ -50,23 +53,28 @@ pub struct Session {
     /// The lowest number that the cell refused since the session's task looked last.
     refused: AtomicU64,
     began: Instant,
-    /// Milliseconds after `began` at which the client was heard last.
+    /// Milliseconds after `began` at which the client was heard last; while it is not listened to [`DEAF`] and for how many it had been
+    /// silent before.
     heard: AtomicU64,
 }
 
+/// Marks that the client is not listened to.
+const DEAF: u64 = 1 << 63;
+
 impl Session {
-    /// A session of `device` that begins now.
+    /// A session of `device` that begins now. Its client is not listened to yet.
     #[must_use]
-    pub fn new(user: UserId, device: DeviceId, options: &Options, now: Instant) -> Self {
+    pub fn new(user: UserId, device: DeviceId, arrival: Arrival, options: &Options, now: Instant) -> Self {
         Self {
             user,
             device,
+            arrival,
             queue: Mutex::new(Queue::new(options.queue_items, options.queue_bytes)),
             something: Notify::new(),
             in_flight: AtomicUsize::new(0),
             refused: AtomicU64::new(u64::MAX),
             began: now,
-            heard: AtomicU64::new(0),
+            heard: AtomicU64::new(DEAF),
         }
     }
 
@@ -110,6 +118,11 @@ impl Session {
         self.wake();
     }
 
+    /// Why the session is over, whatever it still has to send: for a client that is too slow it is not, it may take what it was told before.
+    pub(crate) fn over(&self) -> Option<Code> {
+        self.queue.lock().ended().filter(|code| *code != Code::SlowReader)
+    }
+
     /// Tells the session's task that there is something in the queue.
     pub(crate) fn wake(&self) {
         self.something.notify_one();
@@ -126,13 +139,62 @@ impl Session {
     }
 
     fn heard(&self, now: Instant) {
-        let after = now.saturating_duration_since(self.began).as_millis();
-        self.heard.store(u64::try_from(after).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.heard.store(self.lived(now), Ordering::Relaxed);
     }
 
-    /// For how long the client has been silent.
+    /// The client is read from here on.
+    pub(crate) fn listen(&self, now: Instant) {
+        self.heard.store(self.lived(now).saturating_sub(self.silent(now)), Ordering::Relaxed);
+    }
+
+    /// The client is not read from here on, so its silence says nothing.
+    pub(crate) fn stop_listening(&self, now: Instant) {
+        self.heard.store(DEAF | self.silent(now), Ordering::Relaxed);
+    }
+
+    /// For how long the client has been silent while it was listened to.
     pub(crate) fn silence(&self, now: Instant) -> Duration {
-        let lived = now.saturating_duration_since(self.began);
-        lived.saturating_sub(Duration::from_millis(self.heard.load(Ordering::Relaxed)))
+        Duration::from_millis(self.silent(now))
+    }
+
+    /// The same in milliseconds.
+    fn silent(&self, now: Instant) -> u64 {
+        let heard = self.heard.load(Ordering::Relaxed);
+        if heard & DEAF > 0 { heard & !DEAF } else { self.lived(now).saturating_sub(heard) }
+    }
+
+    /// Milliseconds since it began.
+    fn lived(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX) & !DEAF
+    }
+
+    #[cfg(test)]
+    pub(crate) fn queue_is_empty(&self) -> bool {
+        self.queue.lock().is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_client_that_is_listened_to_can_be_silent() {
+        let (start, bound) = (Instant::now(), Duration::from_secs(120));
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let arrival = crate::Hub::new().arrival();
+        let session = Session::new(UserId(1), DeviceId(1), arrival, &Options::default(), start);
+        // A long catch-up, before which nothing is read.
+        assert_eq!(session.due(false, bound, after(500)), None);
+        session.listen(after(500));
+        assert_eq!(session.due(false, bound, after(619)), None);
+        assert_eq!(session.due(false, bound, after(620)), Some(Code::Silent));
+        session.heard(after(619));
+        // A client that takes what it is sent slowly.
+        session.stop_listening(after(700));
+        assert_eq!(session.silence(after(900)), Duration::from_secs(81));
+        session.listen(after(900));
+        assert_eq!(session.silence(after(938)), Duration::from_secs(119));
+        assert_eq!(session.due(false, bound, after(939)), Some(Code::Silent));
     }
 }

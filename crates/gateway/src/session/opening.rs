@@ -14,11 +14,15 @@ use super::hello::{self, Asked, Device};
 use super::{Live, Pages, Session, failed};
 use crate::Gateway;
 use crate::cell::Cell;
+use crate::hub::{Arrival, Place};
+use crate::limits;
 
 /// A session that is being brought up to the view. It reads the view, so its steps may take a while.
 #[derive(Debug)]
 pub struct Opening<V> {
     session: Arc<Session>,
+    /// Its device's place, until the live stream has it.
+    place: Option<Place>,
     /// The last number that the device has used.
     last: u64,
     start: Start,
@@ -33,7 +37,7 @@ struct Round<V> {
     at: Position,
     /// The look that the next page is read from; none when that is a new one.
     look: Option<V>,
-    /// The session is registered, so the live stream begins behind the look. Holds only while there is no other look than the first: the
+    /// The session gets what is delivered, so the live stream begins behind the look. Holds only while there is no other look than the first: the
     /// stream would tell again, out of order, what a later one has shown.
     near: bool,
 }
@@ -48,22 +52,26 @@ pub enum Step {
 }
 
 impl<V: Read> Opening<V> {
-    /// Signs a device in and welcomes it.
+    /// Signs a device in, gives it its place and welcomes it. `arrival` is when its hello came.
     pub fn begin<C: Cell<View = V>>(
         gateway: &Gateway<C>,
         asked: &Asked,
+        arrival: Arrival,
         now: Instant,
     ) -> Result<(Welcome, Self), Problem> {
         if gateway.stalled() {
             return Err(gateway.problem(Code::Unavailable));
         }
-        gateway.still_here()?;
         let view = gateway.cell.view();
         let found = hello::sign_in(&view, asked).map_err(|error| failed(&error))?;
         let Device { user, device, start, last } = found.ok_or_else(|| Code::SecretWrong.problem())?;
-        if gateway.hub.sessions() >= gateway.options.limits.sessions && !gateway.hub.has(device) {
-            return Err(gateway.problem(Code::TooManySessions));
-        }
+        // Only behind the secret: nobody else uses up a device's hellos.
+        gateway.limits.hellos.try_take(device, now).map_err(limits::rate_limited)?;
+        let session = Session::new(user, device, arrival, &gateway.options, now);
+        let place = gateway.hub.take(session, gateway.options.limits.sessions);
+        let place = place.map_err(|code| gateway.problem(code))?;
+        // Behind that: whoever stops the node says so first and then ends the sessions that have a place.
+        gateway.still_here()?;
         let at = ieum_core::apply::applied(&view).map_err(|error| failed(&error))?.position;
         let welcome = Welcome {
             n: last,
@@ -72,11 +80,11 @@ impl<V: Read> Opening<V> {
             resync: start == Start::Resync,
             endpoints: gateway.options.endpoints.clone(),
         };
-        let session = Arc::new(Session::new(user, device, &gateway.options, now));
-        Ok((welcome, Self { session, last, start, under_way: None }))
+        let session = Arc::clone(place.session());
+        Ok((welcome, Self { session, place: Some(place), last, start, under_way: None }))
     }
 
-    /// The session. Whoever gives it up before it is live takes it out of the hub.
+    /// The session.
     #[must_use]
     pub fn session(&self) -> &Arc<Session> {
         &self.session
@@ -87,6 +95,7 @@ impl<V: Read> Opening<V> {
         if gateway.stalled() {
             return Err(gateway.problem(Code::Unavailable));
         }
+        self.goes_on(gateway)?;
         let (mut round, view) = match self.under_way.take() {
             Some(mut round) => match round.look.take() {
                 Some(view) => (round, view),
@@ -111,44 +120,43 @@ impl<V: Read> Opening<V> {
             gateway.hub.enter(&self.session);
         }
         let commands = gateway.limits.commands.of(self.session.device, now);
-        let live = Live::new(Arc::clone(&self.session), self.last, at, commands);
+        // There is one end of a catch-up.
+        let place = self.place.take().ok_or_else(|| Code::Internal.problem())?;
+        let live = Live::new(place, self.last, at, commands);
         Ok(Step::Live(ServerFrame::CaughtUp { pos }, Box::new(live)))
     }
 
-    /// Whether the session is registered and its live stream follows what is read from the look that it holds.
+    /// Whether the session gets what is delivered and its live stream follows what is read from the look that it holds.
     #[must_use]
     pub fn is_near(&self) -> bool {
         self.under_way.as_ref().is_some_and(|round| round.near)
     }
 
     /// Lets go of the look at the view before the client is waited for: a look keeps everything in memory that is written behind it, and
-    /// a client may take its time. What is left of the round is read from later looks; the session, if it is registered already, is taken
-    /// out of the hub again, and another round follows.
-    pub fn pause<C: Cell<View = V>>(&mut self, gateway: &Gateway<C>, now: Instant) -> Result<(), Problem> {
+    /// a client may take its time. What is left of the round is read from later looks; the session, if it gets already what is delivered, gets
+    /// nothing more, and another round follows.
+    pub fn pause<C: Cell<View = V>>(&mut self, gateway: &Gateway<C>) -> Result<(), Problem> {
         let Some(round) = &mut self.under_way else { return Ok(()) };
         round.look = None;
         if !std::mem::take(&mut round.near) {
             return Ok(());
         }
-        gateway.hub.leave(&self.session);
-        match self.session.queue.lock().ended() {
-            // What its queue could not hold, the next round tells.
-            None | Some(Code::SlowReader) => {}
-            Some(code) => return Err(gateway.problem(code)),
-        }
-        let Session { user, device, .. } = *self.session;
-        self.session = Arc::new(Session::new(user, device, &gateway.options, now));
-        Ok(())
+        gateway.hub.step_out(&self.session);
+        self.session.queue.lock().start_over();
+        self.goes_on(gateway)
     }
 
-    /// Begins a round with a look at the view; before that the session is registered if what is left to tell is little, so that nothing
-    /// falls between the catch-up and the live stream.
+    /// Whether nobody has ended the session meanwhile.
+    fn goes_on<C: Cell<View = V>>(&self, gateway: &Gateway<C>) -> Result<(), Problem> {
+        self.session.over().map_or(Ok(()), |code| Err(gateway.problem(code)))
+    }
+
+    /// Begins a round with a look at the view; if what is left to tell is little, the session gets what is delivered from before that on, so
+    /// that nothing falls between the catch-up and the live stream.
     fn look<C: Cell<View = V>>(&self, gateway: &Gateway<C>) -> Result<(Round<V>, V), Problem> {
         let near = hello::is_near(self.start, gateway.cell.applied());
         if near && !Bug::SessionEntersLate.planted() {
             gateway.hub.enter(&self.session);
-            // Behind the registration: whoever stops the node says so first and then ends the sessions that are registered.
-            gateway.still_here()?;
         }
         let view = self.look_again(gateway)?;
         let at = ieum_core::apply::applied(&view).map_err(|error| failed(&error))?.position;
@@ -159,7 +167,7 @@ impl<V: Read> Opening<V> {
     /// Another look, if it may be told.
     fn look_again<C: Cell<View = V>>(&self, gateway: &Gateway<C>) -> Result<V, Problem> {
         let view = gateway.cell.view();
-        // The device may have been logged out meanwhile; a session that is not registered is not told otherwise.
+        // The device may have been logged out meanwhile; a session that gets nothing of what is delivered is not told otherwise.
         let owner = ieum_core::apply::owner_of(&view, self.session.device).map_err(|error| failed(&error))?;
         if owner.is_none() {
             return Err(Code::LoggedOut.problem());

@@ -69,9 +69,10 @@ impl Queue {
         !std::mem::replace(&mut self.woken, true)
     }
 
-    /// Ends the stream; true when the session must be woken. What waits is dropped: the client asks again from its cursor.
+    /// Ends the stream; true when the session must be woken. What waits is dropped: the client asks again from its cursor. The first reason
+    /// counts, but for a full queue, which is none to a session that is not live yet and may still begin another round.
     pub(crate) fn end(&mut self, code: Code) -> bool {
-        if self.ended.is_none() {
+        if self.ended.is_none_or(|before| before == Code::SlowReader) {
             self.ended = Some(code);
         }
         self.items = VecDeque::new();
@@ -79,9 +80,20 @@ impl Queue {
         !std::mem::replace(&mut self.woken, true)
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
     /// Why the stream has ended, if it has.
     pub(crate) fn ended(&self) -> Option<Code> {
         self.ended
+    }
+
+    /// Empties the queue of a session that begins another round, which tells what was in it or did not fit.
+    pub(crate) fn start_over(&mut self) {
+        self.ended = self.ended.filter(|code| *code != Code::SlowReader);
+        (self.items, self.bytes, self.woken) = (VecDeque::new(), 0, false);
     }
 
     /// Takes everything up to `complete` into `into`, and says whether the stream has ended.
@@ -125,6 +137,22 @@ mod tests {
         assert!(queue.push(at(2), event("c")));
         queue.take(at(2), &mut taken);
         assert_eq!(taken.len(), 3);
+    }
+
+    #[test]
+    fn a_queue_that_starts_over_is_over_for_whatever_else_than_being_full() {
+        let mut queue = Queue::new(1, 1_000);
+        queue.push(at(1), event("a"));
+        queue.push(at(2), event("b"));
+        assert_eq!(queue.ended(), Some(Code::SlowReader));
+        queue.start_over();
+        assert_eq!(queue.ended(), None);
+        assert!(queue.push(at(3), event("c")), "it is woken again");
+        queue.push(at(4), event("d"));
+        queue.end(Code::Replaced);
+        queue.end(Code::Silent);
+        queue.start_over();
+        assert_eq!(queue.ended(), Some(Code::Replaced));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A session's task: hello, catch-up, then commands in and the stream out.
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -38,18 +39,24 @@ pub(crate) async fn serve<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
         .max_message_size(Some(MAX_FRAME))
         .max_frame_size(Some(MAX_FRAME));
     let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
-    let mut socket = Socket { socket, asker: Asker { who: None, line }, patience: gateway.options.patience };
+    let mut socket = Socket { socket, patience: gateway.options.patience };
     gateway.metrics.sessions_opened.fetch_add(1, Ordering::Relaxed);
-    let reason = match hello(&gateway, &mut socket).await {
+    let reason = match hello(&gateway, &mut socket, Asker { who: None, line }).await {
         Ok(mut live) => {
             let reason = run(&gateway, &mut socket, &mut live).await;
-            gateway.hub.leave(live.session());
+            // The place is given back before leave is taken, which may take a while.
+            drop(live);
             reason
         }
         Err(end) => end,
     };
     tracing::debug!(%address, ?reason, "session ended");
-    if let End::Told(problem) = reason {
+    let problem = match reason {
+        End::Gone => None,
+        End::Told(problem) => Some(problem),
+        End::Over(code) => Some(code.problem()),
+    };
+    if let Some(problem) = problem {
         // The client may be gone or not reading; it was told if it could be.
         let _ = socket.send(&ServerFrame::Bye(gateway.told(problem))).await;
     }
@@ -68,6 +75,8 @@ enum End {
     Gone,
     /// The client is told why.
     Told(Problem),
+    /// Somebody ended it with this code, which the client is told.
+    Over(Code),
 }
 
 impl From<Problem> for End {
@@ -78,7 +87,6 @@ impl From<Problem> for End {
 
 struct Socket<S> {
     socket: WebSocketStream<S>,
-    asker: Asker,
     patience: Duration,
 }
 
@@ -176,30 +184,52 @@ fn told(error: tungstenite::Error) -> End {
 async fn hello<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
     gateway: &Arc<Gateway<C>>,
     socket: &mut Socket<S>,
+    asker: Asker,
 ) -> Result<Live, End> {
     let first = tokio::time::timeout(gateway.options.patience, socket.next()).await;
     let Ok(text) = first else { return Err(Code::HelloFirst.problem().into()) };
     let ClientFrame::Hello(frame) = parse(&text?)? else { return Err(Code::HelloFirst.problem().into()) };
-    let asked = Asked::of(frame)?;
+    let (asked, arrival) = (Asked::of(frame)?, gateway.hub.arrival());
     gateway.catch_up_with(asked.seen).await?;
-    let first = blocking(gateway, &socket.asker, move |gateway| {
-        let (welcome, opening) = Opening::begin(gateway, &asked, Instant::now())?;
+    let first = blocking(gateway, &asker, move |gateway| {
+        let (welcome, opening) = Opening::begin(gateway, &asked, arrival, Instant::now())?;
         part(gateway, opening, vec![outcomes::text(&ServerFrame::Welcome(welcome))])
     });
     let Part { mut frames, mut next } = first.await?;
     // Part by part until the live stream begins.
     loop {
-        let session = Arc::clone(next.session());
-        let sent = socket.send_all(&mut frames).await;
-        let more = match (sent, next) {
-            (Ok(()), Next::Live(live)) => return Ok(*live),
-            (Ok(()), Next::Open(opening)) => {
-                blocking(gateway, &socket.asker, move |gateway| part(gateway, opening, Vec::new())).await
+        unless_over(next.session(), socket.send_all(&mut frames)).await?;
+        match next {
+            Next::Live(live) => return Ok(*live),
+            Next::Open(opening) => {
+                let more = blocking(gateway, &asker, move |gateway| part(gateway, opening, Vec::new()));
+                Part { frames, next } = more.await?;
             }
-            (Err(end), _) => Err(end),
-        };
-        Part { frames, next } = more.inspect_err(|_| gateway.hub.leave(&session))?;
+        }
     }
+}
+
+/// Waits for `sending`, unless the session is over meanwhile: who must go is not held up by a client that takes its time.
+async fn unless_over(session: &Session, sending: impl Future<Output = Result<(), End>>) -> Result<(), End> {
+    let mut sending = pin!(sending);
+    let mut woken = false;
+    let sent = loop {
+        tokio::select! {
+            biased;
+            sent = &mut sending => break sent,
+            () = session.woken() => {
+                woken = true;
+                if let Some(code) = session.over() {
+                    break Err(End::Over(code));
+                }
+            }
+        }
+    };
+    if woken {
+        // What it was woken for is still to be looked at.
+        session.wake();
+    }
+    sent
 }
 
 /// A catch-up is read and sent in parts of about so many bytes: one for almost everybody, which costs one change of threads.
@@ -235,8 +265,7 @@ fn part<C: Cell>(
 ) -> Result<Part<C::View>, Problem> {
     let mut bytes = 0;
     while bytes < if opening.is_near() { LAST_PART } else { PART } {
-        let step = opening.step(gateway, Instant::now()).inspect_err(|_| gateway.hub.leave(opening.session()))?;
-        match step {
+        match opening.step(gateway, Instant::now())? {
             Step::More(frame) => frames.push(outcomes::text(&frame)),
             Step::Live(frame, live) => {
                 frames.push(outcomes::text(&frame));
@@ -245,7 +274,7 @@ fn part<C: Cell>(
         }
         bytes += frames.last().map_or(0, Bytes::len);
     }
-    opening.pause(gateway, Instant::now())?;
+    opening.pause(gateway)?;
     Ok(Part { frames, next: Next::Open(opening) })
 }
 
@@ -268,21 +297,73 @@ async fn run<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
 ) -> End {
     let session = Arc::clone(live.session());
     let mut out = Vec::new();
+    live.listen(Instant::now());
     loop {
         let ended = tokio::select! {
             () = session.woken() => {
-                live.queued(gateway.hub.complete(), &mut out).map(|code| End::Told(gateway.problem(code)))
+                live.queued(gateway.hub.complete(), &mut out).map(End::Over)
             }
             frame = socket.next() => match frame {
                 Ok(text) => live.frame(gateway, &text, Instant::now(), &mut out).err().map(End::Told),
                 Err(end) => Some(end),
             },
         };
-        if let Err(end) = socket.send_all(&mut out).await {
-            return end;
+        if !out.is_empty() {
+            live.stop_listening(Instant::now());
+            if let Err(end) = unless_over(&session, socket.send_all(&mut out)).await {
+                return end;
+            }
+            live.listen(Instant::now());
         }
         if let Some(end) = ended {
             return end;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ieum_core::ids::{DeviceId, Position, UserId};
+
+    use super::*;
+    use crate::{Hub, Options};
+
+    /// The socket of a client that reads nothing, which has that other end, and a frame that is too much for it.
+    async fn deaf() -> (Socket<tokio::io::DuplexStream>, tokio::io::DuplexStream, Vec<Bytes>) {
+        let (stream, client) = tokio::io::duplex(64);
+        let config = WebSocketConfig::default().write_buffer_size(0).max_write_buffer_size(1 << 20);
+        let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
+        (Socket { socket, patience: Duration::from_secs(10) }, client, vec![Bytes::from(vec![b'x'; 4096]); 4])
+    }
+
+    fn session() -> Session {
+        Session::new(UserId(1), DeviceId(1), Hub::new().arrival(), &Options::default(), Instant::now())
+    }
+
+    /// Where it waits for the client instead, it ends by patience, for which a paused clock needs no time.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_does_not_hold_up_a_session_that_is_over() {
+        for (code, ends) in [(Code::Replaced, "Over(Replaced)"), (Code::SlowReader, "Gone")] {
+            let (mut socket, _client, mut frames) = deaf().await;
+            let session = session();
+            session.end(code);
+            let end = unless_over(&session, socket.send_all(&mut frames)).await.unwrap_err();
+            assert_eq!(format!("{end:?}"), ends);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_session_is_woken_for_while_it_sends_is_not_forgotten() {
+        let (mut socket, mut client, mut frames) = deaf().await;
+        let session = session();
+        assert!(session.tell(Position::new(1, 1), &Bytes::from_static(b"{}")));
+        session.wake();
+        let takes = async {
+            let mut all = vec![0; 4 * 4100];
+            client.read_exact(&mut all).await.unwrap();
+        };
+        let (sent, ()) = tokio::join!(unless_over(&session, socket.send_all(&mut frames)), takes);
+        sent.unwrap();
+        tokio::time::timeout(Duration::from_secs(1), session.woken()).await.unwrap();
     }
 }

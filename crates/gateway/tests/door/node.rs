@@ -165,7 +165,7 @@ pub(crate) fn options() -> Options {
     Options {
         endpoints: vec!["http://127.0.0.1:1".to_owned(), "https://b.example".to_owned()],
         passwords: Passwords { memory_kib: 8, passes: 1, ..defaults.passwords },
-        limits: Limits { commands: plenty, requests: plenty, sign_ins: plenty, ..defaults.limits },
+        limits: Limits { commands: plenty, hellos: plenty, requests: plenty, sign_ins: plenty, ..defaults.limits },
         behind_patience: Duration::from_millis(100),
         patience: Duration::from_secs(1),
         ..defaults

@@ -83,7 +83,7 @@ fn options() -> Options {
     let plenty = Rate { per_second: 1_000_000, burst: 1_000_000 };
     Options {
         passwords: Passwords { memory_kib: 8, passes: 1, ..defaults.passwords },
-        limits: Limits { commands: plenty, requests: plenty, sign_ins: plenty, ..defaults.limits },
+        limits: Limits { commands: plenty, hellos: plenty, requests: plenty, sign_ins: plenty, ..defaults.limits },
         behind_patience: Duration::from_millis(50),
         // This cell has no ticks.
         standstill_after: Duration::MAX,

@@ -234,9 +234,8 @@ impl World {
     fn forget(&mut self, link: Link) {
         let Some(node) = &mut self.node else { return };
         node.untaken_since.remove(&link);
-        if let Some(session) = node.sessions.remove(&link).as_ref().and_then(Serving::session) {
-            node.hub.leave(session);
-        }
+        // Its place in the hub is given back with it.
+        node.sessions.remove(&link);
     }
 
     /// What has arrived from a client, as far as its session reads now.
@@ -295,7 +294,7 @@ impl World {
                 holds(asked.seen.is_none_or(|seen| seen <= at), || {
                     format!("a client has seen {:?}, the node stands at {at}", asked.seen)
                 })?;
-                Opening::begin(&node.gateway, &asked, instant)
+                Opening::begin(&node.gateway, &asked, node.hub.arrival(), instant)
             }
             Err(problem) => Err(problem),
         };
@@ -328,7 +327,7 @@ impl World {
         // A part that is sent ends here, or it goes on with the same look.
         let step = match step {
             Ok(Step::More(frame)) if self.random.chance(500) => {
-                opening.pause(&node.gateway, instant).map(|()| Step::More(frame))
+                opening.pause(&node.gateway).map(|()| Step::More(frame))
             }
             step => step,
         };
@@ -344,6 +343,7 @@ impl World {
     }
 
     fn goes_live(&mut self, link: Link, frame: &ServerFrame, live: Box<Live>) {
+        live.listen(self.clock.instant());
         if let Some(node) = &mut self.node {
             node.sessions.insert(link, Serving::Live(live));
         }
