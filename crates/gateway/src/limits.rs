@@ -36,9 +36,7 @@ impl Bucket {
     /// Takes so many tokens, if they are there, else says how long that will take. What costs more than a full bucket holds costs a
     /// full one.
     pub fn take(&mut self, cost: u32, rate: Rate, now: Instant) -> Result<(), Duration> {
-        let gained = now.saturating_duration_since(self.filled).as_secs_f32() * rate.per_second as f32;
-        self.tokens = (self.tokens + gained).min(rate.burst as f32);
-        self.filled = now;
+        self.fill(rate, now);
         let missing = cost.min(rate.burst.max(1)) as f32 - self.tokens;
         if missing > 0.0 {
             // A rate of none never gives them; that is a wait like any other to whoever asks.
@@ -46,6 +44,19 @@ impl Bucket {
         }
         self.tokens = -missing;
         Ok(())
+    }
+
+    /// Takes so many tokens whether they are there or not, and says how long it takes until one is there again.
+    pub fn owe(&mut self, cost: u32, rate: Rate, now: Instant) -> Duration {
+        self.fill(rate, now);
+        self.tokens -= cost as f32;
+        Duration::from_secs_f32((1.0 - self.tokens).max(0.0) / rate.per_second.max(1) as f32)
+    }
+
+    fn fill(&mut self, rate: Rate, now: Instant) {
+        let gained = now.saturating_duration_since(self.filled).as_secs_f32() * rate.per_second as f32;
+        self.tokens = (self.tokens + gained).min(rate.burst as f32);
+        self.filled = now;
     }
 
     fn is_full(&self, rate: Rate, now: Instant) -> bool {

@@ -90,6 +90,10 @@ pub struct Limits {
     pub commands: Rate,
     /// Hellos per device, with the right secret.
     pub hellos: Rate,
+    /// Frames per session. Beyond it the client is not read.
+    pub frames: Rate,
+    /// Bytes of them.
+    pub frame_bytes: Rate,
     /// HTTP requests per address.
     pub requests: Rate,
     /// Registrations and sign-ins per address.
@@ -129,6 +133,9 @@ impl Default for Options {
                 commands: Rate { per_second: 50, burst: 500 },
                 // A client that backs off as docs/protocol/delivery.md says has half of one a second at most for long.
                 hellos: Rate { per_second: 1, burst: 60 },
+                frames: Rate { per_second: 2_000, burst: 4_000 },
+                // All that a client may have under way, in frames as large as they may be: its pings behind them must not wait.
+                frame_bytes: Rate { per_second: 4 << 20, burst: 16 << 20 },
                 requests: Rate { per_second: 200, burst: 2_000 },
                 sign_ins: Rate { per_second: 2, burst: 30 },
                 sessions_per_address: 5_000,

@@ -111,6 +111,14 @@ pub(crate) struct LimitSettings {
     pub hellos_per_second: u32,
     /// How many of them at once.
     pub hellos_burst: u32,
+    /// Frames per session and second.
+    pub frames_per_second: u32,
+    /// How many of them at once.
+    pub frames_burst: u32,
+    /// Their bytes per session and second.
+    pub frame_bytes_per_second: u32,
+    /// How many of them at once.
+    pub frame_bytes_burst: u32,
     /// HTTP requests per address and second.
     pub requests_per_second: u32,
     /// How many of them at once.
@@ -178,6 +186,10 @@ impl Default for LimitSettings {
             commands_burst: limits.commands.burst,
             hellos_per_second: limits.hellos.per_second,
             hellos_burst: limits.hellos.burst,
+            frames_per_second: limits.frames.per_second,
+            frames_burst: limits.frames.burst,
+            frame_bytes_per_second: limits.frame_bytes.per_second,
+            frame_bytes_burst: limits.frame_bytes.burst,
             requests_per_second: limits.requests.per_second,
             requests_burst: limits.requests.burst,
             sign_ins_per_second: limits.sign_ins.per_second,
@@ -296,6 +308,8 @@ impl Config {
             limits: Limits {
                 commands: rate(limits.commands_per_second, limits.commands_burst),
                 hellos: rate(limits.hellos_per_second, limits.hellos_burst),
+                frames: rate(limits.frames_per_second, limits.frames_burst),
+                frame_bytes: rate(limits.frame_bytes_per_second, limits.frame_bytes_burst),
                 requests: rate(limits.requests_per_second, limits.requests_burst),
                 sign_ins: rate(limits.sign_ins_per_second, limits.sign_ins_burst),
                 sessions_per_address: limits.sessions_per_address,

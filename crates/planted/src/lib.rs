@@ -76,6 +76,8 @@ pub enum Bug {
     CatchUpUncounted,
     /// Of two sessions of a device the one that is brought in last has the place, whenever its hello came.
     OldSessionReplacesNew,
+    /// A client is read as fast as it sends.
+    FramesUnlimited,
     /// A node's next life has the incarnation of the one before.
     IncarnationReused,
     /// The journal is trimmed up to the newer snapshot.

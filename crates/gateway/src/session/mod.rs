@@ -4,6 +4,7 @@
 
 mod catch_up;
 pub mod hello;
+mod intake;
 mod live;
 mod opening;
 mod queue;

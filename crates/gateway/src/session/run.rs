@@ -18,6 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
 use super::hello::Asked;
+use super::intake::Metered;
 use super::{Live, Opening, Session, Step, parse};
 use crate::Gateway;
 use crate::cell::Cell;
@@ -38,6 +39,7 @@ pub(crate) async fn serve<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
         .max_write_buffer_size(2 * gateway.options.queue_bytes + 4 * MAX_FRAME)
         .max_message_size(Some(MAX_FRAME))
         .max_frame_size(Some(MAX_FRAME));
+    let stream = Metered::new(stream, &gateway.options.limits);
     let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
     let mut socket = Socket { socket, patience: gateway.options.patience };
     gateway.metrics.sessions_opened.fetch_add(1, Ordering::Relaxed);
@@ -86,7 +88,7 @@ impl From<Problem> for End {
 }
 
 struct Socket<S> {
-    socket: WebSocketStream<S>,
+    socket: WebSocketStream<Metered<S>>,
     patience: Duration,
 }
 
@@ -116,7 +118,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// A client that does not take what it is sent is given up.
     async fn bounded<F>(&mut self, patience: Duration, write: F) -> Result<(), End>
     where
-        F: AsyncFnOnce(&mut WebSocketStream<S>) -> tungstenite::Result<()>,
+        F: AsyncFnOnce(&mut WebSocketStream<Metered<S>>) -> tungstenite::Result<()>,
     {
         match tokio::time::timeout(patience, write(&mut self.socket)).await {
             Ok(Ok(())) => Ok(()),
@@ -149,7 +151,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// The next frame of text.
     async fn next(&mut self) -> Result<Utf8Bytes, End> {
         loop {
-            return match self.socket.next().await {
+            let got = self.socket.next().await;
+            if matches!(got, Some(Ok(_))) {
+                // Counted before anybody looks into it, whatever it is.
+                self.socket.get_mut().frame();
+            }
+            return match got {
                 Some(Ok(Message::Text(text))) => Ok(text),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
                 Some(Ok(Message::Binary(_))) => Err(Code::BadFrame.problem().detail("frames are text").into()),
@@ -326,12 +333,14 @@ mod tests {
     use ieum_core::ids::{DeviceId, Position, UserId};
 
     use super::*;
+    use crate::options::{Limits, Rate};
     use crate::{Hub, Options};
 
     /// The socket of a client that reads nothing, which has that other end, and a frame that is too much for it.
     async fn deaf() -> (Socket<tokio::io::DuplexStream>, tokio::io::DuplexStream, Vec<Bytes>) {
         let (stream, client) = tokio::io::duplex(64);
         let config = WebSocketConfig::default().write_buffer_size(0).max_write_buffer_size(1 << 20);
+        let stream = Metered::new(stream, &Options::default().limits);
         let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
         (Socket { socket, patience: Duration::from_secs(10) }, client, vec![Bytes::from(vec![b'x'; 4096]); 4])
     }
@@ -365,5 +374,41 @@ mod tests {
         let (sent, ()) = tokio::join!(unless_over(&session, socket.send_all(&mut frames)), takes);
         sent.unwrap();
         tokio::time::timeout(Duration::from_secs(1), session.woken()).await.unwrap();
+    }
+
+    /// A masked frame of text with this many bytes.
+    fn frame(bytes: usize) -> Vec<u8> {
+        let length = u16::try_from(bytes).unwrap().to_be_bytes();
+        [&[0x81, 0x80 | 126][..], &length, &[0; 4], &vec![b'x'; bytes]].concat()
+    }
+
+    /// In tenths of a second by a paused clock, when each of ten frames of 4,096 bytes is read by who is interrupted all the time.
+    async fn read(limits: Limits) -> Vec<u128> {
+        let (stream, mut client) = tokio::io::duplex(1 << 20);
+        client.write_all(&frame(4096).repeat(10)).await.unwrap();
+        let stream = Metered::new(stream, &limits);
+        let config = WebSocketConfig::default().read_buffer_size(1024);
+        let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
+        let mut socket = Socket { socket, patience: Duration::from_secs(10) };
+        let start = tokio::time::Instant::now();
+        let mut times = Vec::new();
+        while times.len() < 10 {
+            if let Ok(text) = tokio::time::timeout(Duration::from_millis(1), socket.next()).await {
+                assert_eq!(text.unwrap().len(), 4096);
+                times.push(start.elapsed().as_millis() / 100);
+            }
+        }
+        times
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_sends_too_many_frames_or_bytes_is_read_when_there_are_tokens_again() {
+        let limits = Options::default().limits;
+        assert_eq!(read(limits).await, [0; 10]);
+        let frames = Rate { per_second: 2, burst: 4 };
+        assert_eq!(read(Limits { frames, ..limits }).await, [0, 0, 0, 0, 5, 10, 15, 20, 25, 30]);
+        let frame_bytes = Rate { per_second: 8 << 10, burst: 12 << 10 };
+        let times = read(Limits { frame_bytes, ..limits }).await;
+        assert!(times.is_sorted() && times[2] == 0 && (34..36).contains(&times[9]), "28 KiB later: {times:?}");
     }
 }

@@ -223,3 +223,36 @@ fn who_never_says_hello_or_falls_silent_is_let_go() {
     assert_eq!((&bye["code"], bye["retry_after_ms"].is_u64()), (&json!("silent"), true));
     assert!(begun.elapsed() < Duration::from_secs(15));
 }
+
+/// A rate of none: what was saved up is all there is.
+#[test]
+fn who_sends_too_much_is_not_read_and_still_told() {
+    let mut options = crate::node::options();
+    options.limits.frames = ieum_gateway::options::Rate { per_second: 0, burst: 4 };
+    let server = Server::with(options);
+    let [minji, dohyun] = ["minji", "dohyun"].map(|handle| Person::register(&server, handle));
+    let mut floods = Socket::live(&server, &dohyun);
+    let ping = |id: u32| format!(r#"{{"ping":{{"id":{id}}}}}{}"#, " ".repeat(4_000));
+    for id in 1..=20 {
+        floods.say(&ping(id));
+    }
+    // With hello these are four.
+    assert_eq!([(); 3].map(|()| floods.next("pong")["id"].clone()), [1, 2, 3]);
+    let opened = minji.change(&server, &json!({"open_direct": {"user": dohyun.user}}));
+    let room = opened.ok()["ok"]["room"].clone();
+    let said = minji.change(&server, &json!({"send": {"room": room, "text": "still there?"}}));
+    assert_eq!(said.status, 200);
+    let mut told = String::new();
+    while !told.contains("still there?") {
+        match floods.get() {
+            Got::Text(frame) if frame.get("events").is_some() => told = frame.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+    // Nor does it stay when it must go.
+    server.gateway.stop();
+    match floods.get() {
+        Got::Text(frame) => assert_eq!(frame["bye"]["code"], "shutting_down"),
+        other => panic!("{other:?}"),
+    }
+}
