@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::report::p99;
 use crate::server::Server;
 use crate::sizes::Sizes;
-use crate::world::id;
+use crate::world::handle;
 
 /// The most people that one command may name.
 const NAMED: usize = 100;
@@ -57,12 +57,12 @@ pub(crate) async fn delays(server: &Server, sizes: &Sizes) -> Result<f64, Error>
 
 async fn gather(owner: &ieum_client::Client, members: u32) -> Result<u64, Error> {
     let failed = |failure: ieum_client::Failure| Error::Client(failure.to_string());
-    let others: Vec<u64> = (1..members).map(id).collect();
+    let others: Vec<String> = (1..members).map(handle).collect();
     let made =
-        owner.submit(Change::CreateGroup { name: "벤치".to_owned(), members: Vec::new() }).await.map_err(failed)?;
+        owner.submit(Change::CreateGroup { name: "벤치".to_owned(), handles: Vec::new() }).await.map_err(failed)?;
     let room = made.room.ok_or_else(|| Error::Client("a new group has no id".to_owned()))?;
-    for users in others.chunks(NAMED) {
-        owner.submit(Change::Invite { room, users: users.to_vec() }).await.map_err(failed)?;
+    for handles in others.chunks(NAMED) {
+        owner.submit(Change::Invite { room, handles: handles.to_vec() }).await.map_err(failed)?;
     }
     Ok(room)
 }

@@ -22,11 +22,12 @@ use std::path::Path;
 use ieum_core::testing::{Cell, write_log};
 
 /// Part of the names of files written from here on.
-const VERSION: &str = "0.1";
+const VERSION: &str = "0.2";
 
 fn main() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    for (name, cell) in [("everything", scenario::everything()), ("limits", scenario::limits())] {
+    let all = [("everything", scenario::everything()), ("limits", scenario::limits()), ("levels", scenario::levels())];
+    for (name, cell) in all {
         let Cell { log, skips, .. } = cell;
         for (kind, bytes) in [("log", write_log(&log)), ("txt", render::render(&log, &skips).into_bytes())] {
             let path = folder.join(format!("{VERSION}-{name}.{kind}"));

@@ -76,6 +76,9 @@ pub enum Error {
 /// Commands that the operator marked to be skipped: where the batch stands and which command of it, from 0.
 pub type Skips = BTreeSet<(Position, u32)>;
 
+/// The level of a cell before its first command: that of the first build, whatever this one knows, because old logs begin there too.
+const UNFOUNDED: u32 = 1;
+
 /// How long an idempotency key is remembered.
 const KEY_LIFE: Millis = 24 * 60 * 60 * 1000;
 
@@ -178,7 +181,7 @@ impl Applier<'_> {
 
     /// The cell's settings, if this build knows the active level.
     fn settings(&self) -> Result<Settings, Error> {
-        let settings = SETTINGS.get(&self.txn, &ONLY)?.unwrap_or_else(|| Settings::new(0, LEVEL));
+        let settings = SETTINGS.get(&self.txn, &ONLY)?.unwrap_or_else(|| Settings::new(0, UNFOUNDED));
         if settings.level > LEVEL { Err(Error::Level { cell: settings.level }) } else { Ok(settings) }
     }
 
@@ -297,7 +300,7 @@ impl Applier<'_> {
         command: &Command,
         index: u32,
     ) -> kv::Result<Outcome> {
-        if command.level().is_none_or(|level| level > settings.level) {
+        if command.levels().is_none_or(|levels| !levels.contains(&settings.level)) {
             return Ok(Outcome::Rejected(Reject::Unsupported));
         }
         let mut events = Vec::new();

@@ -3,12 +3,14 @@
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use ieum_planted::Bug;
 
+use crate::commands::account::check_handle;
 use crate::event::{Audience, Event, News};
 use crate::ids::{DeviceId, Millis, Position, RoomId, Seq, UserId, compose};
 use crate::kv;
 use crate::outcome::{Accepted, Reject};
-use crate::tables::accounts::{HOLDINGS, Holdings};
+use crate::tables::accounts::{HANDLES, HOLDINGS, Holdings, USERS};
 use crate::tables::cell::{COUNTERS, Counters, ONLY, SWEPT, Settings};
 use crate::tables::messages::{Body, MESSAGES, Message};
 use crate::tables::once::EXPIRY;
@@ -218,10 +220,27 @@ impl<'v> Scope<'_, 'v> {
         Ok(head.last)
     }
 
-    /// Makes `user` a member of a group or records the room among theirs, and tells them.
-    pub(crate) fn admit(&mut self, room: RoomId, about: &Room, head: &Head, user: UserId, member: &Member) -> Step<()> {
+    /// In how many rooms somebody may be for another to bring them into one more.
+    pub(crate) fn most_by_others(&self) -> u32 {
+        if self.settings.level < OWN_ROOMS_SINCE || Bug::OthersFillRooms.planted() {
+            MAX_ROOMS
+        } else {
+            MAX_ROOMS - OWN_ROOMS
+        }
+    }
+
+    /// Makes `user`, who must be in fewer than `most` rooms, a member of a group or records the room among theirs, and tells them.
+    pub(crate) fn admit(
+        &mut self,
+        room: RoomId,
+        about: &Room,
+        head: &Head,
+        user: UserId,
+        member: &Member,
+        most: u32,
+    ) -> Step<()> {
         self.hold(user, |h| {
-            if h.rooms >= MAX_ROOMS {
+            if h.rooms >= most {
                 return Err(Reject::TooManyRooms);
             }
             h.rooms += 1;
@@ -273,8 +292,37 @@ impl<'v> Scope<'_, 'v> {
     }
 }
 
+/// How a command names a person.
+pub(crate) trait Named {
+    /// Who it is; none for nobody's name.
+    fn find(&self, scope: &Scope<'_, '_>) -> Step<Option<UserId>>;
+}
+
+/// A handle: only who knows it can name its owner.
+impl Named for String {
+    fn find(&self, scope: &Scope<'_, '_>) -> Step<Option<UserId>> {
+        // Looked at first, so that no key is made of what somebody sends.
+        if check_handle(self).is_err() {
+            return Ok(None);
+        }
+        Ok(HANDLES.get(scope.view(), self)?)
+    }
+}
+
+/// An id, in the commands of level 1. Ids are counted, so anybody can name everybody by one.
+impl Named for UserId {
+    fn find(&self, scope: &Scope<'_, '_>) -> Step<Option<UserId>> {
+        Ok(USERS.has(scope.view(), self)?.then_some(*self))
+    }
+}
+
 /// Most rooms that a person may be in.
 pub const MAX_ROOMS: u32 = 10_000;
+/// Of those, how many are kept for rooms that a person opens: others bring one into rooms only below [`MAX_ROOMS`] less this. So nobody
+/// can be kept from opening rooms by those who make groups with them.
+pub const OWN_ROOMS: u32 = 2_000;
+/// The level from which [`OWN_ROOMS`] counts.
+const OWN_ROOMS_SINCE: u32 = 2;
 /// Most members of a group room.
 pub const MAX_MEMBERS: usize = 3_000;
 /// Most people named in one command.

@@ -24,9 +24,9 @@ use bytes::Bytes;
 use crate::apply::{Skips, applied, apply};
 use crate::batch::{Batch, Envelope, Header, Origin};
 use crate::commands::account::Register;
-use crate::commands::group::CreateGroup;
+use crate::commands::group::{CreateGroup, Invite};
 use crate::commands::message::Send;
-use crate::commands::operate::AddNode;
+use crate::commands::operate::{Activate, AddNode, StartNode};
 use crate::commands::room::OpenDirect;
 use crate::commands::{Command, LEVEL};
 use crate::event::{Alarm, Event, News};
@@ -34,6 +34,7 @@ use crate::ids::{DeviceId, Millis, Position, RoomId, Seq, UserId};
 use crate::kv::Read;
 use crate::outcome::{Accepted, Outcome, Reject};
 use crate::query::{self, Mine, Page};
+use crate::tables::accounts::USERS;
 use crate::tables::messages::Body;
 use crate::{Author, Effects};
 
@@ -145,9 +146,21 @@ impl Cell {
     /// A cell with one node.
     #[must_use]
     pub fn found() -> Self {
+        Self::found_at(LEVEL)
+    }
+
+    /// The same as a build founded it that knew no more than `level`.
+    #[must_use]
+    pub fn found_at(level: u32) -> Self {
         let mut cell = Self::empty();
-        cell.node(first_node()).expect("the first node is added");
+        cell.node(AddNode { level, ..first_node() }).expect("the first node is added");
         cell
+    }
+
+    /// Makes every member know `level`, which node 1 is, and activates it.
+    pub fn activate(&mut self, level: u32) {
+        self.node(StartNode { level, key_id: 1, public_key: [1; 32] }).expect("the node knows the level");
+        self.node(Activate { level }).expect("activated");
     }
 
     /// Where the view stands.
@@ -290,13 +303,32 @@ impl Cell {
 
     /// A group room.
     pub fn group(&mut self, owner: Person, others: &[Person]) -> RoomId {
-        let members = others.iter().map(|p| p.user).collect();
+        let members = self.handles(others);
         self.made(owner, CreateGroup { name: "hiking".to_owned(), members })
     }
 
     /// The direct room of two people.
     pub fn direct(&mut self, a: Person, b: Person) -> RoomId {
-        self.made(a, OpenDirect { with: b.user })
+        let with = self.handle(b);
+        self.made(a, OpenDirect { with })
+    }
+
+    /// The command that brings these people into a group.
+    #[must_use]
+    pub fn invite(&self, room: RoomId, people: &[Person]) -> Invite {
+        Invite { room, users: self.handles(people) }
+    }
+
+    /// What a person is found by.
+    #[must_use]
+    pub fn handle(&self, person: Person) -> String {
+        USERS.get(&self.view, &person.user).unwrap().expect("an account").handle
+    }
+
+    /// What people are found by.
+    #[must_use]
+    pub fn handles(&self, people: &[Person]) -> Vec<String> {
+        people.iter().map(|person| self.handle(*person)).collect()
     }
 
     /// The room that a command makes or finds.

@@ -8,7 +8,7 @@ mod samples;
 use ieum_core::batch::{self, Batch, Envelope, Header, MAX_COMMANDS, MAX_DECODED, Origin};
 use ieum_core::codec::{Code, Reader, put_varint};
 use ieum_core::commands::Command;
-use ieum_core::commands::group::CreateGroup;
+use ieum_core::commands::group::{CreateGroup, CreateGroupById};
 use ieum_core::commands::operate::Tick;
 use ieum_core::ids::UserId;
 use ieum_core::outcome::Outcome;
@@ -108,17 +108,21 @@ fn damaged_logs() {
 fn small_batches_that_decode_to_much() {
     let alone = alone();
     let tick = Envelope { origin: Origin::Node, command: Tick {}.into() }.to_bytes();
-    let people = CreateGroup { name: "x".into(), members: vec![UserId(1); MAX_DECODED - 100] };
-    let group = Envelope { origin: Origin::Node, command: people.into() }.to_bytes();
+    let people = CreateGroupById { name: "x".into(), members: vec![UserId(1); MAX_DECODED - 100] };
+    // Each takes one byte here, and as much memory as any text without content.
+    let handles = CreateGroup { name: "x".into(), members: vec![String::new(); MAX_DECODED - 100] };
+    let [people, handles] =
+        [people.into(), handles.into()].map(|command| Envelope { origin: Origin::Node, command }.to_bytes());
     let bombs = [
         batch::seal(&header(), MAX_COMMANDS, &tick.repeat(MAX_COMMANDS)),
         batch::seal(&header(), MAX_COMMANDS + 1, &tick.repeat(MAX_COMMANDS + 1)),
-        batch::seal(&header(), 1, &group),
+        batch::seal(&header(), 1, &people),
+        batch::seal(&header(), 1, &handles),
         batch::seal(&header(), 1, &[0; MAX_DECODED + 1]),
     ];
     let samples = bombs.map(|bomb| bomb.to_vec());
     let decodes: Vec<bool> = samples.iter().map(|bomb| Batch::decode(bomb).is_ok()).collect();
-    assert_eq!(decodes, [true, false, true, false]);
+    assert_eq!(decodes, [true, false, true, true, false]);
     assert!(samples.iter().all(|bomb| bomb.len() < 16 * 1024));
     Target { name: "bomb", samples: &samples, cases: 30, memory: BATCH, per_byte: 8 }.run(&alone, |bytes| {
         let _either = Batch::decode(bytes);

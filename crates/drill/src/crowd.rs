@@ -339,10 +339,14 @@ fn id_of(token: Token) -> CommandId {
     CommandId(u128::from(token.client) << 32 | u128::from(token.number))
 }
 
+fn handle(number: u32) -> String {
+    format!("person{number}")
+}
+
 async fn register(number: u32, options: &Options) -> Result<Person, ieum_client::HttpError> {
     let http = Http::new(options.endpoints.clone(), Trust::web());
     let account = NewAccount {
-        handle: format!("person{number}"),
+        handle: handle(number),
         name: format!("사람 {number}"),
         password: format!("password of {number}"),
         device: "drill".to_owned(),
@@ -356,18 +360,17 @@ async fn register(number: u32, options: &Options) -> Result<Person, ieum_client:
 
 /// Each has two rooms: one with the neighbour, then the group.
 async fn open_rooms(people: &[Arc<Person>]) -> Result<(), ieum_client::HttpError> {
-    let user = |person: &Arc<Person>| person.memory.lock().history.user;
     let enter = |person: &Arc<Person>, room: Option<u64>| person.memory.lock().history.rooms.extend(room);
     for pair in people.chunks(2) {
         let [one, other] = pair else { continue };
-        let room = one.http.change(&Change::OpenDirect { user: user(other) }).await?.room;
+        let room = one.http.change(&Change::OpenDirect { handle: handle(other.number) }).await?.room;
         enter(one, room);
         enter(other, room);
     }
     for group in people.chunks(GROUP) {
         let Some((owner, others)) = group.split_first() else { continue };
-        let members = others.iter().map(user).collect();
-        let room = owner.http.change(&Change::CreateGroup { name: "모두".to_owned(), members }).await?.room;
+        let handles = others.iter().map(|person| handle(person.number)).collect();
+        let room = owner.http.change(&Change::CreateGroup { name: "모두".to_owned(), handles }).await?.room;
         group.iter().for_each(|person| enter(person, room));
     }
     Ok(())

@@ -317,7 +317,7 @@ mod tests {
         let entry = Entry { key: [0; 16], time: 0, author: String::new(), kind: String::new(), text: String::new() };
         let add = |count| Command::from(AddToArchive { room, entries: vec![entry.clone(); count] });
         assert_eq!([0, 1, 10, 11, 500].map(|count| cost(&add(count), 0)), [1, 1, 1, 2, 50]);
-        let create = CreateGroup { name: String::new(), members: vec![ieum_core::ids::UserId(1); 100] };
+        let create = CreateGroup { name: String::new(), members: vec!["minji".to_owned(); 100] };
         assert_eq!(cost(&create.into(), 0), 11);
         let edit = Command::from(Edit { room, seq: 1, text: String::new() });
         assert_eq!([2, 99, 100, 3_000].map(|members| cost(&edit, members)), [1, 1, 2, 31]);

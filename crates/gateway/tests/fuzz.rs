@@ -38,9 +38,9 @@ fn frames() -> Vec<Vec<u8>> {
         r#"{"edit":{"room":1,"seq":2,"text":"x"}}"#,
         r#"{"delete":{"room":1,"seq":2}}"#,
         r#"{"read":{"room":1,"seq":2}}"#,
-        r#"{"open_direct":{"user":1099511627778}}"#,
-        r#"{"create_group":{"name":"팀","members":[1,2,3]}}"#,
-        r#"{"invite":{"room":1,"users":[1,2]}}"#,
+        r#"{"open_direct":{"handle":"minji"}}"#,
+        r#"{"create_group":{"name":"팀","handles":["minji","dohyun","minji"]}}"#,
+        r#"{"invite":{"room":1,"handles":["minji","x"]}}"#,
         r#"{"leave":{"room":1}}"#,
         r#"{"remove":{"room":1,"user":2}}"#,
         r#"{"rename":{"room":1,"name":"x"}}"#,
@@ -114,7 +114,7 @@ fn requests(token: &str) -> Vec<Vec<u8>> {
         request("POST", "/v1/devices", "idempotency-key: second\r\n", &sign_in),
         request("POST", "/v1/tokens", "", &format!(r#"{{"device":1099511627777,"secret":"{SECRET}"}}"#)),
         request("PUT", "/v1/me/password", &keyed, r#"{"old":"a good one","new":"a better one"}"#),
-        request("POST", "/v1/changes", &keyed, r#"{"open_direct":{"user":1099511627778}}"#),
+        request("POST", "/v1/changes", &keyed, r#"{"open_direct":{"handle":"minji"}}"#),
         request("DELETE", "/v1/devices/1099511627779", &keyed, ""),
     ];
     for path in [

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ieum_core::batch::Envelope;
 use ieum_core::commands::account::Register;
-use ieum_core::commands::group::{Invite, Leave, Remove, Rename};
+use ieum_core::commands::group::{Leave, Remove, Rename};
 use ieum_core::commands::message::{Delete, Edit};
 use ieum_core::commands::{Command, device::LogOut};
 use ieum_core::ids::{Position, RoomId};
@@ -140,7 +140,7 @@ impl World {
         let seq = 1 + self.dice.below(6);
         let long = if self.dice.below(2) == 0 { long() } else { "short".to_owned() };
         let send = |text| ieum_core::commands::message::Send { room, text, reply_to: None };
-        let invite = Invite { room, users: vec![minji.user] };
+        let invite = self.cell.0.lock().invite(room, &[minji]);
         let _ = match self.dice.below(9) {
             0 | 1 => self.ask(dohyun, send(long)),
             2 => self.ask(dohyun, Edit { room, seq, text: long }),

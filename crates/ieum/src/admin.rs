@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use ieum_core::batch::{Envelope, Origin};
+use ieum_core::commands::Command;
+use ieum_core::outcome::{Accepted, Outcome, Reject};
 use ieum_gateway::Ticket;
 use ieum_node::folder::{Extent, Folder};
 use ieum_node::progress::{self, Step, Watch};
@@ -19,6 +22,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::Sender;
 
 use crate::bar::Bar;
+use crate::level;
 use crate::serve::{Error, Log};
 
 /// What an operator asks.
@@ -33,6 +37,10 @@ pub(crate) enum Request {
     AcceptClock,
     /// Let people register with a code.
     Invite { uses: u32, days: u32 },
+    /// Which level is active, and what the members know.
+    Levels,
+    /// Make a level the active one.
+    Activate { level: u32 },
 }
 
 /// What the node answers.
@@ -47,10 +55,42 @@ pub(crate) enum Answer {
     ClockAccepted { jump_ms: i64 },
     /// The code.
     Invited { code: String },
+    /// Where the cell stands among the levels.
+    Levels { active: u32, members: Vec<Knows> },
+    /// The level is active.
+    Activated { level: u32 },
     /// Not the answer yet: how far it is.
     Progress { what: String, done: u64, of: Option<u64> },
     /// It did not work.
     Failed { reason: String },
+}
+
+/// The highest level that a member knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Knows {
+    pub(crate) node: u32,
+    pub(crate) dc: String,
+    pub(crate) level: u32,
+}
+
+/// How long an operator waits for the log.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Asks the cell for what only its nodes may ask. An error when its outcome is not known.
+pub(crate) async fn ask_cell(
+    node: &Handle<Fjall, Ticket>,
+    command: Command,
+) -> Result<Result<Accepted, Reject>, Answer> {
+    let (ticket, outcome) = Ticket::request();
+    if node.submit(&Envelope { origin: Origin::Node, command }, ticket).is_err() {
+        return Err(Answer::Failed { reason: "the node takes no more work just now".to_owned() });
+    }
+    match tokio::time::timeout(PATIENCE, outcome).await {
+        Ok(Ok((_, Outcome::Accepted(accepted)))) => Ok(Ok(accepted)),
+        Ok(Ok((_, Outcome::Rejected(reject)))) => Ok(Err(reject)),
+        Ok(Err(error)) => Err(failed(&error)),
+        Err(_) => Err(Answer::Failed { reason: "the log does not answer just now; try again when it does".to_owned() }),
+    }
 }
 
 /// Where the socket of the node with this data lies.
@@ -164,6 +204,8 @@ fn answer(request: Request, context: &Context, runtime: &tokio::runtime::Handle,
             Answer::ClockAccepted { jump_ms }
         }
         Request::Invite { uses, days } => runtime.block_on(crate::invite::make(&context.node, uses, days)),
+        Request::Levels => level::show(&context.node),
+        Request::Activate { level } => runtime.block_on(level::activate(&context.node, level)),
     }
 }
 

@@ -5,6 +5,7 @@ mod bar;
 mod cell;
 mod config;
 mod invite;
+mod level;
 mod operate;
 mod serve;
 
@@ -76,6 +77,14 @@ enum Command {
         #[arg(long, default_value_t = 14, value_parser = clap::value_parser!(u32).range(1..))]
         days: u32,
     },
+    /// Say at which level the cell is and what its members know, or make a higher one active. The node must run.
+    #[command(args_conflicts_with_subcommands = true)]
+    Level {
+        #[command(flatten)]
+        settings: Settings,
+        #[command(subcommand)]
+        command: Option<LevelCommand>,
+    },
     /// Measure this build on this machine, against the table of requirements.
     Bench(ieum_bench::Options),
     /// Print a script that completes ieum's commands in a shell.
@@ -89,6 +98,17 @@ enum Command {
 enum ClockCommand {
     /// Follow the clock although it jumped: it is right now.
     Accept(Settings),
+}
+
+#[derive(Debug, Subcommand)]
+enum LevelCommand {
+    /// Make a level active that every member knows: its commands and rules count from here on. There is no way back.
+    Activate {
+        #[command(flatten)]
+        settings: Settings,
+        /// Which level.
+        level: u32,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -159,6 +179,10 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Log(LogCommand::Skips(settings)) => return operate::skips(&settings.load()?),
         Command::Invite { settings, uses, days } => return operate::invite(&settings.load()?, uses, days),
+        Command::Level { settings, command: None } => return operate::levels(&settings.load()?),
+        Command::Level { command: Some(LevelCommand::Activate { settings, level }), .. } => {
+            return operate::activate(&settings.load()?, level);
+        }
         Command::Bench(options) => ieum_bench::run(&options)?,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "ieum", &mut std::io::stdout());

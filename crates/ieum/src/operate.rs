@@ -66,27 +66,51 @@ pub(crate) fn verify(config: &Config) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(2))
 }
 
+/// What the running node answers; an error when none runs.
+fn ask_running(config: &Config, request: &Request) -> Result<Answer, Failure> {
+    let data = &config.node.data;
+    let answer = admin::ask(data, request, &Bar::new())?;
+    answer.ok_or_else(|| format!("no node runs on {}; start it with `ieum serve`", data.display()).into())
+}
+
 pub(crate) fn invite(config: &Config, uses: u32, days: u32) -> Result<ExitCode, Failure> {
-    match admin::ask(&config.node.data, &Request::Invite { uses, days }, &Bar::new())? {
-        Some(Answer::Invited { code }) => println!("{code}"),
-        Some(other) => return unexpected(other),
-        None => {
-            return Err(format!("no node runs on {}; start it with `ieum serve`", config.node.data.display()).into());
-        }
+    match ask_running(config, &Request::Invite { uses, days })? {
+        Answer::Invited { code } => println!("{code}"),
+        other => return unexpected(other),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn accept_clock(config: &Config) -> Result<ExitCode, Failure> {
-    match admin::ask(&config.node.data, &Request::AcceptClock, &Bar::new())? {
-        Some(Answer::ClockAccepted { jump_ms: 0 }) => println!("The clock has not jumped; nothing was changed."),
-        Some(Answer::ClockAccepted { jump_ms }) => {
-            println!("The clock, which jumped by {jump_ms} ms, is followed now.")
-        }
-        Some(other) => return unexpected(other),
-        None => {
-            return Err(format!("no node runs on {}; start it with `ieum serve`", config.node.data.display()).into());
-        }
+    match ask_running(config, &Request::AcceptClock)? {
+        Answer::ClockAccepted { jump_ms: 0 } => println!("The clock has not jumped; nothing was changed."),
+        Answer::ClockAccepted { jump_ms } => println!("The clock, which jumped by {jump_ms} ms, is followed now."),
+        other => return unexpected(other),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn levels(config: &Config) -> Result<ExitCode, Failure> {
+    let (active, members) = match ask_running(config, &Request::Levels)? {
+        Answer::Levels { active, members } => (active, members),
+        other => return unexpected(other),
+    };
+    println!("The cell is at level {active}.");
+    for member in &members {
+        println!("Node {} in data center {} knows up to level {}.", member.node, member.dc, member.level);
+    }
+    if let Some(all) = members.iter().map(|member| member.level).min().filter(|all| *all > active) {
+        println!(
+            "All of them know level {all}: `ieum level activate {all}` makes it the cell's. There is no way back."
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn activate(config: &Config, level: u32) -> Result<ExitCode, Failure> {
+    match ask_running(config, &Request::Activate { level })? {
+        Answer::Activated { level } => println!("The cell is at level {level} now."),
+        other => return unexpected(other),
     }
     Ok(ExitCode::SUCCESS)
 }

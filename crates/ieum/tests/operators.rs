@@ -8,6 +8,9 @@ use std::fs;
 use std::path::Path;
 
 use common::{PATIENCE, Scene, operator};
+use ieum_core::batch::{Batch, Envelope, Header, Origin};
+use ieum_core::commands::operate::AddNode;
+use ieum_log::{BatchId, Log as _};
 
 #[test]
 fn a_backup_of_a_running_node_and_of_its_folder_is_restored() {
@@ -90,9 +93,73 @@ fn a_port_or_a_folder_that_is_taken_is_named() {
 fn completions_know_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let script = operator("none".as_ref(), &["completions", shell]).success();
-        assert!(script.contains("kakaotalk") && script.contains("restore"), "{shell}");
+        assert!(script.contains("kakaotalk") && script.contains("restore") && script.contains("activate"), "{shell}");
     }
     assert!(operator("none".as_ref(), &["completions", "tcl"]).failure().contains("tcl"));
+}
+
+/// A data folder as the first build founded it: at level 1.
+async fn founded_at_level_1(data: &Path) {
+    let folder = ieum_node::folder::Folder::new(data);
+    let opened = folder.open(1, &ieum_store::fjall::Options::default()).await.unwrap();
+    let add = AddNode { node: 1, dc: "a".to_owned(), level: 1, cell: 1 };
+    let author = ieum_core::Author { node: 1, incarnation: 1, number: 1 };
+    let header = Header {
+        node: author.node,
+        incarnation: author.incarnation,
+        number: author.number,
+        clock: ieum_node::clock::wall(),
+    };
+    let commands = vec![Envelope { origin: Origin::Node, command: add.into() }];
+    let id = BatchId { node: author.node, incarnation: author.incarnation, number: author.number };
+    opened.log.append(id, Batch { header, commands }.encode()).await.unwrap();
+}
+
+#[test]
+fn a_cell_of_an_earlier_build_is_brought_to_the_level_of_this_one() {
+    let mut scene = Scene::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(founded_at_level_1(scene.server.data()));
+    drop(runtime);
+    let complaint = scene.operator(&["level"]).failure();
+    assert!(complaint.contains("start it with `ieum serve`"), "{complaint}");
+    scene.server.start(PATIENCE).unwrap();
+    let said = scene.server.stderr().unwrap();
+    assert!(said.contains("the cell is at level 1 and this build knows 2"), "{said}");
+    assert!(said.contains("`ieum level activate 2`"), "{said}");
+    scene.register("minji", "민지");
+    scene.register("junho", "준호");
+    let refused = scene.person("minji", &["send", "junho", "하나"]).failure();
+    assert!(refused.contains("(unsupported)"), "{refused}");
+
+    let shown = "The cell is at level 1.\nNode 1 in data center a knows up to level 2.\n";
+    let said = scene.operator(&["level"]).success();
+    assert!(said.starts_with(shown) && said.contains("`ieum level activate 2`"), "{said}");
+    let complaint = scene.operator(&["level", "activate", "3"]).failure();
+    assert!(complaint.contains("level 3 is more than these members know: node 1 in a knows up to 2"), "{complaint}");
+    let said = scene.operator(&["level", "activate", "2"]).success();
+    assert_eq!(said, "The cell is at level 2 now.\n");
+    let complaint = scene.operator(&["level", "activate", "2"]).failure();
+    assert!(complaint.contains("level 2 is active already"), "{complaint}");
+    let complaint = scene.operator(&["level", "activate", "1"]).failure();
+    assert!(complaint.contains("is at level 2 and never goes back to 1"), "{complaint}");
+
+    scene.person("minji", &["send", "junho", "하나"]).success();
+    assert!(scene.server.stop(PATIENCE).unwrap().success());
+    scene.operator(&["verify"]).success();
+    scene.server.start(PATIENCE).unwrap();
+    let said = scene.operator(&["level"]).success();
+    assert_eq!(said, "The cell is at level 2.\nNode 1 in data center a knows up to level 2.\n");
+    assert_eq!(scene.server.stderr().unwrap().matches("the cell is at level").count(), 1, "it has nothing to say now");
+    scene.person("junho", &["send", "minji", "둘"]).success();
+}
+
+#[test]
+fn a_new_cell_is_at_the_level_of_its_build() {
+    let scene = Scene::started();
+    let said = scene.operator(&["level"]).success();
+    assert!(said.starts_with("The cell is at level 2.\n") && said.lines().count() == 2, "{said}");
+    assert!(!scene.server.stderr().unwrap().contains("the cell is at level"));
 }
 
 #[test]

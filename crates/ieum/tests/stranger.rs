@@ -22,7 +22,7 @@ fn pair(scene: &Scene) -> (Stranger, Stranger, u64) {
         person.ask("start", &[]);
         person
     });
-    let room = mina.outcome(json!({"open_direct": {"user": jun.user()}}))["ok"]["room"].as_u64().unwrap();
+    let room = mina.outcome(json!({"open_direct": {"handle": "jun"}}))["ok"]["room"].as_u64().unwrap();
     jun.until(json!(["rooms", room.to_string(), "room", "id"]), json!(room));
     (mina, jun, room)
 }
@@ -88,10 +88,10 @@ fn a_group_comes_and_goes() {
     let mut sora = Stranger::new(&scene, "sora", &[scene.server.address()]);
     sora.register();
     sora.ask("start", &[]);
-    let group = mina.outcome(json!({"create_group": {"name": "산책", "members": [jun.user()]}}));
+    let group = mina.outcome(json!({"create_group": {"name": "산책", "handles": ["jun"]}}));
     let group = group["ok"]["room"].as_u64().unwrap();
     let say = |text: &str| json!({"send": {"room": group, "text": text}});
-    mina.settle(vec![say("before sora"), json!({"invite": {"room": group, "users": [sora.user()]}}), say("with sora")]);
+    mina.settle(vec![say("before sora"), json!({"invite": {"room": group, "handles": ["sora"]}}), say("with sora")]);
     mina.settle(vec![
         json!({"rename": {"room": group, "name": "소풍"}}),
         json!({"give_role": {"room": group, "user": jun.user(), "role": "manager"}}),
@@ -106,7 +106,7 @@ fn a_group_comes_and_goes() {
     sora.ask("stop", &[]);
     sora.kill();
     jun.settle(vec![json!({"remove": {"room": group, "user": sora_is}}), say("without sora")]);
-    jun.settle(vec![json!({"invite": {"room": group, "users": [sora_is]}})]);
+    jun.settle(vec![json!({"invite": {"room": group, "handles": ["sora"]}})]);
     sora.restart();
     sora.agrees(&readers[2], group);
     assert_eq!(jun.outcome(json!({"remove": {"room": group, "user": mina.user()}}))["problem"]["code"], "not_allowed");

@@ -19,6 +19,7 @@ pub mod batcher;
 pub mod clock;
 pub mod folder;
 mod kept;
+pub mod levels;
 pub mod machine;
 pub mod marks;
 pub mod progress;

@@ -27,6 +27,7 @@ pub use crate::alarms::Alarms;
 use crate::applier::{Applier, KEPT_BYTES};
 use crate::batcher::{Batcher, Bounds, Refusal};
 use crate::clock::{self, Clock};
+use crate::levels;
 use crate::machine::{self, Delivery, deliver};
 use crate::reserve::Reserve;
 use crate::start;
@@ -273,6 +274,7 @@ impl<L: Log, K: Kv, T: Send + 'static> Node<L, K, T> {
         let mut applier = Applier::new(Arc::clone(&view), crate::skips(&log.skips().await?))?.keeping(KEPT_BYTES);
         let tail = start::bring_up(log.as_ref(), &mut applier).await?;
         start::check_identity(&view.snapshot(), &options.identity)?;
+        levels::warn_if_below(&view.snapshot())?;
         let identity = &options.identity;
         let incarnation = machine::incarnation(&view.snapshot(), identity.node)?;
         let shared = Arc::new(Shared {

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use common::identity;
 use ieum_core::batch::{Batch, Envelope, Header, Origin};
-use ieum_core::commands::Command;
 use ieum_core::commands::operate::{AddNode, RemoveNode, Tick};
+use ieum_core::commands::{Command, LEVEL};
 use ieum_core::outcome::{Accepted, Outcome};
 use ieum_log::memory::Memory as MemoryLog;
 use ieum_log::{BatchId, Log};
@@ -60,7 +60,7 @@ async fn a_node_that_the_cell_does_not_know_does_not_start() {
     assert!(error.to_string().contains("[node] number"), "{error}");
     // The one that it knows goes on, and may let it in.
     let (node, mut answers) = start(&log, &view, identity()).await.unwrap();
-    let add = AddNode { node: 2, dc: "a".to_owned(), level: 1, cell: common::CELL };
+    let add = AddNode { node: 2, dc: "a".to_owned(), level: LEVEL, cell: common::CELL };
     node.handle().submit(&own(add), 8).unwrap();
     assert_eq!(answers.recv().await.unwrap(), (8, Some(Outcome::Accepted(Accepted::Done))));
     node.stop(PATIENCE).await;
@@ -71,7 +71,7 @@ async fn a_node_that_the_cell_does_not_know_does_not_start() {
 async fn who_waits_for_a_batch_that_was_skipped_is_told() {
     let (log, view) = (Arc::new(MemoryLog::new(1)), Arc::new(Memory::new()));
     let (node, mut answers) = start(&log, &view, identity()).await.unwrap();
-    let add = AddNode { node: 2, dc: "a".to_owned(), level: 1, cell: common::CELL };
+    let add = AddNode { node: 2, dc: "a".to_owned(), level: LEVEL, cell: common::CELL };
     node.handle().submit(&own(add), 1).unwrap();
     assert_eq!(answers.recv().await.unwrap(), (1, Some(Outcome::Accepted(Accepted::Done))));
     let header = Header { node: 2, incarnation: 1, number: 1, clock: 0 };

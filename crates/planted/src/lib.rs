@@ -32,6 +32,10 @@ pub enum Bug {
     MedianIsMax,
     /// Two people who open a direct room at once get two rooms.
     DirectRoomTwice,
+    /// The commands that name people by id are taken at every level.
+    OldOpenStays,
+    /// Others may bring a person into as many rooms as one may be in.
+    OthersFillRooms,
     /// A removed member goes on receiving the room's messages.
     RemovedMemberReceives,
     /// A command that panicked keeps what it wrote before.

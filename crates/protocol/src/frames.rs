@@ -103,23 +103,23 @@ pub enum Change {
     },
     /// Open the room with one other person.
     OpenDirect {
-        /// Who.
-        user: u64,
+        /// Their handle.
+        handle: String,
     },
     /// Make a group.
     CreateGroup {
         /// Its name.
         name: String,
-        /// Its other members, at most 100.
+        /// Its other members' handles, at most 100.
         #[serde(default)]
-        members: Vec<u64>,
+        handles: Vec<String>,
     },
     /// Bring people into a group.
     Invite {
         /// Which group.
         room: u64,
-        /// Whom, at most 100.
-        users: Vec<u64>,
+        /// Their handles, at most 100.
+        handles: Vec<String>,
     },
     /// Leave a group.
     Leave {

@@ -17,6 +17,7 @@ use crate::random::Random;
 pub(crate) struct Device {
     pub(crate) index: usize,
     pub(crate) user: u64,
+    pub(crate) handle: String,
     pub(crate) id: u64,
     pub(crate) secret: String,
     /// What its store holds, and what a power cut leaves of it.
@@ -70,10 +71,11 @@ pub(crate) enum Wish {
 }
 
 impl Device {
-    pub(crate) fn new(index: usize, user: u64, id: u64, secret: String, keeps: bool) -> Self {
+    pub(crate) fn new(index: usize, user: u64, handle: String, id: u64, secret: String, keeps: bool) -> Self {
         Self {
             index,
             user,
+            handle,
             id,
             secret,
             saved: Saved::default(),

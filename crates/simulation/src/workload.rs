@@ -44,7 +44,7 @@ impl World {
         let password = "a hash of a password".to_owned();
         let (secret, secret_hash) = self.secret();
         let register = account::Register {
-            handle: format!("person.{person}"),
+            handle: handle(person),
             name: format!("Person {person}"),
             password: password.clone(),
             secret_hash,
@@ -54,14 +54,14 @@ impl World {
         let Outcome::Accepted(Accepted::Registered { user, device }) = self.anonymous(register.into())? else {
             return broken("nobody can register");
         };
-        self.add_device(user, device.0, secret);
+        self.add_device(user, person, device.0, secret);
         for _ in 0..self.random.between(0, 2) {
             let (secret, secret_hash) = self.secret();
             let add = device::AddDevice { user, password: password.clone(), secret_hash, name: "another".to_owned() };
             let Outcome::Accepted(Accepted::DeviceAdded { device }) = self.anonymous(add.into())? else {
                 return broken("nobody can sign in");
             };
-            self.add_device(user, device.0, secret);
+            self.add_device(user, person, device.0, secret);
         }
         Ok(())
     }
@@ -76,9 +76,9 @@ impl World {
         self.submit(Origin::Anonymous { key, request }, command)
     }
 
-    fn add_device(&mut self, user: UserId, id: u64, secret: String) {
+    fn add_device(&mut self, user: UserId, person: u64, id: u64, secret: String) {
         let (index, keeps) = (self.devices.len(), self.random.chance(400));
-        self.devices.push(Device::new(index, user.0, id, secret, keeps));
+        self.devices.push(Device::new(index, user.0, handle(person), id, secret, keeps));
         let after = self.random.between(0, 3_000);
         self.after(after, Event::DeviceStarts(index));
     }
@@ -110,7 +110,8 @@ impl World {
         let of = self.devices.get(device)?;
         let copy = &of.process.as_ref()?.copy;
         let rooms: Vec<u64> = copy.rooms.keys().copied().collect();
-        let people: Vec<u64> = self.devices.iter().map(|device| device.user).collect();
+        let people: Vec<(u64, &str)> =
+            self.devices.iter().map(|device| (device.user, device.handle.as_str())).collect();
         let me = of.user;
         let random = &mut self.random;
         let what = random.between(0, 999);
@@ -127,13 +128,13 @@ impl World {
             .map(|message| message.seq)
             .collect();
         let group = held.kind == RoomKind::Group;
-        let person = *random.pick(&people)?;
+        let (person, handle) = *random.pick(&people)?;
         Some(match what {
             _ if hurried => self.say(room, None),
             40..=79 => Change::Edit { room, seq: *random.pick(&own)?, text: self.text() },
             80..=109 => Change::Delete { room, seq: *random.pick(&own)? },
             110..=349 => Change::Read { room, seq: held.last.max(1) },
-            350..=369 if group => Change::Invite { room, users: vec![person] },
+            350..=369 if group => Change::Invite { room, handles: vec![handle.to_owned()] },
             370..=379 if group => Change::Remove { room, user: person },
             380..=389 if group => Change::Leave { room },
             390..=394 if group => Change::Rename { room, name: format!("room {what}") },
@@ -159,12 +160,17 @@ impl World {
     }
 }
 
+fn handle(person: u64) -> String {
+    format!("person.{person}")
+}
+
 /// Opens a room.
-fn beginning(what: u64, people: &[u64], random: &mut crate::random::Random) -> Option<Change> {
-    let person = *random.pick(people)?;
+fn beginning(what: u64, people: &[(u64, &str)], random: &mut crate::random::Random) -> Option<Change> {
+    let handle = random.pick(people)?.1.to_owned();
     if !what.is_multiple_of(3) {
-        return Some(Change::OpenDirect { user: person });
+        return Some(Change::OpenDirect { handle });
     }
-    let members = (0..random.between(1, 9)).filter_map(|_| random.pick(people).copied()).collect();
-    Some(Change::CreateGroup { name: format!("group {what}"), members })
+    let some = (0..random.between(1, 9)).filter_map(|_| random.pick(people));
+    let handles = some.map(|(_, handle)| (*handle).to_owned()).collect();
+    Some(Change::CreateGroup { name: format!("group {what}"), handles })
 }

@@ -159,12 +159,14 @@ impl Chat {
             Line::Rooms => self.rooms().await?,
             Line::Room(room) => self.enter(room).await?,
             Line::To(handle) => {
-                let user = device::user(&self.http, handle).await?;
-                self.enter_new(&Change::OpenDirect { user }).await?;
+                let handle = device::handle(handle);
+                let open = Change::OpenDirect { handle: handle.clone() };
+                self.enter_new(&open, &[handle]).await?;
             }
             Line::Group(name, handles) => {
-                let members = self.users(&handles).await?;
-                self.enter_new(&Change::CreateGroup { name: name.to_owned(), members }).await?;
+                let handles = written(&handles);
+                let create = Change::CreateGroup { name: name.to_owned(), handles: handles.clone() };
+                self.enter_new(&create, &handles).await?;
             }
             Line::Here(deed) => {
                 let current = *self.room.borrow();
@@ -192,8 +194,9 @@ impl Chat {
             Here::History(count) => self.history(room, count).await,
             Here::Members => self.members(room).await,
             Here::Invite(handles) => {
-                let users = self.users(&handles).await?;
-                self.change(&Change::Invite { room, users }).await.map(drop)
+                let handles = written(&handles);
+                let invite = Change::Invite { room, handles: handles.clone() };
+                device::naming(&self.http, &invite, &handles).await.map(drop)
             }
             Here::Remove(handle) => {
                 let user = device::user(&self.http, handle).await?;
@@ -221,16 +224,8 @@ impl Chat {
         Ok(self.http.change(change).await?)
     }
 
-    async fn users(&self, handles: &[&str]) -> Result<Vec<u64>, Error> {
-        let mut users = Vec::with_capacity(handles.len());
-        for handle in handles {
-            users.push(device::user(&self.http, handle).await?);
-        }
-        Ok(users)
-    }
-
-    async fn enter_new(&mut self, change: &Change) -> Result<(), Error> {
-        let room = self.change(change).await?.room.ok_or(Error::NoRoom)?;
+    async fn enter_new(&mut self, change: &Change, handles: &[String]) -> Result<(), Error> {
+        let room = device::naming(&self.http, change, handles).await?.room.ok_or(Error::NoRoom)?;
         self.enter(room).await
     }
 
@@ -318,6 +313,10 @@ impl Chat {
         }
         self.client.close().await;
     }
+}
+
+fn written(handles: &[&str]) -> Vec<String> {
+    handles.iter().map(|handle| device::handle(handle)).collect()
 }
 
 async fn introduce(http: &Http, room: u64) -> Result<(), Error> {

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use ieum_client::store::{Disk, Identity, Store as _, Write};
-use ieum_client::{Client, Events, Http, Options, Position, Trust};
-use ieum_protocol::frames::Change;
+use ieum_client::{Client, Events, Http, HttpError, Options, Position, Trust};
+use ieum_protocol::errors::Code;
+use ieum_protocol::frames::{Change, Done};
 
 use crate::Settings;
 use crate::error::Error;
@@ -97,15 +98,35 @@ pub(crate) async fn room(http: &Http, to: &str) -> Result<u64, Error> {
     if let Ok(room) = to.parse() {
         return Ok(room);
     }
-    let user = user(http, to).await?;
-    http.change(&Change::OpenDirect { user }).await?.room.ok_or(Error::NoRoom)
+    let handle = handle(to);
+    let open = Change::OpenDirect { handle: handle.clone() };
+    naming(http, &open, &[handle]).await?.room.ok_or(Error::NoRoom)
+}
+
+/// A handle as people write it.
+pub(crate) fn handle(written: &str) -> String {
+    written.strip_prefix('@').unwrap_or(written).to_owned()
+}
+
+/// Makes a change that names people by handle; when one of them is nobody's, says which.
+pub(crate) async fn naming(http: &Http, change: &Change, handles: &[String]) -> Result<Done, Error> {
+    let failed = match http.change(change).await {
+        Ok(done) => return Ok(done),
+        Err(error) => error,
+    };
+    if matches!(&failed, HttpError::Problem(problem) if problem.known() == Some(Code::UserUnknown)) {
+        for handle in handles {
+            user(http, handle).await?;
+        }
+    }
+    Err(failed.into())
 }
 
 /// Whoever has the handle.
-pub(crate) async fn user(http: &Http, handle: &str) -> Result<u64, Error> {
-    let handle = handle.strip_prefix('@').unwrap_or(handle);
-    let person = http.find_user(handle).await?;
-    person.map(|person| person.id).ok_or_else(|| Error::NobodyHas(handle.to_owned()))
+pub(crate) async fn user(http: &Http, written: &str) -> Result<u64, Error> {
+    let handle = handle(written);
+    let person = http.find_user(&handle).await?;
+    person.map(|person| person.id).ok_or(Error::NobodyHas(handle))
 }
 
 fn path(settings: &Settings) -> Result<PathBuf, Error> {

@@ -46,7 +46,7 @@ fn applied(world: &World) -> Rows {
         let origin = Origin::Device { device: DeviceId(id(person)), number: *number, id: command_id(person, *number) };
         Envelope { origin, command }
     };
-    let opened = world.pairs.iter().map(|(low, high)| device(*low, OpenDirect { with: UserId(id(*high)) }.into()));
+    let opened = world.pairs.iter().map(|(low, high)| device(*low, OpenDirect { with: handle(*high) }.into()));
     let opened: Vec<_> = opened.collect();
     let mut sent = Vec::new();
     for (room, (low, high)) in (0u32..).zip(&world.pairs) {

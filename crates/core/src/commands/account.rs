@@ -44,11 +44,17 @@ record! {
     }
 }
 
+/// Shortest handle, in characters, each of which is one byte.
+const MIN_HANDLE: usize = 3;
+/// Longest handle.
+pub const MAX_HANDLE: usize = 30;
+
 /// Longest PHC string that is kept.
 const MAX_PASSWORD_HASH: usize = 256;
 
-fn check_handle(handle: &str) -> Result<(), Reject> {
-    let fits = (3..=30).contains(&handle.len())
+/// Whether `handle` can be a handle.
+pub(crate) fn check_handle(handle: &str) -> Result<(), Reject> {
+    let fits = (MIN_HANDLE..=MAX_HANDLE).contains(&handle.len())
         && handle.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'.');
     if fits { Ok(()) } else { Err(Reject::HandleInvalid) }
 }

@@ -4,7 +4,7 @@ use crate::codec::record;
 use crate::event::{Audience, News};
 use crate::ids::{Millis, RoomId, Seq};
 use crate::outcome::{Accepted, Reject};
-use crate::scope::{MAX_TEXT, Run, Scope, Step, check_name};
+use crate::scope::{MAX_ROOMS, MAX_TEXT, Run, Scope, Step, check_name};
 use crate::tables::messages::{ARCHIVE_KEYS, Body, MESSAGES, Message};
 use crate::tables::rooms::{ARCHIVES, HEADS, Head, Kind, Member, ROOMS, Role, Room};
 
@@ -63,7 +63,7 @@ impl Run for OpenArchive {
         HEADS.put(scope.txn, &room, &head);
         ARCHIVES.put(scope.txn, &(user, self.key), &room);
         let member = Member { role: Role::Owner, from: 1, joined_at: scope.now };
-        scope.admit(room, &about, &head, user, &member)?;
+        scope.admit(room, &about, &head, user, &member, MAX_ROOMS)?;
         Ok(Accepted::Room { room, created: true })
     }
 }

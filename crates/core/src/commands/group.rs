@@ -9,8 +9,8 @@ use crate::commands::receipt::MAX_TOLD_RECEIPTS;
 use crate::event::{Audience, News};
 use crate::ids::{RoomId, UserId};
 use crate::outcome::{Accepted, Reject};
-use crate::scope::{MAX_MEMBERS, MAX_PEOPLE, MAX_ROOMS, Run, Scope, Step, check_name};
-use crate::tables::accounts::{HOLDINGS, USERS};
+use crate::scope::{MAX_MEMBERS, MAX_PEOPLE, MAX_ROOMS, Named, Run, Scope, Step, check_name};
+use crate::tables::accounts::HOLDINGS;
 use crate::tables::messages::{Body, System};
 use crate::tables::rooms::{
     DEPARTURES, HEADS, Head, Kind, MEMBERS, Member, RECEIPTS, ROOMS, Receipt, Role, Room, USER_ROOMS,
@@ -21,6 +21,16 @@ record! {
     pub struct CreateGroup {
         /// Its name.
         pub name: String,
+        /// The other members' handles, at most 100; repeats and the asker count once.
+        pub members: Vec<String>,
+    }
+}
+
+record! {
+    /// [`CreateGroup`] as level 1 has it.
+    pub struct CreateGroupById {
+        /// Its name.
+        pub name: String,
         /// The other members, at most 100; repeats and the asker count once.
         pub members: Vec<UserId>,
     }
@@ -29,6 +39,16 @@ record! {
 record! {
     /// Brings people into a group. Any member may.
     pub struct Invite {
+        /// Which group.
+        pub room: RoomId,
+        /// Their handles, at most 100; those who are in it already, or in as many rooms as others may bring one into, are passed over.
+        pub users: Vec<String>,
+    }
+}
+
+record! {
+    /// [`Invite`] as level 1 has it.
+    pub struct InviteById {
         /// Which group.
         pub room: RoomId,
         /// Whom, at most 100; those who are in it already, or in as many rooms as one may be, are passed over.
@@ -151,16 +171,16 @@ impl Group {
         Ok(())
     }
 
-    /// Lets `users` in, who are not in it, and gives those who were. They see messages from the one that tells of it. Who is in as many
-    /// rooms as one may be is passed over, so that one person cannot keep the others out; when that leaves nobody it is refused.
-    fn let_in(&mut self, scope: &mut Scope<'_, '_>, users: &[UserId], role: Role) -> Step<Vec<UserId>> {
+    /// Lets `users` in, who are not in it, and gives those who were. They see messages from the one that tells of it. Who is in `most`
+    /// rooms is passed over, so that one person cannot keep the others out; when that leaves nobody it is refused.
+    fn let_in(&mut self, scope: &mut Scope<'_, '_>, users: &[UserId], role: Role, most: u32) -> Step<Vec<UserId>> {
         let mut members = scope.members(self.id)?;
         if members.len() + users.len() > MAX_MEMBERS {
             return Err(Reject::RoomFull.into());
         }
         let mut entering = Vec::with_capacity(users.len());
         for user in users {
-            if HOLDINGS.get(scope.view(), user)?.is_none_or(|h| h.rooms < MAX_ROOMS) {
+            if HOLDINGS.get(scope.view(), user)?.is_none_or(|h| h.rooms < most) {
                 entering.push(*user);
             }
         }
@@ -172,69 +192,88 @@ impl Group {
         scope.set_members(self.id, &mut self.about, &members);
         let member = Member { role, from: self.head.last + 1, joined_at: scope.now };
         for user in &entering {
-            scope.admit(self.id, &self.about, &self.head, *user, &member)?;
+            scope.admit(self.id, &self.about, &self.head, *user, &member, most)?;
         }
         Ok(entering)
     }
 }
 
 /// The people named, each once, ascending, all of them known.
-fn named(scope: &Scope<'_, '_>, users: &[UserId]) -> Step<Vec<UserId>> {
-    if users.len() > MAX_PEOPLE {
+fn named(scope: &Scope<'_, '_>, names: &[impl Named]) -> Step<Vec<UserId>> {
+    if names.len() > MAX_PEOPLE {
         return Err(Reject::TooMany.into());
     }
-    for user in users {
-        if !USERS.has(scope.view(), user)? {
-            return Err(Reject::UserUnknown.into());
-        }
+    let mut users = Vec::with_capacity(names.len());
+    for name in names {
+        users.push(name.find(scope)?.ok_or(Reject::UserUnknown)?);
     }
     if Bug::HashMapIteration.planted() {
         #[allow(clippy::disallowed_types, reason = "the planted bug is this very iteration")]
-        let set: std::collections::HashSet<UserId> = users.iter().copied().collect();
+        let set: std::collections::HashSet<UserId> = users.into_iter().collect();
         return Ok(set.into_iter().collect());
     }
-    Ok(users.iter().copied().collect::<BTreeSet<_>>().into_iter().collect())
+    Ok(users.into_iter().collect::<BTreeSet<_>>().into_iter().collect())
 }
 
 impl Run for CreateGroup {
     fn run(&self, scope: &mut Scope<'_, '_>) -> Step<Accepted> {
-        let (me, _) = scope.person()?;
-        check_name(&self.name)?;
-        let mut others = named(scope, &self.members)?;
-        others.retain(|user| *user != me);
-        let id = RoomId(scope.count(|c| &mut c.rooms)?);
-        let about = Room { kind: Kind::Group, name: self.name.clone(), created_at: scope.now, members: 0 };
-        let mut group = Group { id, about, head: Head::start(), me, role: Role::Owner };
-        HEADS.put(scope.txn, &id, &group.head);
-        group.let_in(scope, &[me], Role::Owner)?;
-        if !others.is_empty() {
-            others = group.let_in(scope, &others, Role::Member)?;
-        }
-        group.say(scope, System::Created)?;
-        if !others.is_empty() {
-            group.say(scope, System::Invited { users: others })?;
-        }
-        Ok(Accepted::Room { room: id, created: true })
+        create(scope, &self.name, &self.members)
     }
+}
+
+impl Run for CreateGroupById {
+    fn run(&self, scope: &mut Scope<'_, '_>) -> Step<Accepted> {
+        create(scope, &self.name, &self.members)
+    }
+}
+
+fn create(scope: &mut Scope<'_, '_>, name: &str, members: &[impl Named]) -> Step<Accepted> {
+    let (me, _) = scope.person()?;
+    check_name(name)?;
+    let mut others = named(scope, members)?;
+    others.retain(|user| *user != me);
+    let id = RoomId(scope.count(|c| &mut c.rooms)?);
+    let about = Room { kind: Kind::Group, name: name.to_owned(), created_at: scope.now, members: 0 };
+    let mut group = Group { id, about, head: Head::start(), me, role: Role::Owner };
+    HEADS.put(scope.txn, &id, &group.head);
+    group.let_in(scope, &[me], Role::Owner, MAX_ROOMS)?;
+    if !others.is_empty() {
+        others = group.let_in(scope, &others, Role::Member, scope.most_by_others())?;
+    }
+    group.say(scope, System::Created)?;
+    if !others.is_empty() {
+        group.say(scope, System::Invited { users: others })?;
+    }
+    Ok(Accepted::Room { room: id, created: true })
 }
 
 impl Run for Invite {
     fn run(&self, scope: &mut Scope<'_, '_>) -> Step<Accepted> {
-        let mut group = Group::of(scope, self.room)?;
-        let mut users = Vec::new();
-        for user in named(scope, &self.users)? {
-            if !MEMBERS.has(scope.view(), &(self.room, user))? {
-                users.push(user);
-            }
-        }
-        if users.is_empty() {
-            return Ok(Accepted::Invited { added: 0 });
-        }
-        let users = group.let_in(scope, &users, Role::Member)?;
-        let added = users.len() as u64;
-        group.say(scope, System::Invited { users })?;
-        Ok(Accepted::Invited { added })
+        invite(scope, self.room, &self.users)
     }
+}
+
+impl Run for InviteById {
+    fn run(&self, scope: &mut Scope<'_, '_>) -> Step<Accepted> {
+        invite(scope, self.room, &self.users)
+    }
+}
+
+fn invite(scope: &mut Scope<'_, '_>, room: RoomId, people: &[impl Named]) -> Step<Accepted> {
+    let mut group = Group::of(scope, room)?;
+    let mut users = Vec::new();
+    for user in named(scope, people)? {
+        if !MEMBERS.has(scope.view(), &(room, user))? {
+            users.push(user);
+        }
+    }
+    if users.is_empty() {
+        return Ok(Accepted::Invited { added: 0 });
+    }
+    let users = group.let_in(scope, &users, Role::Member, scope.most_by_others())?;
+    let added = users.len() as u64;
+    group.say(scope, System::Invited { users })?;
+    Ok(Accepted::Invited { added })
 }
 
 impl Run for Leave {

@@ -1,7 +1,8 @@
 //! What can be asked of a cell: one file per family, this list the table of contents.
 //!
 //! A command's number and bytes never change once a log holds them. What a later version adds is a new number with a higher
-//! level; a cell whose active level is below it answers [`Reject::Unsupported`] on every node.
+//! level; a cell whose active level is below it answers [`Reject::Unsupported`] on every node. So does one whose active level is above
+//! the last that a command has: it is there for the logs that hold it.
 
 pub mod account;
 pub mod archive;
@@ -12,17 +13,20 @@ pub mod operate;
 pub mod receipt;
 pub mod room;
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
+use ieum_planted::Bug;
 
 use crate::codec::{Code, Malformed, Reader, put_varint};
 use crate::outcome::{Accepted, Reject};
 use crate::scope::{Run, Scope, Step};
 
-/// The highest level that this build knows.
-pub const LEVEL: u32 = 1;
+/// The highest level that this build knows. What each brings: `docs/operating/levels.md`.
+pub const LEVEL: u32 = 2;
 
 macro_rules! commands {
-    ($($(#[$doc:meta])* $number:literal level $level:literal $name:ident($kind:ty),)*) => {
+    ($($(#[$doc:meta])* $number:literal level $level:literal $(..= $last:literal)? $name:ident($kind:ty),)*) => {
         /// A request to change the cell.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub enum Command {
@@ -68,11 +72,11 @@ macro_rules! commands {
                 }
             }
 
-            /// The level that a cell must have for this command; `None` for an unknown one.
+            /// The levels at which a cell takes this command; `None` for an unknown one.
             #[must_use]
-            pub fn level(&self) -> Option<u32> {
+            pub fn levels(&self) -> Option<RangeInclusive<u32>> {
                 match self {
-                    $(Self::$name(_) => Some($level),)*
+                    $(Self::$name(_) => Some($level..=last_level(&[$($last)?])),)*
                     Self::Unknown { .. } => None,
                 }
             }
@@ -93,6 +97,11 @@ macro_rules! commands {
             }
         })*
     };
+}
+
+/// The last level of a command that has one.
+fn last_level(named: &[u32]) -> u32 {
+    if Bug::OldOpenStays.planted() { u32::MAX } else { named.first().copied().unwrap_or(u32::MAX) }
 }
 
 commands! {
@@ -122,12 +131,12 @@ commands! {
     /// A device is logged out.
     14 level 1 LogOut(device::LogOut),
 
-    /// Opens the room of two people.
-    20 level 1 OpenDirect(room::OpenDirect),
-    /// Makes a group room.
-    21 level 1 CreateGroup(group::CreateGroup),
-    /// Brings people into a group.
-    22 level 1 Invite(group::Invite),
+    /// Opens the room of two people, the other named by id.
+    20 level 1..=1 OpenDirectById(room::OpenDirectById),
+    /// Makes a group room of people named by id.
+    21 level 1..=1 CreateGroupById(group::CreateGroupById),
+    /// Brings people named by id into a group.
+    22 level 1..=1 InviteById(group::InviteById),
     /// The person leaves a group.
     23 level 1 Leave(group::Leave),
     /// A manager removes a member.
@@ -136,6 +145,12 @@ commands! {
     25 level 1 Rename(group::Rename),
     /// The owner gives a role.
     26 level 1 GiveRole(group::GiveRole),
+    /// Opens the room of two people.
+    27 level 2 OpenDirect(room::OpenDirect),
+    /// Makes a group room.
+    28 level 2 CreateGroup(group::CreateGroup),
+    /// Brings people into a group.
+    29 level 2 Invite(group::Invite),
 
     /// Says something.
     30 level 1 Send(message::Send),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::commands::archive::OpenArchive;
-use crate::commands::group::{Invite, Leave};
+use crate::commands::group::Leave;
 use crate::testing::{Cell, id};
 
 #[test]
@@ -34,7 +34,7 @@ fn no_page_shows_what_was_before_the_member() {
     let [minji, dohyun] = cell.people();
     let room = cell.group(minji, &[]);
     let hidden = cell.say(minji, room, "before");
-    cell.ok(minji, Invite { room, users: vec![dohyun.user] });
+    cell.ok(minji, cell.invite(room, &[dohyun]));
     let mine = cell.mine(dohyun, room);
     for page in [Page::Last, Page::Before(u64::MAX), Page::Before(hidden + 1), Page::After(0), Page::After(hidden)] {
         assert!(messages(&cell.view, &mine, page, 9).unwrap().iter().all(|(seq, _)| *seq > hidden), "{page:?}");
@@ -121,12 +121,12 @@ fn a_stranger_costs_no_more_than_the_rooms_of_whoever_has_fewer() {
     let (share, looked_up, walked) = cost(&cell, minji, dohyun);
     assert!(!share && looked_up <= 3 && walked <= 200, "{looked_up} rows looked up, {walked} walked over");
     // The last room of both, the first, and one in the middle are found all the same.
-    cell.ok(seoyeon, Invite { room: alone, users: vec![minji.user, dohyun.user] });
+    cell.ok(seoyeon, cell.invite(alone, &[minji, dohyun]));
     assert!(cost(&cell, minji, dohyun).0 && cost(&cell, minji, seoyeon).0);
     cell.ok(dohyun, Leave { room: alone });
     for nth in [0, 57] {
         let room = rooms(&cell.view, dohyun.user, None, 100).unwrap()[nth].id;
-        cell.ok(dohyun, Invite { room, users: vec![minji.user] });
+        cell.ok(dohyun, cell.invite(room, &[minji]));
         assert!(cost(&cell, minji, dohyun).0 && cost(&cell, dohyun, minji).0);
         cell.ok(minji, Leave { room });
         assert!(!cost(&cell, minji, dohyun).0);
@@ -179,7 +179,7 @@ fn who_wrote_or_is_named_in_a_message_is_known_to_those_who_see_it() {
     assert!(knows(&cell, minji, said) && knows(&cell, minji, 2), "he wrote the one and is named in the other");
     assert!(!knows(&cell, minji, 1) && !knows(&cell, minji, 99), "not in these");
     assert!(!knows(&cell, seoyeon, said), "she is not in the room");
-    cell.ok(minji, Invite { room, users: vec![seoyeon.user] });
+    cell.ok(minji, cell.invite(room, &[seoyeon]));
     assert!(!knows(&cell, seoyeon, said), "it was said before she came");
 }
 

@@ -5,11 +5,11 @@ use ieum_core::batch::{Envelope, Origin};
 use ieum_core::commands::account::{Register, SetName, SetPassword};
 use ieum_core::commands::archive::{AddToArchive, Entry, OpenArchive};
 use ieum_core::commands::device::{AddDevice, LogOut};
-use ieum_core::commands::group::{CreateGroup, GiveRole, Invite, Leave, Remove, Rename};
+use ieum_core::commands::group::{CreateGroup, CreateGroupById, GiveRole, Invite, InviteById, Leave, Remove, Rename};
 use ieum_core::commands::message::{Delete, Edit, Send};
 use ieum_core::commands::operate::{Activate, AddInvitation, AddNode, Configure, RemoveNode, StartNode, Tick};
 use ieum_core::commands::receipt::Read;
-use ieum_core::commands::room::OpenDirect;
+use ieum_core::commands::room::{OpenDirect, OpenDirectById};
 use ieum_core::commands::{Command, LEVEL};
 use ieum_core::ids::{Position, RoomId, UserId};
 use ieum_core::outcome::Accepted;
@@ -18,12 +18,17 @@ use ieum_core::testing::{CELL, Cell, DAY, MINUTE, Person, START, batch, id, regi
 
 const NOWHERE: RoomId = RoomId(404);
 const NOBODY: UserId = UserId(404);
+const NO_HANDLE: &str = "nobody";
 
 /// Lets somebody ask one thing after the other, whatever comes of it.
 fn all<const N: usize>(cell: &mut Cell, person: Person, commands: [Command; N]) {
     for command in commands {
         let _either = cell.ask(person, command);
     }
+}
+
+fn owned(handles: &[&str]) -> Vec<String> {
+    handles.iter().map(|handle| (*handle).to_owned()).collect()
 }
 
 fn send(room: RoomId, text: &str, reply_to: Option<u64>) -> Command {
@@ -127,10 +132,12 @@ fn devices(cell: &mut Cell, [minji, dohyun, ..]: [Person; 4]) {
 
 fn groups(cell: &mut Cell, [minji, dohyun, seoyeon, jiho]: [Person; 4]) {
     let create = |name: &str, members| CreateGroup { name: name.to_owned(), members };
-    let crowd: Vec<UserId> = cell.crowd(20).iter().map(|person| person.user).collect();
+    let crowd = cell.crowd(20);
     let direct = cell.direct(minji, dohyun);
-    let room = cell.made(minji, create("등산", [dohyun.user, seoyeon.user].into_iter().chain(crowd).collect()));
-    let invite = |users: &[UserId]| Invite { room, users: users.to_vec() }.into();
+    let members = [dohyun, seoyeon].into_iter().chain(crowd).collect::<Vec<_>>();
+    let room = cell.made(minji, create("등산", cell.handles(&members)));
+    let invite = |users: &[&str]| Invite { room, users: owned(users) }.into();
+    let open = |with: &str| OpenDirect { with: with.to_owned() }.into();
     let give = |room, user, role| GiveRole { room, user, role }.into();
     let remove = |user| Remove { room, user }.into();
     let rename = |name: &str| Rename { room, name: name.to_owned() }.into();
@@ -139,13 +146,14 @@ fn groups(cell: &mut Cell, [minji, dohyun, seoyeon, jiho]: [Person; 4]) {
         minji,
         [
             create("", vec![]).into(),
-            create("x", vec![NOBODY]).into(),
-            create("x", vec![jiho.user; 101]).into(),
-            OpenDirect { with: dohyun.user }.into(),
-            OpenDirect { with: minji.user }.into(),
-            OpenDirect { with: NOBODY }.into(),
-            invite(&[jiho.user, dohyun.user]),
-            invite(&[jiho.user]),
+            create("x", owned(&[NO_HANDLE])).into(),
+            create("x", owned(&["jiho"; 101])).into(),
+            open("dohyun"),
+            open("minji"),
+            open(NO_HANDLE),
+            open("No handle."),
+            invite(&["jiho", "dohyun"]),
+            invite(&["jiho"]),
             give(room, dohyun.user, Role::Manager),
             give(room, minji.user, Role::Member),
             give(direct, dohyun.user, Role::Owner),
@@ -155,8 +163,8 @@ fn groups(cell: &mut Cell, [minji, dohyun, seoyeon, jiho]: [Person; 4]) {
         ],
     );
     all(cell, seoyeon, [rename("x"), remove(minji.user), give(room, seoyeon.user, Role::Owner), Leave { room }.into()]);
-    all(cell, seoyeon, [Leave { room }.into(), invite(&[seoyeon.user])]);
-    all(cell, dohyun, [remove(jiho.user), invite(&[seoyeon.user]), Leave { room: NOWHERE }.into()]);
+    all(cell, seoyeon, [Leave { room }.into(), invite(&["seoyeon"])]);
+    all(cell, dohyun, [remove(jiho.user), invite(&["seoyeon"]), Leave { room: NOWHERE }.into()]);
     all(cell, minji, [give(room, seoyeon.user, Role::Owner), give(room, seoyeon.user, Role::Member)]);
     all(cell, seoyeon, [Leave { room }.into()]);
 }
@@ -224,18 +232,119 @@ fn expiry(cell: &mut Cell, [minji, dohyun, ..]: [Person; 4]) {
 pub(crate) fn limits() -> Cell {
     let mut cell = Cell::found();
     let [minji, dohyun] = cell.people();
-    let crowd: Vec<UserId> = cell.crowd(3_000).iter().map(|person| person.user).collect();
+    let crowd = cell.crowd(3_000);
     let room = cell.group(minji, &[]);
-    for users in crowd.chunks(100) {
-        let _either = cell.ask(minji, Invite { room, users: users.to_vec() });
+    for people in crowd.chunks(100) {
+        let _either = cell.ask(minji, cell.invite(room, people));
     }
-    let _either = cell.ask(minji, Invite { room, users: crowd[2_900..2_999].to_vec() });
-    for first in (0..10_000u64).step_by(1_000) {
-        let open = |n, cell: &mut Cell| cell.envelope(dohyun, archive(n, "가족"));
-        let commands = (first..first + 1_000).map(|n| open(n, &mut cell)).collect();
+    let _either = cell.ask(minji, cell.invite(room, &crowd[2_900..2_999]));
+    let archives = |cell: &mut Cell, keys: std::ops::Range<u64>| {
+        let commands = keys.map(|key| cell.envelope(dohyun, archive(key, "가족"))).collect();
         cell.batch(commands);
+    };
+    let open = |cell: &Cell, with| OpenDirect { with: cell.handle(with) };
+    // So many that others bring one into no more.
+    for first in (0..8_000).step_by(1_000) {
+        archives(&mut cell, first..first + 1_000);
     }
-    all(&mut cell, minji, [OpenDirect { with: dohyun.user }.into(), Invite { room, users: vec![dohyun.user] }.into()]);
-    all(&mut cell, minji, [send(room, "모두 안녕", None)]);
+    let [direct, full, other] =
+        [open(&cell, dohyun).into(), cell.invite(room, &[dohyun]).into(), Leave { room }.into()];
+    all(&mut cell, minji, [direct, full]);
+    for person in &crowd[..2] {
+        all(&mut cell, *person, [other.clone()]);
+    }
+    let [alone, passed_over] = [&[dohyun][..], &[dohyun, crowd[0]]].map(|people| cell.invite(room, people).into());
+    all(&mut cell, minji, [alone, passed_over]);
+    // So many that one opens no more oneself.
+    let create = CreateGroup { name: "가족".to_owned(), members: cell.handles(&[minji]) };
+    let own = [open(&cell, minji).into(), create.clone().into()];
+    all(&mut cell, dohyun, own);
+    for first in (8_002..10_002).step_by(500) {
+        archives(&mut cell, first..first + 500);
+    }
+    let own = [open(&cell, crowd[0]).into(), create.into()];
+    all(&mut cell, dohyun, own);
+    let found = open(&cell, dohyun).into();
+    all(&mut cell, minji, [found, send(room, "모두 안녕", None)]);
     cell
+}
+
+/// A cell that was founded by the first build and is brought to level 2 in the middle of a batch.
+pub(crate) fn levels() -> Cell {
+    let mut cell = Cell::found_at(1);
+    let _either = cell.node(AddNode { node: 2, dc: "b".to_owned(), level: 1, cell: CELL });
+    let people = ["minji", "dohyun", "seoyeon", "jiho"].map(|handle| cell.register(handle));
+    let [minji, dohyun, seoyeon, _] = people;
+    let group = by_id(&mut cell, people);
+    by_handle(&mut cell, people, group);
+    let start = |key_id| StartNode { level: 2, key_id, public_key: [7; 32] };
+    let _either = cell.node(Activate { level: 2 });
+    let _either = cell.node(start(77));
+    let _either = cell.node(Activate { level: 2 });
+    from(&mut cell, 2, 1, START, start(78));
+    let level_2 = Envelope { origin: Origin::Node, command: Activate { level: 2 }.into() };
+    let batch = vec![
+        cell.envelope(dohyun, OpenDirectById { with: seoyeon.user }),
+        cell.envelope(dohyun, OpenDirect { with: "jiho".to_owned() }),
+        level_2,
+        cell.envelope(dohyun, OpenDirectById { with: people[3].user }),
+        cell.envelope(dohyun, OpenDirect { with: "jiho".to_owned() }),
+    ];
+    let again = batch[0].clone();
+    cell.batch(batch);
+    cell.batch(vec![again]);
+    let _either = cell.node(Activate { level: 1 });
+    let _either = cell.node(AddNode { node: 3, dc: "b".to_owned(), level: 1, cell: CELL });
+    by_id(&mut cell, people);
+    by_handle(&mut cell, people, group);
+    all(&mut cell, minji, [send(group, "안녕", None)]);
+    cell
+}
+
+/// People named as level 1 names them.
+fn by_id(cell: &mut Cell, [minji, dohyun, seoyeon, jiho]: [Person; 4]) -> RoomId {
+    let open = |with| OpenDirectById { with }.into();
+    let create = |name: &str, members: &[UserId]| CreateGroupById { name: name.to_owned(), members: members.to_vec() };
+    all(cell, minji, [open(dohyun.user), open(dohyun.user), open(minji.user), open(NOBODY)]);
+    let made = cell.ask(minji, create("등산", &[dohyun.user, dohyun.user, minji.user]));
+    let room = if let Ok(Accepted::Room { room, .. }) = made { room } else { NOWHERE };
+    let invite = |users: &[UserId]| InviteById { room, users: users.to_vec() }.into();
+    all(
+        cell,
+        minji,
+        [
+            create("", &[]).into(),
+            create("x", &[NOBODY]).into(),
+            create("x", &[jiho.user; 101]).into(),
+            invite(&[seoyeon.user, dohyun.user]),
+            invite(&[seoyeon.user]),
+            invite(&[NOBODY]),
+            invite(&[jiho.user; 101]),
+        ],
+    );
+    all(cell, jiho, [invite(&[jiho.user])]);
+    room
+}
+
+/// People named as level 2 names them.
+fn by_handle(cell: &mut Cell, [minji, _, _, jiho]: [Person; 4], group: RoomId) {
+    let open = |with: &str| OpenDirect { with: with.to_owned() }.into();
+    let create = |name: &str, members: &[&str]| CreateGroup { name: name.to_owned(), members: owned(members) }.into();
+    let invite = |users: &[&str]| Invite { room: group, users: owned(users) }.into();
+    all(cell, minji, [open("dohyun"), open("jiho"), open("minji"), open(NO_HANDLE), open(""), open("Jiho")]);
+    all(
+        cell,
+        minji,
+        [
+            create("산책", &["jiho", "jiho", "minji"]),
+            create("", &[]),
+            create("x", &["jiho", NO_HANDLE]),
+            create("x", &["jiho"; 101]),
+            invite(&["jiho", "dohyun"]),
+            invite(&["jiho"]),
+            invite(&["a\0b"]),
+            invite(&["jiho"; 101]),
+        ],
+    );
+    all(cell, jiho, [invite(&["jiho"])]);
 }

@@ -62,12 +62,12 @@ fn not_read(room: &Room, seq: Seq) -> usize {
 
 /// Whether everybody reads of the cell what the model has for them, and nothing of rooms that they are not in.
 pub(crate) fn same(model: &Model, cell: &Cell) {
-    for user in &model.users {
+    for user in model.users.keys() {
         assert_eq!(rendered(&cell.view, *user), expected(model, *user));
         for (id, room) in &model.rooms {
             let found = query::room(&cell.view, *user, *id).unwrap();
             assert_eq!(found.is_some(), room.people.contains_key(user));
-            for other in &model.users {
+            for other in model.users.keys() {
                 let together = |room: &Room| room.people.contains_key(user) && room.people.contains_key(other);
                 let share = user == other || model.rooms.values().any(together);
                 assert_eq!(query::share_a_room(&cell.view, *user, *other).unwrap(), share);

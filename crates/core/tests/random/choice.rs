@@ -5,10 +5,10 @@ use ieum_core::commands::Command;
 use ieum_core::commands::account::SetName;
 use ieum_core::commands::archive::{AddToArchive, Entry, OpenArchive};
 use ieum_core::commands::device::{AddDevice, LogOut};
-use ieum_core::commands::group::{CreateGroup, GiveRole, Invite, Leave, Remove, Rename};
+use ieum_core::commands::group::{CreateGroup, CreateGroupById, GiveRole, Invite, InviteById, Leave, Remove, Rename};
 use ieum_core::commands::message::{Delete, Edit, Send};
 use ieum_core::commands::receipt::Read;
-use ieum_core::commands::room::OpenDirect;
+use ieum_core::commands::room::{OpenDirect, OpenDirectById};
 use ieum_core::ids::{DeviceId, RoomId, Seq, UserId};
 use ieum_core::tables::rooms::Role;
 use ieum_core::testing::id;
@@ -27,6 +27,8 @@ pub(crate) enum Step {
     Repeat,
     /// A batch of a node that is no member.
     Stranger(Vec<Choice>),
+    /// The operator brings the cell to the level that this build knows.
+    Activate,
 }
 
 /// A command in the making.
@@ -54,6 +56,7 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
         30 => (0u64..60_000, choices.clone()).prop_map(|(time, choices)| Step::Batch(time, choices)),
         1 => prop_oneof![Just(1u64), Just(31)].prop_map(Step::Days),
         2 => Just(Step::Repeat),
+        1 => Just(Step::Activate),
         1 => choices.prop_map(Step::Stranger),
     ];
     proptest::collection::vec(step, 1..40)
@@ -88,7 +91,7 @@ impl Choice {
     }
 
     fn user(n: u8, model: &Model) -> UserId {
-        if n == 255 { UserId(404) } else { pick(model.users.iter().copied(), n).unwrap_or_default() }
+        if n == 255 { UserId(404) } else { pick(model.users.keys().copied(), n).unwrap_or_default() }
     }
 
     /// Mostly one of the person's first rooms, so that much happens in each; sometimes one that is not theirs or not there.
@@ -120,6 +123,37 @@ impl Choice {
         (0..self.a % 4).map(|n| Self::user(self.b.wrapping_mul(n + 1), model)).collect()
     }
 
+    /// Whether people are named as the other levels name them, which this one does not take.
+    fn otherwise(self) -> bool {
+        self.room.is_multiple_of(16)
+    }
+
+    fn open_direct(self, model: &Model) -> Command {
+        let with = Self::user(self.a, model);
+        if model.by_id() == self.otherwise() {
+            OpenDirect { with: model.handle(with) }.into()
+        } else {
+            OpenDirectById { with }.into()
+        }
+    }
+
+    fn create_group(self, model: &Model, name: String, members: Vec<UserId>) -> Command {
+        if model.by_id() == self.otherwise() {
+            CreateGroup { name, members: model.handles(&members) }.into()
+        } else {
+            CreateGroupById { name, members }.into()
+        }
+    }
+
+    fn invite(self, model: &Model, room: RoomId) -> Command {
+        let users = self.users(model);
+        if model.by_id() == self.otherwise() {
+            Invite { room, users: model.handles(&users) }.into()
+        } else {
+            InviteById { room, users }.into()
+        }
+    }
+
     /// Mostly one of the last few messages, often of the person's own, sometimes one that is not there.
     fn seq(self, model: &Model, me: UserId, room: RoomId) -> Seq {
         if (80..=119).contains(&self.command) && !self.b.is_multiple_of(4) {
@@ -141,7 +175,7 @@ impl Choice {
         let me = device.map_or(UserId(404), |device| model.devices[&device].user);
         let archive = (228..=241).contains(&self.command);
         let Some(room) = self.room(model, me, archive) else {
-            return CreateGroup { name: format!("{unique}"), members: model.users.iter().copied().collect() }.into();
+            return self.create_group(model, format!("{unique}"), model.users.keys().copied().collect());
         };
         let (seq, text, user) = (self.seq(model, me, room), self.text(unique), self.person(model, room));
         match self.command {
@@ -149,9 +183,9 @@ impl Choice {
             80..=104 => Edit { room, seq, text }.into(),
             105..=119 => Delete { room, seq }.into(),
             120..=144 => Read { room, seq }.into(),
-            145..=154 => OpenDirect { with: Self::user(self.a, model) }.into(),
-            155..=169 => CreateGroup { name: text, members: self.users(model) }.into(),
-            170..=189 => Invite { room, users: self.users(model) }.into(),
+            145..=154 => self.open_direct(model),
+            155..=169 => self.create_group(model, text, self.users(model)),
+            170..=189 => self.invite(model, room),
             190..=197 => Leave { room }.into(),
             198..=207 => Remove { room, user }.into(),
             208..=213 => Rename { room, name: text }.into(),
@@ -163,7 +197,7 @@ impl Choice {
             232..=241 => AddToArchive { room, entries: self.entries() }.into(),
             242..=244 => SetName { name: format!("name {unique}") }.into(),
             245..=248 => {
-                let user = pick(model.users.iter().copied(), self.a).unwrap_or_default();
+                let user = pick(model.users.keys().copied(), self.a).unwrap_or_default();
                 AddDevice { user, password: "$argon2id$1".to_owned(), secret_hash: [2; 32], name: "tablet".to_owned() }
                     .into()
             }

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use ieum_core::batch::Envelope;
+use ieum_core::commands::LEVEL;
 use ieum_core::event::Event;
 use ieum_core::outcome::Outcome;
+use ieum_core::tables::accounts::{HOLDINGS, Holdings};
 use ieum_core::testing::{Cell, DAY, Logged, Rows, batch};
 use ieum_core::{Author, testing};
 
@@ -22,19 +24,32 @@ pub(crate) struct History {
 pub(crate) type Moment = (Rows, Vec<Event>);
 
 impl History {
-    /// Four people, one device each.
-    pub(crate) fn begin() -> Self {
-        let mut cell = Cell::found();
+    /// Four people, one device each, in a cell of that level.
+    pub(crate) fn begin(level: u32) -> Self {
+        let mut cell = Cell::found_at(level);
         let people = cell.crowd(4);
         let model = Model {
             now: testing::START,
-            users: people.iter().map(|p| p.user).collect(),
+            level,
+            users: people.iter().map(|p| (p.user, cell.handle(*p))).collect(),
             devices: people.iter().map(|p| (p.device, Device { user: p.user, history: Vec::new() })).collect(),
             devices_made: 4,
             rooms: BTreeMap::new(),
             ..Model::default()
         };
         Self { cell, model, unique: 1_000 }
+    }
+
+    /// Four people of whom all but one are in almost as many rooms as may be: others may bring the second into three more and the third
+    /// into none, and the fourth may open two more.
+    pub(crate) fn begin_full(level: u32) -> Self {
+        let mut history = Self::begin(level);
+        let users: Vec<_> = history.model.users.keys().copied().collect();
+        for (user, rooms) in users.into_iter().zip([0, 7_997, 8_000, 9_998]) {
+            history.cell.view.put(&HOLDINGS, &user, &Holdings { rooms, devices: 1 });
+            history.model.elsewhere.insert(user, rooms);
+        }
+        history
     }
 
     /// Takes both through a step; every view on the way, with the events that led to it.
@@ -48,6 +63,11 @@ impl History {
                 self.cell.wait(days * DAY);
                 // So many batches that all is removed that has expired: how fast that goes is another test's matter.
                 (0..6).map(|_| self.batch(&[])).collect()
+            }
+            Step::Activate => {
+                self.cell.activate(LEVEL);
+                self.model.level = LEVEL;
+                vec![(self.cell.view.clone(), Vec::new())]
             }
             Step::Repeat => {
                 let Logged { author, bytes } = self.cell.log.last().unwrap().clone();

@@ -10,6 +10,7 @@ mod model;
 mod told;
 
 use ieum_core::apply::applied;
+use ieum_core::commands::LEVEL;
 use ieum_core::query::catch_up::Limits;
 use ieum_core::tables::cell::{APPLIED, ONLY};
 use ieum_core::testing::Cell;
@@ -24,8 +25,18 @@ proptest! {
 
     /// Outcomes, what is told and whom, and everything that anybody can read are as the model has them.
     #[test]
-    fn a_cell_does_what_the_model_says(steps in steps()) {
-        let mut history = History::begin();
+    fn a_cell_does_what_the_model_says(level in 1..=LEVEL, steps in steps()) {
+        let mut history = History::begin(level);
+        for step in &steps {
+            history.step(step);
+            check::same(&history.model, &history.cell);
+        }
+    }
+
+    /// The same where people are in almost as many rooms as one may be.
+    #[test]
+    fn who_is_in_many_rooms_opens_some_and_is_brought_into_none(level in 1..=LEVEL, steps in steps()) {
+        let mut history = History::begin_full(level);
         for step in &steps {
             history.step(step);
             check::same(&history.model, &history.cell);
@@ -35,11 +46,12 @@ proptest! {
     /// Live, caught up from any earlier place in pages of any size, or read at once: it is the same.
     #[test]
     fn a_client_that_catches_up_has_what_a_live_one_has(
+        level in 1..=LEVEL,
         steps in steps(),
         picks in proptest::collection::vec((any::<prop::sample::Index>(), 1usize..4, 0usize..4), 1..8),
     ) {
-        let mut history = History::begin();
-        let users: Vec<_> = history.model.users.iter().copied().collect();
+        let mut history = History::begin(level);
+        let users: Vec<_> = history.model.users.keys().copied().collect();
         let mut live: Vec<Client> = users.iter().map(|user| Client::new(*user)).collect();
         let mut earlier = vec![(history.cell.position(), history.cell.view.clone(), live.clone())];
         for step in &steps {
@@ -73,8 +85,8 @@ proptest! {
 
     /// A log gives the same view and digests each time, and a log that hands each batch out twice the same rows.
     #[test]
-    fn a_log_gives_one_view(steps in steps()) {
-        let mut history = History::begin();
+    fn a_log_gives_one_view(level in 1..=LEVEL, steps in steps()) {
+        let mut history = History::begin(level);
         let mut digests = Vec::new();
         for step in &steps {
             history.step(step);
@@ -95,7 +107,7 @@ proptest! {
         prop_assert_eq!(&once.view, &history.cell.view);
         prop_assert_eq!(twice.position().ordinal, 2 * once.position().ordinal);
         prop_assert_ne!(twice.digest(), once.digest(), "other positions, another history");
-        for user in &history.model.users {
+        for user in history.model.users.keys() {
             let rooms = |cell: &Cell| check::rendered(&cell.view, *user);
             prop_assert_eq!(rooms(&twice), rooms(&once));
         }

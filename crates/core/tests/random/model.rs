@@ -57,7 +57,11 @@ pub(crate) struct Device {
 #[derive(Default)]
 pub(crate) struct Model {
     pub(crate) now: u64,
-    pub(crate) users: BTreeSet<UserId>,
+    pub(crate) level: u32,
+    /// Everybody and their handle.
+    pub(crate) users: BTreeMap<UserId, String>,
+    /// In how many rooms people are beside those here.
+    pub(crate) elsewhere: BTreeMap<UserId, u32>,
     pub(crate) devices: BTreeMap<DeviceId, Device>,
     pub(crate) devices_made: u64,
     pub(crate) rooms: BTreeMap<RoomId, Room>,
@@ -157,9 +161,12 @@ impl Model {
                 self.told.push(tell([me], "devices"));
                 Ok(Accepted::Done)
             }
-            Command::OpenDirect(c) => self.open_direct(me, c.with),
-            Command::CreateGroup(c) => self.create(me, &c.name, &c.members),
-            Command::Invite(c) => self.invite(me, c.room, &c.users),
+            Command::OpenDirect(c) if !self.by_id() => self.open_direct(me, self.owner(&c.with)),
+            Command::CreateGroup(c) if !self.by_id() => self.create(me, &c.name, &self.owners(&c.members)),
+            Command::Invite(c) if !self.by_id() => self.invite(me, c.room, &self.owners(&c.users)),
+            Command::OpenDirectById(c) if self.by_id() => self.open_direct(me, c.with),
+            Command::CreateGroupById(c) if self.by_id() => self.create(me, &c.name, &c.members),
+            Command::InviteById(c) if self.by_id() => self.invite(me, c.room, &c.users),
             Command::Leave(c) => self.leave(me, c.room),
             Command::Remove(c) => self.remove(me, c.room, c.user),
             Command::Rename(c) => self.rename(me, c.room, &c.name),
@@ -172,6 +179,42 @@ impl Model {
             Command::AddToArchive(c) => self.archive(me, c.room, &c.entries),
             _ => Err(Reject::Unsupported),
         }
+    }
+
+    /// Whether people are named by id.
+    pub(crate) fn by_id(&self) -> bool {
+        self.level < 2
+    }
+
+    pub(crate) fn handle(&self, user: UserId) -> String {
+        self.users.get(&user).cloned().unwrap_or_else(|| "nobody".to_owned())
+    }
+
+    pub(crate) fn handles(&self, users: &[UserId]) -> Vec<String> {
+        users.iter().map(|user| self.handle(*user)).collect()
+    }
+
+    /// Nobody's handle is that of somebody who is not there.
+    fn owner(&self, handle: &str) -> UserId {
+        self.users.iter().find(|(_, of)| *of == handle).map_or(UserId(404), |(user, _)| *user)
+    }
+
+    fn owners(&self, handles: &[String]) -> Vec<UserId> {
+        handles.iter().map(|handle| self.owner(handle)).collect()
+    }
+
+    /// Whether `user` may be in one more room that they open themself, or else that another brings them into.
+    fn has_place(&self, user: UserId, own: bool) -> bool {
+        let here = self.rooms.values().filter(|room| room.people.contains_key(&user)).count() as u32;
+        let rooms = here + self.elsewhere.get(&user).copied().unwrap_or(0);
+        rooms < if own || self.by_id() { 10_000 } else { 8_000 }
+    }
+
+    /// Those of `users` whom another may bring into one more room; an error when that is nobody.
+    fn takers(&self, users: Vec<UserId>) -> Result<Vec<UserId>, Reject> {
+        let some = !users.is_empty();
+        let takers: Vec<UserId> = users.into_iter().filter(|user| self.has_place(*user, false)).collect();
+        if some && takers.is_empty() { Err(Reject::TooManyRooms) } else { Ok(takers) }
     }
 
     fn room(&mut self, me: UserId, room: RoomId) -> Result<&mut Room, Reject> {
@@ -231,8 +274,11 @@ impl Model {
         if let Some((room, _)) = self.rooms.iter().find(|(_, room)| same(room)) {
             return Ok(Accepted::Room { room: *room, created: false });
         }
-        if !self.users.contains(&with) {
+        if !self.users.contains_key(&with) {
             return Err(Reject::UserUnknown);
+        }
+        if !self.has_place(me, true) || !self.has_place(with, false) {
+            return Err(Reject::TooManyRooms);
         }
         let room = self.make(Kind::Direct, "");
         self.enter(room, &pair, Role::Member);
@@ -240,7 +286,7 @@ impl Model {
     }
 
     fn known(&self, users: &[UserId]) -> Result<BTreeSet<UserId>, Reject> {
-        let known = users.iter().all(|user| self.users.contains(user));
+        let known = users.iter().all(|user| self.users.contains_key(user));
         if known { Ok(users.iter().copied().collect()) } else { Err(Reject::UserUnknown) }
     }
 
@@ -250,7 +296,10 @@ impl Model {
         }
         let mut others = self.known(members)?;
         others.remove(&me);
-        let others: Vec<UserId> = others.into_iter().collect();
+        if !self.has_place(me, true) {
+            return Err(Reject::TooManyRooms);
+        }
+        let others = self.takers(others.into_iter().collect())?;
         let room = self.make(Kind::Group, name);
         self.enter(room, &[me], Role::Owner);
         self.enter(room, &others, Role::Member);
@@ -265,6 +314,7 @@ impl Model {
         self.group(me, id)?;
         let people = &self.rooms[&id].people;
         let users: Vec<UserId> = self.known(users)?.into_iter().filter(|user| !people.contains_key(user)).collect();
+        let users = self.takers(users)?;
         let added = users.len() as u64;
         if added > 0 {
             self.enter(id, &users, Role::Member);
@@ -407,6 +457,9 @@ impl Model {
         let mine = |room: &Room| room.kind == Kind::Archive(key) && room.people.contains_key(&me);
         if let Some((room, _)) = self.rooms.iter().find(|(_, room)| mine(room)) {
             return Ok(Accepted::Room { room: *room, created: false });
+        }
+        if !self.has_place(me, true) {
+            return Err(Reject::TooManyRooms);
         }
         let room = self.make(Kind::Archive(key), name);
         self.enter(room, &[me], Role::Owner);

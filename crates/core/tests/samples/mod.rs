@@ -1,4 +1,4 @@
-//! Real bytes: a golden log's batches, their commands, and every row of every view on its way.
+//! Real bytes: golden logs' batches, their commands, and every row of every view on its way.
 
 #![allow(dead_code, reason = "each test uses its part")]
 
@@ -59,7 +59,7 @@ pub(crate) fn value(table: u8, bytes: &[u8]) -> Option<Result<Vec<u8>, Malformed
     })
 }
 
-/// Real bytes to damage: a golden log's batches and every row of every view on its way.
+/// Real bytes to damage: the batches of golden logs and every row of every view on their way.
 pub(crate) struct Corpus {
     pub(crate) batches: Vec<Vec<u8>>,
     pub(crate) commands: Vec<Vec<u8>>,
@@ -67,21 +67,22 @@ pub(crate) struct Corpus {
 }
 
 pub(crate) static CORPUS: LazyLock<Corpus> = LazyLock::new(|| {
-    let log = read_log(&fs::read(golden("0.1-everything.log")).unwrap()).unwrap();
-    let mut view = Rows::default();
     let mut rows = BTreeMap::new();
-    let mut commands = Vec::new();
-    for (ordinal, logged) in (1..).zip(&log) {
-        let position = Position::new(1, ordinal);
-        let effects = apply(&view, position, logged.author, &logged.bytes, &Skips::new()).unwrap();
-        view.commit(&effects.writes);
-        let written = effects.writes.rows.into_iter();
-        rows.extend(written.filter_map(|(key, row)| Some((key, row?.to_vec()))));
-        let batch = Batch::decode(&logged.bytes).ok();
-        commands.extend(batch.into_iter().flat_map(|batch| batch.commands).map(|envelope| envelope.to_bytes()));
+    let (mut commands, mut batches) = (Vec::new(), Vec::new());
+    for name in ["0.1-everything.log", "0.2-levels.log"] {
+        let mut view = Rows::default();
+        for (ordinal, logged) in (1..).zip(read_log(&fs::read(golden(name)).unwrap()).unwrap()) {
+            let position = Position::new(1, ordinal);
+            let effects = apply(&view, position, logged.author, &logged.bytes, &Skips::new()).unwrap();
+            view.commit(&effects.writes);
+            let written = effects.writes.rows.into_iter();
+            rows.extend(written.filter_map(|(key, row)| Some((key, row?.to_vec()))));
+            let batch = Batch::decode(&logged.bytes).ok();
+            commands.extend(batch.into_iter().flat_map(|batch| batch.commands).map(|envelope| envelope.to_bytes()));
+            batches.push(logged.bytes.to_vec());
+        }
     }
     // The longest ones are long texts, which would take all the time.
     commands.retain(|command| command.len() < 2_000);
-    let batches = log.iter().map(|logged| logged.bytes.to_vec()).collect();
     Corpus { batches, commands, rows: rows.into_iter().collect() }
 });

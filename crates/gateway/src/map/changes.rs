@@ -28,11 +28,11 @@ pub fn command(change: Change) -> Result<Command, NoId> {
         Change::Edit { room, seq, text } => message::Edit { room: RoomId(room), seq, text: worded(text) }.into(),
         Change::Delete { room, seq } => message::Delete { room: RoomId(room), seq }.into(),
         Change::Read { room, seq } => receipt::Read { room: RoomId(room), seq }.into(),
-        Change::OpenDirect { user } => room::OpenDirect { with: UserId(user) }.into(),
-        Change::CreateGroup { name, members } => {
-            group::CreateGroup { name: tidy(&name), members: users(members) }.into()
+        Change::OpenDirect { handle } => room::OpenDirect { with: bounded(handle) }.into(),
+        Change::CreateGroup { name, handles } => {
+            group::CreateGroup { name: tidy(&name), members: people(handles) }.into()
         }
-        Change::Invite { room, users: named } => group::Invite { room: RoomId(room), users: users(named) }.into(),
+        Change::Invite { room, handles } => group::Invite { room: RoomId(room), users: people(handles) }.into(),
         Change::Leave { room } => group::Leave { room: RoomId(room) }.into(),
         Change::Remove { room, user } => group::Remove { room: RoomId(room), user: UserId(user) }.into(),
         Change::Rename { room, name } => group::Rename { room: RoomId(room), name: tidy(&name) }.into(),
@@ -60,8 +60,17 @@ fn worded(text: String) -> String {
 }
 
 /// The people named; of far too many, just as many as the cell rejects.
-fn users(ids: Vec<u64>) -> Vec<UserId> {
-    ids.into_iter().take(ieum_core::scope::MAX_PEOPLE + 1).map(UserId).collect()
+fn people(handles: Vec<String>) -> Vec<String> {
+    handles.into_iter().take(ieum_core::scope::MAX_PEOPLE + 1).map(bounded).collect()
+}
+
+/// A handle; of one that is far too long, just as much as makes it nobody's to the cell, so that the log does not keep the rest.
+fn bounded(handle: String) -> String {
+    if handle.len() <= account::MAX_HANDLE {
+        return handle;
+    }
+    // Each character is at least a byte, so this many are too long for a handle whatever they are.
+    handle.chars().take(account::MAX_HANDLE + 1).collect()
 }
 
 fn entry(entry: ArchiveEntry) -> Result<archive::Entry, NoId> {
@@ -74,5 +83,26 @@ fn role(role: objects::Role) -> Role {
         objects::Role::Member => Role::Member,
         objects::Role::Manager => Role::Manager,
         objects::Role::Owner => Role::Owner,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_is_too_much_the_log_keeps_no_more_than_the_cell_rejects() {
+        let open = |handle: &str| match command(Change::OpenDirect { handle: handle.to_owned() }) {
+            Ok(Command::OpenDirect(open)) => open.with,
+            other => panic!("{other:?}"),
+        };
+        let longest = "a".repeat(account::MAX_HANDLE);
+        assert_eq!(open(&longest), longest);
+        assert_eq!(open(&"a".repeat(200_000)).len(), account::MAX_HANDLE + 1);
+        assert_eq!(open(&"가".repeat(100_000)).chars().count(), account::MAX_HANDLE + 1);
+        assert_eq!(open(" Min ji\0"), " Min ji\0", "what is nobody's is the cell's to say");
+        let many = Change::Invite { room: 1, handles: vec!["a".repeat(200); 10_000] };
+        let Ok(Command::Invite(invite)) = command(many) else { panic!("an invitation") };
+        assert_eq!(invite.users.len(), ieum_core::scope::MAX_PEOPLE + 1);
     }
 }

@@ -33,7 +33,7 @@ fn messages_of_the_greatest_length_come_in_frames_of_bounded_size() {
     let server = Server::start();
     let [minji, dohyun] = ["minji", "dohyun"].map(|handle| Person::register(&server, handle));
     let mut socket = Socket::live(&server, &minji);
-    let room = socket.done(&json!({"open_direct": {"user": dohyun.user}}))["ok"]["room"].as_u64().unwrap();
+    let room = socket.done(&json!({"open_direct": {"handle": dohyun.handle}}))["ok"]["room"].as_u64().unwrap();
     // Each character takes six bytes as JSON: 60,000 bytes a message, 3 MB in all.
     let text = "\u{1}".repeat(10_000);
     for _ in 0..50 {

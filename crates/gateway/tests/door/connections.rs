@@ -93,7 +93,7 @@ fn a_client_that_never_reads_is_let_go_and_holds_up_nobody() {
     let server = Server::with(options);
     let [minji, dohyun] = ["minji", "dohyun"].map(|handle| Person::register(&server, handle));
     let mut talks = Socket::live(&server, &minji);
-    let room = talks.done(&json!({"open_direct": {"user": dohyun.user}}))["ok"]["room"].clone();
+    let room = talks.done(&json!({"open_direct": {"handle": dohyun.handle}}))["ok"]["room"].clone();
     let mut deaf = Socket::live(&server, &dohyun);
     let text = "x".repeat(10_000);
     let mut sent = 0;

@@ -42,7 +42,7 @@ fn messages_are_taken_while_imports_flood() {
     let [minji, dohyun] = ["minji", "dohyun"].map(|handle| Person::register(&server, handle));
     let (mut importer, mut writer) = (Socket::live(&server, &minji), Socket::live(&server, &dohyun));
     let room = archive(&mut importer);
-    let direct = writer.done(&json!({"open_direct": {"user": minji.user}}))["ok"]["room"].as_u64().unwrap();
+    let direct = writer.done(&json!({"open_direct": {"handle": minji.handle}}))["ok"]["room"].as_u64().unwrap();
     server.hold_log(true);
     for _ in 0..10 {
         importer.command(&entries(room, 100));

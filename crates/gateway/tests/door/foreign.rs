@@ -12,8 +12,8 @@ fn rooms_and_people_of_others_are_answered_like_none() {
     let [minji, dohyun, eve] = ["minji", "dohyun", "eve"].map(|handle| Person::register(&server, handle));
     let mut socket = Socket::live(&server, &minji);
     let made = |ack: Value| ack["ok"]["room"].as_u64().unwrap();
-    let direct = made(socket.done(&json!({"open_direct": {"user": dohyun.user}})));
-    let group = made(socket.done(&json!({"create_group": {"name": "ours", "members": [dohyun.user]}})));
+    let direct = made(socket.done(&json!({"open_direct": {"handle": dohyun.handle}})));
+    let group = made(socket.done(&json!({"create_group": {"name": "ours", "handles": [dohyun.handle]}})));
     let archive = made(socket.done(&json!({"open_archive": {"key": fresh(), "name": "old"}})));
     socket.done(&json!({"send": {"room": group, "text": "secret"}}));
     let mut stranger = Socket::live(&server, &eve);
@@ -34,7 +34,7 @@ fn rooms_and_people_of_others_are_answered_like_none() {
         &|room| json!({"edit": {"room": room, "seq": 1, "text": "x"}}),
         &|room| json!({"delete": {"room": room, "seq": 1}}),
         &|room| json!({"read": {"room": room, "seq": 1}}),
-        &|room| json!({"invite": {"room": room, "users": [eve.user]}}),
+        &|room| json!({"invite": {"room": room, "handles": [eve.handle]}}),
         &|room| json!({"leave": {"room": room}}),
         &|room| json!({"remove": {"room": room, "user": dohyun.user}}),
         &|room| json!({"rename": {"room": room, "name": "x"}}),
@@ -59,7 +59,7 @@ fn rooms_and_people_of_others_are_answered_like_none() {
     let said = dohyun.change(&server, &json!({"send": {"room": group, "text": "bye"}})).ok()["ok"]["seq"].clone();
     dohyun.change(&server, &json!({"leave": {"room": group}})).ok();
     let other = Person::register(&server, "jun");
-    socket.done(&json!({"invite": {"room": group, "users": [other.user]}}));
+    socket.done(&json!({"invite": {"room": group, "handles": [other.handle]}}));
     let path = format!("/v1/users/{}?room={group}&seq={said}", dohyun.user);
     assert_eq!(minji.get(&server, &path).ok()["handle"], "dohyun");
     assert_eq!(other.get(&server, &path).error(), (404, "user_unknown"), "it was said before they came");
@@ -70,12 +70,78 @@ fn rooms_and_people_of_others_are_answered_like_none() {
     server.is_sound();
 }
 
+/// Ids are counted, so anybody has everybody's. None of them says whose it is, or whether it is anybody's.
+#[test]
+fn an_id_gives_nothing_away() {
+    let server = Server::start();
+    let [minji, jun, eve] = ["minji", "jun", "eve"].map(|handle| Person::register(&server, handle));
+    let mut socket = Socket::live(&server, &eve);
+    let made = |ack: Value| ack["ok"]["room"].as_u64().unwrap();
+    let direct = made(socket.done(&json!({"open_direct": {"handle": jun.handle}})));
+    let group = made(socket.done(&json!({"create_group": {"name": "ours", "handles": [jun.handle]}})));
+    let archive = made(socket.done(&json!({"open_archive": {"key": fresh(), "name": "old"}})));
+    let nobody = 999_999;
+    type Change<'a> = &'a dyn Fn(u64, u64) -> Value;
+    let changes: [Change<'_>; 6] = [
+        &|_, user| json!({"open_direct": {"handle": user.to_string()}}),
+        &|_, user| json!({"create_group": {"name": "x", "handles": [user.to_string()]}}),
+        &|room, user| json!({"invite": {"room": room, "handles": [user.to_string()]}}),
+        &|room, user| json!({"remove": {"room": room, "user": user}}),
+        &|room, user| json!({"give_role": {"room": room, "user": user, "role": "manager"}}),
+        &|_, user| json!({"log_out": {"device": user}}),
+    ];
+    for (change, room) in changes.iter().flat_map(|change| [direct, group, archive].map(|room| (change, room))) {
+        let [known, unknown] = [minji.user, nobody].map(|user| socket.done(&change(room, user))["error"].clone());
+        assert!(known["code"].is_string() && known == unknown, "{}: {known}", change(room, minji.user));
+    }
+    // Where a handle belongs an id is no change at all; in a session that is a frame that cannot be read.
+    for change in [
+        &|user| json!({"open_direct": {"user": user}}),
+        &|user| json!({"open_direct": {"handle": user}}),
+        &|user| json!({"create_group": {"name": "x", "members": [user]}}),
+        &|user| json!({"create_group": {"name": "x", "handles": [user]}}),
+        &|user| json!({"invite": {"room": group, "users": [user]}}) as Value,
+        &|user| json!({"invite": {"room": group, "handles": [user]}}),
+    ] as [&dyn Fn(u64) -> Value; 6]
+    {
+        let mut bodies = [minji.user, nobody].map(|user| eve.change(&server, &change(user)));
+        assert!(bodies.iter().all(|answer| answer.error() == (400, "bad_request")), "{bodies:?}");
+        // The digits of the number are in the words of the complaint.
+        bodies.iter_mut().for_each(|answer| drop(answer.body["detail"].take()));
+        assert_eq!(bodies[0].body, bodies[1].body);
+        let mut session = Socket::live(&server, &eve);
+        session.command(&change(minji.user));
+        assert_eq!(session.bye()["code"], "bad_frame");
+    }
+    let reads: [&dyn Fn(u64) -> String; 4] = [
+        &|user| format!("/v1/users/{user}"),
+        &|user| format!("/v1/users/{user}?room={group}&seq=1"),
+        &|user| format!("/v1/users/{user}?room={archive}&seq=1"),
+        &|user| format!("/v1/users?handle={user}"),
+    ];
+    for path in reads {
+        let [known, unknown] = [minji.user, nobody].map(|user| eve.get(&server, &path(user)));
+        assert_eq!((known.status, &known.body), (unknown.status, &unknown.body), "{}", path(minji.user));
+        assert!(!known.body.to_string().contains("minji"), "{known:?}");
+    }
+    assert_eq!(minji.get(&server, "/v1/rooms").ok()["rooms"], json!([]), "nobody brought them anywhere");
+    // Who is in a room with one, or whom one has found, has a handle that one can read.
+    for path in [format!("/v1/users/{}", jun.user), format!("/v1/users/{}?room={group}&seq=2", jun.user)] {
+        assert_eq!(eve.get(&server, &path).ok()["handle"], "jun");
+    }
+    let members = eve.get(&server, &format!("/v1/rooms/{group}/members")).ok();
+    assert_eq!(members["members"][0]["person"]["handle"], "jun");
+    assert_eq!(eve.get(&server, &format!("/v1/rooms/{direct}")).ok()["peer"]["handle"], "jun");
+    assert_eq!(eve.get(&server, "/v1/users?handle=minji").ok()["people"][0]["handle"], "minji");
+    server.is_sound();
+}
+
 #[test]
 fn one_removed_meanwhile_can_do_nothing_and_hears_nothing() {
     let server = Server::start();
     let [minji, dohyun] = ["minji", "dohyun"].map(|handle| Person::register(&server, handle));
     let mut owner = Socket::live(&server, &minji);
-    let made = owner.done(&json!({"create_group": {"name": "g", "members": [dohyun.user]}}));
+    let made = owner.done(&json!({"create_group": {"name": "g", "handles": [dohyun.handle]}}));
     let room = made["ok"]["room"].clone();
     let mut removed = Socket::live(&server, &dohyun);
     removed.done(&json!({"send": {"room": room, "text": "here"}}));
@@ -96,31 +162,33 @@ fn one_removed_meanwhile_can_do_nothing_and_hears_nothing() {
 fn the_3001st_member_finds_the_room_full() {
     let server = Server::start();
     let minji = Person::register(&server, "minji");
-    let people: Vec<u64> = std::thread::scope(|scope| {
+    let people: Vec<(u64, String)> = std::thread::scope(|scope| {
         let threads = [0, 1, 2, 3].map(|thread| {
             let server = &server;
             scope.spawn(move || {
                 let made = (0..750).map(|n| {
-                    let body = registration(&format!("u{thread}_{n}"), &secret());
+                    let handle = format!("u{thread}_{n}");
+                    let body = registration(&handle, &secret());
                     let made = post(server, "/v1/accounts", &[("idempotency-key", &fresh())], &body).ok();
-                    made["user"].as_u64().unwrap()
+                    (made["user"].as_u64().unwrap(), handle)
                 });
                 made.collect::<Vec<_>>()
             })
         });
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
+    let (mut all, people): (Vec<u64>, Vec<String>) = people.into_iter().unzip();
     let mut socket = Socket::live(&server, &minji);
-    let room = socket.done(&json!({"create_group": {"name": "all", "members": []}}))["ok"]["room"].clone();
-    let too_many = socket.done(&json!({"invite": {"room": room, "users": people[..101]}}));
+    let room = socket.done(&json!({"create_group": {"name": "all", "handles": []}}))["ok"]["room"].clone();
+    let too_many = socket.done(&json!({"invite": {"room": room, "handles": people[..101]}}));
     assert_eq!(too_many["error"]["code"], "too_many");
-    for users in people[..2_999].chunks(100) {
-        let ack = socket.done(&json!({"invite": {"room": room, "users": users}}));
-        assert_eq!(ack["ok"]["added"], users.len());
+    for handles in people[..2_999].chunks(100) {
+        let ack = socket.done(&json!({"invite": {"room": room, "handles": handles}}));
+        assert_eq!(ack["ok"]["added"], handles.len());
     }
-    let last = socket.done(&json!({"invite": {"room": room, "users": [people[2_999]]}}));
+    let last = socket.done(&json!({"invite": {"room": room, "handles": [people[2_999]]}}));
     assert_eq!(last["error"]["code"], "room_full");
-    let known = socket.done(&json!({"invite": {"room": room, "users": [people[0]]}}));
+    let known = socket.done(&json!({"invite": {"room": room, "handles": [people[0]]}}));
     assert_eq!(known["ok"]["added"], 0);
     // All of them come in pages, each once and by id.
     let (mut told, mut query) = (Vec::new(), String::new());
@@ -133,7 +201,7 @@ fn the_3001st_member_finds_the_room_full() {
     }
     let end = minji.get(&server, &format!("/v1/rooms/{room}/members{query}")).ok();
     assert_eq!(end, json!({"members": []}));
-    let mut all = [&[minji.user], &people[..2_999]].concat();
+    all[2_999] = minji.user;
     all.sort_unstable();
     assert_eq!(told, all);
     server.is_sound();

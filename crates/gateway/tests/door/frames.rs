@@ -131,7 +131,7 @@ fn numbers_and_values_out_of_range_are_rejected_one_by_one() {
     let server = Server::start();
     let [minji, dohyun] = ["minji", "dohyun"].map(|handle| Person::register(&server, handle));
     let mut socket = Socket::live(&server, &minji);
-    let room = socket.done(&json!({"create_group": {"name": "g", "members": [dohyun.user]}}))["ok"]["room"].clone();
+    let room = socket.done(&json!({"create_group": {"name": "g", "handles": [dohyun.handle]}}))["ok"]["room"].clone();
     let far = u64::MAX;
     let long = "가".repeat(10_001);
     let entry = |key: &str, kind: &str| json!({"key": key, "time": far, "author": "a", "kind": kind, "text": "x"});
@@ -147,13 +147,17 @@ fn numbers_and_values_out_of_range_are_rejected_one_by_one() {
         (json!({"edit": {"room": room, "seq": 1, "text": "x"}}), "not_allowed"),
         (json!({"delete": {"room": room, "seq": 0}}), "message_unknown"),
         (json!({"read": {"room": room, "seq": far}}), "message_unknown"),
-        (json!({"open_direct": {"user": far}}), "user_unknown"),
-        (json!({"open_direct": {"user": minji.user}}), "not_yourself"),
-        (json!({"create_group": {"name": "", "members": []}}), "name_invalid"),
-        (json!({"create_group": {"name": "x".repeat(51), "members": []}}), "name_invalid"),
-        (json!({"create_group": {"name": "a\u{0}b", "members": []}}), "name_invalid"),
-        (json!({"create_group": {"name": "x", "members": vec![dohyun.user; 10_000]}}), "too_many"),
-        (json!({"invite": {"room": room, "users": [far]}}), "user_unknown"),
+        (json!({"open_direct": {"handle": "nobody"}}), "user_unknown"),
+        (json!({"open_direct": {"handle": "a\u{0}b"}}), "user_unknown"),
+        (json!({"open_direct": {"handle": "x".repeat(100_000)}}), "user_unknown"),
+        (json!({"open_direct": {"handle": minji.user.to_string()}}), "user_unknown"),
+        (json!({"open_direct": {"handle": minji.handle}}), "not_yourself"),
+        (json!({"create_group": {"name": "", "handles": []}}), "name_invalid"),
+        (json!({"create_group": {"name": "x".repeat(51), "handles": []}}), "name_invalid"),
+        (json!({"create_group": {"name": "a\u{0}b", "handles": []}}), "name_invalid"),
+        (json!({"create_group": {"name": "x", "handles": vec![&dohyun.handle; 10_000]}}), "too_many"),
+        (json!({"create_group": {"name": "x", "handles": ["nobody"]}}), "user_unknown"),
+        (json!({"invite": {"room": room, "handles": [dohyun.handle, ""]}}), "user_unknown"),
         (json!({"remove": {"room": room, "user": far}}), "not_a_member"),
         (json!({"give_role": {"room": room, "user": far, "role": "owner"}}), "not_a_member"),
         (json!({"log_out": {"device": far}}), "not_allowed"),
@@ -238,7 +242,7 @@ fn who_sends_too_much_is_not_read_and_still_told() {
     }
     // With hello these are four.
     assert_eq!([(); 3].map(|()| floods.next("pong")["id"].clone()), [1, 2, 3]);
-    let opened = minji.change(&server, &json!({"open_direct": {"user": dohyun.user}}));
+    let opened = minji.change(&server, &json!({"open_direct": {"handle": dohyun.handle}}));
     let room = opened.ok()["ok"]["room"].clone();
     let said = minji.change(&server, &json!({"send": {"room": room, "text": "still there?"}}));
     assert_eq!(said.status, 200);

@@ -121,6 +121,7 @@ pub(crate) fn secret() -> String {
 #[derive(Debug, Clone)]
 pub(crate) struct Person {
     pub(crate) user: u64,
+    pub(crate) handle: String,
     pub(crate) device: u64,
     pub(crate) secret: String,
     pub(crate) token: String,
@@ -139,13 +140,14 @@ impl Person {
         let key = fresh();
         let body = registration(handle, &secret);
         let made = post(server, "/v1/accounts", &[("idempotency-key", &key)], &body).ok();
-        Self::at(server, made["user"].as_u64().unwrap(), made["device"].as_u64().unwrap(), secret)
+        Self::at(server, handle, &made, secret)
     }
 
-    /// A device that is there.
-    pub(crate) fn at(server: &Server, user: u64, device: u64, secret: String) -> Self {
+    /// A device that is there, as registering or signing in was answered.
+    pub(crate) fn at(server: &Server, handle: &str, made: &Value, secret: String) -> Self {
+        let [user, device] = ["user", "device"].map(|name| made[name].as_u64().unwrap());
         let token = post(server, "/v1/tokens", &[], &json!({"device": device, "secret": secret})).ok();
-        Self { user, device, secret, token: token["token"].as_str().unwrap().to_owned() }
+        Self { user, handle: handle.to_owned(), device, secret, token: token["token"].as_str().unwrap().to_owned() }
     }
 
     pub(crate) fn bearer(&self) -> String {

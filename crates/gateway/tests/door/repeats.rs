@@ -14,7 +14,7 @@ fn registering_and_signing_in_again_give_the_same_working_device() {
     let once = |body: &serde_json::Value| post(&server, "/v1/accounts", &[("idempotency-key", &key)], body);
     let made = once(&body).ok();
     assert_eq!(once(&body).ok(), made);
-    Person::at(&server, made["user"].as_u64().unwrap(), made["device"].as_u64().unwrap(), secret.clone());
+    Person::at(&server, "minji", &made, secret.clone());
     for (member, other) in [
         ("handle", json!("other")),
         ("name", json!("other")),
@@ -31,7 +31,7 @@ fn registering_and_signing_in_again_give_the_same_working_device() {
     let again = || post(&server, "/v1/devices", &[("idempotency-key", &key)], &body);
     let made = again().ok();
     assert_eq!(again().ok(), made);
-    let laptop = Person::at(&server, made["user"].as_u64().unwrap(), made["device"].as_u64().unwrap(), secret);
+    let laptop = Person::at(&server, "minji", &made, secret);
     // Also when the password has changed since.
     let change = json!({"old": PASSWORD, "new": "battery staple"}).to_string();
     laptop.call(&server, "PUT", "/v1/me/password", &[("idempotency-key", &fresh())], &change).ok();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ieum_core::batch::{Batch, Envelope, Header, Origin};
 use ieum_core::commands::operate::{AddNode, Tick};
-use ieum_core::commands::{Command, account, group, message};
+use ieum_core::commands::{Command, LEVEL, account, group, message};
 use ieum_core::ids::{DeviceId, Position, RoomId, compose};
 use ieum_core::kv::Kv;
 use ieum_core::outcome::{Accepted, Outcome};
@@ -48,7 +48,7 @@ impl Fixture {
         let mut fixture =
             Self { folder, log, applier, number: 0, incarnation: 1, device: DeviceId(0), said: 0, room: RoomId(0) };
         let node = |command: Command| Envelope { origin: Origin::Node, command };
-        let add = AddNode { node: 1, dc: "a".into(), level: 1, cell: CELL };
+        let add = AddNode { node: 1, dc: "a".into(), level: LEVEL, cell: CELL };
         let register = account::Register {
             handle: "ann".into(),
             name: "Ann".into(),

@@ -2,11 +2,8 @@ use super::*;
 use crate::commands::message::Send;
 use crate::ids::Seq;
 use crate::query;
+use crate::scope::OWN_ROOMS;
 use crate::testing::{Cell, Person, text};
-
-fn invite(room: RoomId, people: &[Person]) -> Invite {
-    Invite { room, users: people.iter().map(|p| p.user).collect() }
-}
 
 fn give(room: RoomId, to: Person, role: Role) -> GiveRole {
     GiveRole { room, user: to.user, role }
@@ -34,7 +31,7 @@ fn staffed() -> (Cell, [Person; 4], RoomId) {
 fn a_group_starts_with_its_first_members() {
     let mut cell = Cell::found();
     let [minji, dohyun, seoyeon, stranger] = cell.people();
-    let members = [seoyeon, dohyun, dohyun, minji].map(|p| p.user).to_vec();
+    let members = cell.handles(&[seoyeon, dohyun, dohyun, minji]);
     let room = cell.made(minji, CreateGroup { name: "등산".to_owned(), members });
     assert_eq!(cell.members(dohyun, room), [minji.user, dohyun.user, seoyeon.user]);
     assert_eq!((role(&cell, minji, room), role(&cell, dohyun, room)), (Role::Owner, Role::Member));
@@ -63,7 +60,7 @@ fn a_group_needs_a_name_and_known_people() {
     let minji = cell.register("minji");
     let create = |name: &str, members| CreateGroup { name: name.to_owned(), members };
     assert_eq!(cell.ask(minji, create("", vec![])), Err(Reject::NameInvalid));
-    assert_eq!(cell.ask(minji, create("x", vec![UserId(404)])), Err(Reject::UserUnknown));
+    assert_eq!(cell.ask(minji, create("x", vec!["nobody".to_owned()])), Err(Reject::UserUnknown));
     assert_eq!(cell.anonymous(create("x", vec![])), Err(Reject::NotAllowed));
     assert_eq!(query::rooms(&cell.view, minji.user, None, 10).unwrap(), []);
 }
@@ -73,7 +70,8 @@ fn one_command_names_at_most_100_people() {
     let mut cell = Cell::found();
     let minji = cell.register("minji");
     let crowd = cell.crowd(101);
-    let users = |count: usize| crowd[..count].iter().map(|p| p.user).collect::<Vec<_>>();
+    let handles = cell.handles(&crowd);
+    let users = |count: usize| handles[..count].to_vec();
     let create = |count| CreateGroup { name: "all".to_owned(), members: users(count) };
     assert_eq!(cell.ask(minji, create(101)), Err(Reject::TooMany));
     let room = cell.made(minji, create(100));
@@ -90,16 +88,20 @@ fn a_group_has_at_most_3_000_members() {
     let crowd = cell.crowd(3_001);
     let room = cell.group(minji, &[]);
     for people in crowd[..2_999].chunks(100) {
-        cell.ok(minji, invite(room, people));
+        cell.ok(minji, cell.invite(room, people));
     }
     assert_eq!(cell.mine(minji, room).about.members, 3_000);
-    assert_eq!(cell.ask(minji, invite(room, &crowd[2_999..3_000])), Err(Reject::RoomFull));
-    assert_eq!(cell.ask(minji, invite(room, &crowd[..100])), Ok(Accepted::Invited { added: 0 }), "all are in it");
+    assert_eq!(cell.ask(minji, cell.invite(room, &crowd[2_999..3_000])), Err(Reject::RoomFull));
+    assert_eq!(cell.ask(minji, cell.invite(room, &crowd[..100])), Ok(Accepted::Invited { added: 0 }), "all are in it");
 
     cell.ok(crowd[0], Leave { room });
-    assert_eq!(cell.ask(minji, invite(room, &crowd[2_999..3_001])), Err(Reject::RoomFull), "one place, two people");
+    assert_eq!(
+        cell.ask(minji, cell.invite(room, &crowd[2_999..3_001])),
+        Err(Reject::RoomFull),
+        "one place, two people"
+    );
     assert!(cell.find(crowd[2_999], room).is_none(), "all or nobody");
-    assert_eq!(cell.ask(minji, invite(room, &crowd[2_999..3_000])), Ok(Accepted::Invited { added: 1 }));
+    assert_eq!(cell.ask(minji, cell.invite(room, &crowd[2_999..3_000])), Ok(Accepted::Invited { added: 1 }));
     assert_eq!(cell.mine(minji, room).about.members, 3_000);
     cell.say(crowd[2_999], room, "hello, all");
     assert_eq!(cell.events[0].audience.users().count(), 3_000);
@@ -110,16 +112,16 @@ fn any_member_invites_and_newcomers_see_from_there_on() {
     let (mut cell, [owner, _, member, other], room) = staffed();
     let newcomer = cell.register("newcomer");
     let before = cell.say(owner, room, "before");
-    assert_eq!(cell.ask(member, invite(room, &[newcomer, other])), Ok(Accepted::Invited { added: 1 }));
+    assert_eq!(cell.ask(member, cell.invite(room, &[newcomer, other])), Ok(Accepted::Invited { added: 1 }));
     let told = cell.told(newcomer);
     assert!(
         matches!(told[..], [News::Joined { from, .. }, News::Message { seq, .. }] if *from == *seq && *seq == before + 1)
     );
     let system = Body::System(System::Invited { users: vec![newcomer.user] });
     assert_eq!(cell.seen(newcomer, room), [(before + 1, system)]);
-    assert_eq!(cell.ask(member, invite(room, &[newcomer])), Ok(Accepted::Invited { added: 0 }));
+    assert_eq!(cell.ask(member, cell.invite(room, &[newcomer])), Ok(Accepted::Invited { added: 0 }));
     assert!(cell.events.is_empty());
-    assert_eq!(cell.ask(member, Invite { room, users: vec![UserId(404)] }), Err(Reject::UserUnknown));
+    assert_eq!(cell.ask(member, Invite { room, users: vec!["nobody".to_owned()] }), Err(Reject::UserUnknown));
 }
 
 #[test]
@@ -128,7 +130,7 @@ fn strangers_see_no_group() {
     let stranger = cell.register("stranger");
     let unknown = Err(Reject::RoomUnknown);
     for room in [room, RoomId(404)] {
-        assert_eq!(cell.ask(stranger, invite(room, &[stranger])), unknown);
+        assert_eq!(cell.ask(stranger, cell.invite(room, &[stranger])), unknown);
         assert_eq!(cell.ask(stranger, Leave { room }), unknown);
         assert_eq!(cell.ask(stranger, Remove { room, user: owner.user }), unknown);
         assert_eq!(cell.ask(stranger, Rename { room, name: "x".to_owned() }), unknown);
@@ -151,7 +153,7 @@ fn who_left_hears_and_sees_nothing_more() {
     assert!(!cell.members(owner, room).contains(&member.user));
     assert_eq!(cell.mine(owner, room).about.members, 3);
     assert_eq!(cell.ask(member, Send { room, text: "wait".to_owned(), reply_to: None }), Err(Reject::RoomUnknown));
-    cell.ok(owner, invite(room, &[member]));
+    cell.ok(owner, cell.invite(room, &[member]));
     assert!(cell.seen(member, room).iter().all(|(seen, _)| *seen > seq), "also after coming back");
 }
 
@@ -226,7 +228,7 @@ fn an_owners_place_goes_to_who_has_been_there_longest() {
     let [owner, late, early] = cell.people();
     let room = cell.group(owner, &[early]);
     cell.wait(1);
-    cell.ok(owner, invite(room, &[late]));
+    cell.ok(owner, cell.invite(room, &[late]));
     cell.ok(owner, Leave { room });
     assert_eq!((role(&cell, early, room), role(&cell, late, room)), (Role::Owner, Role::Member));
 }
@@ -236,7 +238,7 @@ fn an_owners_place_goes_to_the_lower_seq_within_one_millisecond() {
     let mut cell = Cell::found();
     let [owner, late, early] = cell.people();
     let room = cell.group(owner, &[early]);
-    cell.ok(owner, invite(room, &[late]));
+    cell.ok(owner, cell.invite(room, &[late]));
     cell.ok(owner, Leave { room });
     assert_eq!(role(&cell, early, room), Role::Owner);
 }
@@ -251,7 +253,7 @@ fn the_last_one_leaves_an_empty_group() {
     assert_eq!(cell.told(minji), [&News::Left { room }]);
     assert_eq!(query::rooms(&cell.view, minji.user, None, 10).unwrap(), []);
     assert_eq!(ROOMS.get(&cell.view, &room).unwrap().unwrap().members, 0);
-    assert_eq!(cell.ask(minji, invite(room, &[minji])), Err(Reject::RoomUnknown), "nobody can come back");
+    assert_eq!(cell.ask(minji, cell.invite(room, &[minji])), Err(Reject::RoomUnknown), "nobody can come back");
 }
 
 #[test]
@@ -289,14 +291,79 @@ fn who_is_in_too_many_rooms_is_passed_over() {
     let created = cell.seen(dohyun, room);
     assert!(created.contains(&(2, Body::System(System::Invited { users: vec![dohyun.user] }))), "{created:?}");
     let [late] = cell.people();
-    let invite = |users| Invite { room, users };
-    assert_eq!(cell.ok(minji, invite(vec![full.user, late.user])), Accepted::Invited { added: 1 });
+    assert_eq!(cell.ok(minji, cell.invite(room, &[full, late])), Accepted::Invited { added: 1 });
     assert_eq!(cell.members(minji, room).len(), 3);
-    assert_eq!(cell.ask(minji, invite(vec![full.user])), Err(Reject::TooManyRooms));
-    let alone = CreateGroup { name: "two".to_owned(), members: vec![full.user] };
-    assert_eq!(cell.ask(minji, alone), Err(Reject::TooManyRooms));
-    let own = CreateGroup { name: "three".to_owned(), members: vec![minji.user] };
-    assert_eq!(cell.ask(full, own), Err(Reject::TooManyRooms));
+    assert_eq!(cell.ask(minji, cell.invite(room, &[full])), Err(Reject::TooManyRooms));
+    let create = |name: &str, members| CreateGroup { name: name.to_owned(), members };
+    assert_eq!(cell.ask(minji, create("two", cell.handles(&[full]))), Err(Reject::TooManyRooms));
+    assert_eq!(cell.ask(full, create("three", cell.handles(&[minji]))), Err(Reject::TooManyRooms));
+}
+
+/// Others fill what is theirs to fill, and one opens rooms all the same.
+#[test]
+fn others_cannot_fill_the_rooms_that_are_kept_for_ones_own() {
+    use crate::tables::accounts::Holdings;
+    let mut cell = Cell::found();
+    let [minji, dohyun, sought] = cell.people();
+    let hold = |cell: &mut Cell, rooms| cell.view.put(&HOLDINGS, &sought.user, &Holdings { rooms, devices: 1 });
+    hold(&mut cell, MAX_ROOMS - OWN_ROOMS - 1);
+    let room = cell.group(minji, &[dohyun, sought]);
+    assert_eq!(cell.members(minji, room).len(), 3, "one more");
+    let next = cell.group(minji, &[dohyun, sought]);
+    assert_eq!(cell.members(minji, next).len(), 2, "and no more");
+    assert_eq!(cell.ask(minji, cell.invite(next, &[sought])), Err(Reject::TooManyRooms));
+    assert_eq!(
+        cell.ask(minji, crate::commands::room::OpenDirect { with: cell.handle(sought) }),
+        Err(Reject::TooManyRooms)
+    );
+    let own = cell.direct(sought, minji);
+    assert_eq!(cell.direct(minji, sought), own, "one that is there is found");
+    cell.group(sought, &[minji]);
+    cell.ok(sought, crate::commands::archive::OpenArchive { key: [1; 16], name: "old".to_owned() });
+    hold(&mut cell, MAX_ROOMS - 1);
+    cell.group(sought, &[]);
+    let held = HOLDINGS.get(&cell.view, &sought.user).unwrap().unwrap().rooms;
+    assert_eq!(held, MAX_ROOMS);
+    let mine = CreateGroup { name: "one more".to_owned(), members: vec![] };
+    assert_eq!(cell.ask(sought, mine), Err(Reject::TooManyRooms));
+    assert_eq!(
+        cell.ask(sought, crate::commands::room::OpenDirect { with: cell.handle(dohyun) }),
+        Err(Reject::TooManyRooms)
+    );
+}
+
+#[test]
+fn at_level_1_people_are_named_by_id_and_others_may_fill_all_rooms() {
+    use crate::tables::accounts::Holdings;
+    let mut cell = Cell::found_at(1);
+    let [minji, dohyun, seoyeon] = cell.people();
+    let members = [dohyun, minji, dohyun].map(|person| person.user).to_vec();
+    let room = cell.made(minji, CreateGroupById { name: "hiking".to_owned(), members });
+    assert_eq!(cell.members(minji, room), [minji.user, dohyun.user]);
+    let kept = Holdings { rooms: MAX_ROOMS - 1, devices: 1 };
+    cell.view.put(&HOLDINGS, &seoyeon.user, &kept);
+    let invite = |users: &[UserId]| InviteById { room, users: users.to_vec() };
+    assert_eq!(cell.ok(minji, invite(&[seoyeon.user])), Accepted::Invited { added: 1 });
+    assert_eq!(cell.ask(minji, invite(&[UserId(404)])), Err(Reject::UserUnknown));
+    assert_eq!(cell.ask(minji, cell.invite(room, &[seoyeon])), Err(Reject::Unsupported));
+    let create = CreateGroup { name: "x".to_owned(), members: vec![] };
+    assert_eq!(cell.ask(minji, create), Err(Reject::Unsupported));
+}
+
+#[test]
+fn from_level_2_an_id_names_nobody() {
+    let mut cell = Cell::found_at(1);
+    let [minji, dohyun] = cell.people();
+    cell.activate(2);
+    let room = cell.group(minji, &[]);
+    for user in [dohyun.user, UserId(404)] {
+        let create = CreateGroupById { name: "x".to_owned(), members: vec![user] };
+        assert_eq!(cell.ask(minji, create), Err(Reject::Unsupported));
+        assert_eq!(cell.ask(minji, InviteById { room, users: vec![user] }), Err(Reject::Unsupported));
+        let open = crate::commands::room::OpenDirectById { with: user };
+        assert_eq!(cell.ask(minji, open), Err(Reject::Unsupported));
+    }
+    assert_eq!(query::rooms(&cell.view, dohyun.user, None, 10).unwrap(), []);
 }
 
 /// From 101 members to 100: receipts are told from here on, so those of before are told once.

@@ -67,7 +67,7 @@ fn a_reply_is_to_a_message_that_the_sender_sees() {
     let [minji, dohyun] = cell.people();
     let room = cell.group(minji, &[]);
     let before = cell.say(minji, room, "before dohyun came");
-    cell.ok(minji, crate::commands::group::Invite { room, users: vec![dohyun.user] });
+    cell.ok(minji, cell.invite(room, &[dohyun]));
     let after = cell.say(minji, room, "after");
     for hidden in [0, before, after + 1, u64::MAX] {
         assert_eq!(cell.ask(dohyun, reply(room, hidden)), Err(Reject::MessageUnknown), "{hidden}");
@@ -133,7 +133,7 @@ fn edits_are_told_to_those_only_who_see_the_message() {
     let [minji, dohyun, seoyeon] = cell.people();
     let room = cell.group(minji, &[dohyun]);
     let seq = cell.say(minji, room, "a secret");
-    cell.ok(minji, crate::commands::group::Invite { room, users: vec![seoyeon.user] });
+    cell.ok(minji, cell.invite(room, &[seoyeon]));
     cell.ok(minji, edit(room, seq, "another secret"));
     let told: Vec<UserId> = cell.events.iter().flat_map(|event| event.audience.users()).collect();
     assert_eq!(told, [minji.user, dohyun.user]);
@@ -149,7 +149,7 @@ fn who_came_back_does_not_change_what_they_said_before() {
     let seq = cell.say(dohyun, room, "hi");
     cell.ok(dohyun, crate::commands::group::Leave { room });
     assert_eq!(cell.ask(dohyun, edit(room, seq, "x")), Err(Reject::RoomUnknown));
-    cell.ok(minji, crate::commands::group::Invite { room, users: vec![dohyun.user] });
+    cell.ok(minji, cell.invite(room, &[dohyun]));
     assert_eq!(cell.ask(dohyun, edit(room, seq, "x")), Err(Reject::MessageUnknown));
     assert_eq!(cell.ask(dohyun, Delete { room, seq }), Err(Reject::MessageUnknown));
 }

@@ -26,25 +26,25 @@ fn the_first_node_founds_the_cell() {
 #[test]
 fn a_node_is_added_once_and_removed_once() {
     let mut cell = Cell::found();
-    assert_eq!(cell.node(node(2, 1)), Ok(Accepted::Done));
-    assert_eq!(cell.node(node(2, 1)), Err(Reject::NodeUnknown));
+    assert_eq!(cell.node(node(2, LEVEL)), Ok(Accepted::Done));
+    assert_eq!(cell.node(node(2, LEVEL)), Err(Reject::NodeUnknown));
     assert_eq!(settings(&cell).cell, CELL, "the cell's number stays");
     assert_eq!(cell.node(RemoveNode { node: 2 }), Ok(Accepted::Done));
     assert_eq!(cell.node(RemoveNode { node: 2 }), Err(Reject::NodeUnknown));
     assert_eq!(cell.node(RemoveNode { node: 1 }), Err(Reject::NotYourself));
-    assert_eq!(cell.node(node(2, 1)), Ok(Accepted::Done));
+    assert_eq!(cell.node(node(2, LEVEL)), Ok(Accepted::Done));
 }
 
 #[test]
 fn a_node_has_a_number_and_a_data_center() {
     let mut cell = Cell::found();
     let invalid = Err(Reject::Invalid);
-    assert_eq!(cell.node(node(0, 1)), invalid);
-    assert_eq!(cell.node(node(NodeId::MAX, 1)), invalid);
-    assert_eq!(cell.node(AddNode { dc: String::new(), ..node(2, 1) }), invalid);
-    assert_eq!(cell.node(AddNode { dc: "x".repeat(65), ..node(2, 1) }), invalid);
-    assert_eq!(cell.node(AddNode { cell: crate::ids::MAX_CELL + 1, ..node(2, 1) }), invalid);
-    let largest = AddNode { dc: "x".repeat(64), cell: crate::ids::MAX_CELL, ..node(NodeId::MAX - 1, 1) };
+    assert_eq!(cell.node(node(0, LEVEL)), invalid);
+    assert_eq!(cell.node(node(NodeId::MAX, LEVEL)), invalid);
+    assert_eq!(cell.node(AddNode { dc: String::new(), ..node(2, LEVEL) }), invalid);
+    assert_eq!(cell.node(AddNode { dc: "x".repeat(65), ..node(2, LEVEL) }), invalid);
+    assert_eq!(cell.node(AddNode { cell: crate::ids::MAX_CELL + 1, ..node(2, LEVEL) }), invalid);
+    let largest = AddNode { dc: "x".repeat(64), cell: crate::ids::MAX_CELL, ..node(NodeId::MAX - 1, LEVEL) };
     assert_eq!(cell.node(largest), Ok(Accepted::Done));
 }
 

@@ -69,7 +69,7 @@ fn a_newcomer_starts_with_nothing_unread() {
     let [minji, dohyun] = cell.people();
     let room = cell.group(minji, &[]);
     let seq = cell.say(minji, room, "before");
-    cell.ok(minji, crate::commands::group::Invite { room, users: vec![dohyun.user] });
+    cell.ok(minji, cell.invite(room, &[dohyun]));
     assert_eq!(cell.unread(dohyun, room), 0);
     assert_eq!(unread_counts(&cell.view, &cell.mine(minji, room), &[seq]).unwrap(), [0]);
     let seq = cell.say(minji, room, "after");
@@ -97,7 +97,7 @@ fn in_large_rooms_receipts_go_to_their_owner_only() {
     read(&mut cell, others[0], room, seq).unwrap();
     assert_eq!(tellers(&cell).len(), 100);
 
-    cell.ok(minji, crate::commands::group::Invite { room, users: vec![others[99].user] });
+    cell.ok(minji, cell.invite(room, &[others[99]]));
     let seq = cell.say(minji, room, "101 members");
     read(&mut cell, others[0], room, seq).unwrap();
     assert_eq!(tellers(&cell), [others[0].user]);

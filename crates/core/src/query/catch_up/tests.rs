@@ -1,5 +1,5 @@
 use super::*;
-use crate::commands::group::{Invite, Leave};
+use crate::commands::group::Leave;
 use crate::commands::message::{Delete, Edit};
 use crate::tables::cell::{Applied, End};
 use crate::testing::{Cell, Person};
@@ -92,7 +92,7 @@ fn a_room_entered_behind_the_cursor_is_fresh() {
     assert_eq!(gone(&cell, dohyun, cell.position()), []);
     assert_eq!(since(&cell, dohyun, cursor), []);
     let hidden = cell.say(minji, room, "while away");
-    cell.ok(minji, Invite { room, users: vec![dohyun.user] });
+    cell.ok(minji, cell.invite(room, &[dohyun]));
     assert_eq!(gone(&cell, dohyun, cursor), [], "they are in it now");
     let [changes] = &since(&cell, dohyun, cursor)[..] else { panic!("one room") };
     assert!(changes.fresh);
@@ -237,7 +237,7 @@ fn of_a_room_that_is_new_to_a_device_all_receipts_come() {
     let said = cell.say(minji, room, "1");
     cell.ok(dohyun, crate::commands::receipt::Read { room, seq: said });
     let cursor = cell.position();
-    cell.ok(minji, Invite { room, users: vec![seoyeon.user] });
+    cell.ok(minji, cell.invite(room, &[seoyeon]));
     let [changes] = &since(&cell, seoyeon, cursor)[..] else { panic!("one room") };
     assert!(changes.fresh);
     let told: Vec<UserId> = changes.receipts.iter().map(|(user, _)| *user).collect();
