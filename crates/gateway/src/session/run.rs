@@ -205,7 +205,7 @@ async fn hello<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
     let Part { mut frames, mut next } = first.await?;
     // Part by part until the live stream begins.
     loop {
-        unless_over(next.session(), socket.send_all(&mut frames)).await?;
+        Box::pin(unless_over(next.session(), socket.send_all(&mut frames))).await?;
         match next {
             Next::Live(live) => return Ok(*live),
             Next::Open(opening) => {
@@ -317,7 +317,8 @@ async fn run<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
         };
         if !out.is_empty() {
             live.stop_listening(Instant::now());
-            if let Err(end) = unless_over(&session, socket.send_all(&mut out)).await {
+            // On the heap, so that a session that is idle has no room for it.
+            if let Err(end) = Box::pin(unless_over(&session, socket.send_all(&mut out))).await {
                 return end;
             }
             live.listen(Instant::now());
