@@ -284,7 +284,7 @@ impl Config {
         if self.listen.certificate.is_some() != self.listen.key.is_some() {
             return Err(invalid("listen", "certificate and key go together"));
         }
-        Ok(())
+        self.limits.check()
     }
 
     /// The gateway's part.
@@ -318,6 +318,38 @@ impl Config {
             },
             ..defaults
         }
+    }
+}
+
+impl LimitSettings {
+    /// A limit of none, or one that another makes unreachable, is a server that serves nobody, or fewer than it says.
+    fn check(&self) -> Result<(), Error> {
+        let at_least_one = [
+            ("commands_per_second", u64::from(self.commands_per_second)),
+            ("commands_burst", u64::from(self.commands_burst)),
+            ("hellos_per_second", u64::from(self.hellos_per_second)),
+            ("hellos_burst", u64::from(self.hellos_burst)),
+            ("frames_per_second", u64::from(self.frames_per_second)),
+            ("frames_burst", u64::from(self.frames_burst)),
+            ("frame_bytes_per_second", u64::from(self.frame_bytes_per_second)),
+            ("frame_bytes_burst", u64::from(self.frame_bytes_burst)),
+            ("requests_per_second", u64::from(self.requests_per_second)),
+            ("requests_burst", u64::from(self.requests_burst)),
+            ("sign_ins_per_second", u64::from(self.sign_ins_per_second)),
+            ("sign_ins_burst", u64::from(self.sign_ins_burst)),
+            ("sessions_per_address", self.sessions_per_address as u64),
+            ("sessions", self.sessions as u64),
+        ];
+        for (key, limit) in at_least_one {
+            if limit == 0 {
+                return Err(invalid(format!("limits.{key}"), "1 and up: with none, nobody is served"));
+            }
+        }
+        if self.connections < self.sessions {
+            let message = format!("at least as many as limits.sessions, {}: each session takes one", self.sessions);
+            return Err(invalid("limits.connections", message));
+        }
+        Ok(())
     }
 }
 
@@ -411,6 +443,24 @@ mod tests {
         assert!(load("", &[("IEUM_NODE__CEL", "7")]).unwrap_err().to_string().contains("cel"));
         assert!(load("", &[("IEUM_NODE", "7")]).is_err());
         assert!(load("[node]\nnumber = 0\n", &[]).is_err());
+    }
+
+    #[test]
+    fn limits_that_serve_nobody_or_fewer_than_they_say_are_errors() {
+        let example = include_str!("../../../ieum.example.toml");
+        let limits = example.split("[limits]").nth(1).unwrap().split("[view]").next().unwrap();
+        let keys: Vec<_> = limits.lines().filter_map(|line| line.split_once(" = ")).collect();
+        let keys: Vec<_> = keys.into_iter().map(|(key, _)| key).filter(|key| !key.starts_with('#')).collect();
+        assert!(keys.len() > 14, "{keys:?}");
+        for key in keys {
+            let error = load(&format!("[limits]\n{key} = 0\n"), &[]).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("limits.{key}: ")), "{error}");
+            let variable = format!("IEUM_LIMITS__{}", key.to_ascii_uppercase());
+            assert!(load("", &[(variable.as_str(), "0")]).is_err(), "{variable}");
+        }
+        let error = load("[limits]\nsessions = 30000\n", &[]).unwrap_err().to_string();
+        assert!(error.contains("limits.connections") && error.contains("30000"), "{error}");
+        assert!(load("[limits]\nsessions = 30000\nconnections = 30000\n", &[]).is_ok());
     }
 
     /// Part of `make fuzz`.
