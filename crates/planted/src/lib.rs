@@ -74,6 +74,8 @@ pub enum Bug {
     SkipEventWhenFull,
     /// Logging a device out leaves its live session open.
     LoggedOutSessionStays,
+    /// A session of a device that was logged out stays for as long as what waits for it may take.
+    LoggedOutLingers,
     /// A session registers for the live stream only when its catch-up is sent.
     SessionEntersLate,
     /// A session counts only when it gets what is delivered.

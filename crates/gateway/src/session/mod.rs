@@ -101,7 +101,12 @@ impl Session {
 
     /// Ends the session behind what it is told up to here; true when it is to be woken once the batch is complete.
     pub(crate) fn finish(&self, position: Position, code: Code) -> bool {
-        self.queue.lock().finish(position, code)
+        self.queue.lock().finish(position, code, tokio::time::Instant::now())
+    }
+
+    /// Why the session is to end behind what it is told, and since when, if it is.
+    pub(crate) fn finishing(&self) -> Option<(Code, tokio::time::Instant)> {
+        self.queue.lock().finishing().filter(|_| !Bug::LoggedOutLingers.planted())
     }
 
     /// Why the session is over now, if it is: the cell makes no progress, or its client has been silent for too long.

@@ -148,7 +148,9 @@ impl<V: Read> Opening<V> {
 
     /// Whether nobody has ended the session meanwhile.
     fn goes_on<C: Cell<View = V>>(&self, gateway: &Gateway<C>) -> Result<(), Problem> {
-        self.session.over().map_or(Ok(()), |code| Err(gateway.problem(code)))
+        // It has no answers yet that an end would have to come behind.
+        let over = self.session.over().or(self.session.finishing().map(|(code, _)| code));
+        over.map_or(Ok(()), |code| Err(gateway.problem(code)))
     }
 
     /// Begins a round with a look at the view; if what is left to tell is little, the session gets what is delivered from before that on, so

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use ieum_core::ids::Position;
 use ieum_planted::Bug;
 use ieum_protocol::errors::Code;
+use tokio::time::Instant;
 
 /// What a session is sent, in order.
 #[derive(Debug)]
@@ -35,13 +36,15 @@ pub(crate) struct Queue {
     /// Whether the session was told that there is something.
     woken: bool,
     ended: Option<Code>,
+    /// Why and since when the stream is to end behind what waits.
+    finishing: Option<(Code, Instant)>,
     max_items: usize,
     max_bytes: usize,
 }
 
 impl Queue {
     pub(crate) fn new(max_items: usize, max_bytes: usize) -> Self {
-        Self { items: VecDeque::new(), bytes: 0, woken: false, ended: None, max_items, max_bytes }
+        Self { items: VecDeque::new(), bytes: 0, woken: false, ended: None, finishing: None, max_items, max_bytes }
     }
 
     /// Adds an item; true when the session must be woken.
@@ -60,13 +63,16 @@ impl Queue {
         !std::mem::replace(&mut self.woken, true)
     }
 
-    /// Ends the stream behind what waits; true when the session must be woken.
-    pub(crate) fn finish(&mut self, position: Position, code: Code) -> bool {
+    /// Ends the stream behind what waits; true when the session must be woken: also when it was before, since one that sends looks whether
+    /// it is over and at nothing else.
+    pub(crate) fn finish(&mut self, position: Position, code: Code, now: Instant) -> bool {
         if self.ended.is_some() {
             return false;
         }
+        self.finishing.get_or_insert((code, now));
         self.items.push_back((position, Item::End(code)));
-        !std::mem::replace(&mut self.woken, true)
+        self.woken = true;
+        true
     }
 
     /// Ends the stream; true when the session must be woken. What waits is dropped: the client asks again from its cursor. The first reason
@@ -88,6 +94,11 @@ impl Queue {
     /// Why the stream has ended, if it has.
     pub(crate) fn ended(&self) -> Option<Code> {
         self.ended
+    }
+
+    /// Why and since when the stream is to end behind what waits, if it is.
+    pub(crate) fn finishing(&self) -> Option<(Code, Instant)> {
+        self.finishing
     }
 
     /// Empties the queue of a session that begins another round, which tells what was in it or did not fit.

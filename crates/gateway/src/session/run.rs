@@ -205,7 +205,8 @@ async fn hello<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
     let Part { mut frames, mut next } = first.await?;
     // Part by part until the live stream begins.
     loop {
-        Box::pin(unless_over(next.session(), socket.send_all(&mut frames))).await?;
+        let patience = socket.patience;
+        Box::pin(unless_over(next.session(), patience, socket.send_all(&mut frames))).await?;
         match next {
             Next::Live(live) => return Ok(*live),
             Next::Open(opening) => {
@@ -216,11 +217,17 @@ async fn hello<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Waits for `sending`, unless the session is over meanwhile: who must go is not held up by a client that takes its time.
-async fn unless_over(session: &Session, sending: impl Future<Output = Result<(), End>>) -> Result<(), End> {
+/// Waits for `sending`, unless the session is over meanwhile: who must go is not held up by a client that takes its time. One that is to end
+/// behind what it is told has `patience` for that, however much it is.
+async fn unless_over(
+    session: &Session,
+    patience: Duration,
+    sending: impl Future<Output = Result<(), End>>,
+) -> Result<(), End> {
     let mut sending = pin!(sending);
     let mut woken = false;
     let sent = loop {
+        let last = session.finishing().map(|(code, since)| (code, since + patience));
         tokio::select! {
             biased;
             sent = &mut sending => break sent,
@@ -230,6 +237,7 @@ async fn unless_over(session: &Session, sending: impl Future<Output = Result<(),
                     break Err(End::Over(code));
                 }
             }
+            code = passed(last) => break Err(End::Over(code)),
         }
     };
     if woken {
@@ -237,6 +245,17 @@ async fn unless_over(session: &Session, sending: impl Future<Output = Result<(),
         session.wake();
     }
     sent
+}
+
+/// Waits until the time has come, if there is one.
+async fn passed(last: Option<(Code, tokio::time::Instant)>) -> Code {
+    match last {
+        Some((code, at)) => {
+            tokio::time::sleep_until(at).await;
+            code
+        }
+        None => std::future::pending().await,
+    }
 }
 
 /// A catch-up is read and sent in parts of about so many bytes: one for almost everybody, which costs one change of threads.
@@ -318,7 +337,8 @@ async fn run<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
         if !out.is_empty() {
             live.stop_listening(Instant::now());
             // On the heap, so that a session that is idle has no room for it.
-            if let Err(end) = Box::pin(unless_over(&session, socket.send_all(&mut out))).await {
+            let patience = socket.patience;
+            if let Err(end) = Box::pin(unless_over(&session, patience, socket.send_all(&mut out))).await {
                 return end;
             }
             live.listen(Instant::now());
@@ -357,9 +377,45 @@ mod tests {
             let (mut socket, _client, mut frames) = deaf().await;
             let session = session();
             session.end(code);
-            let end = unless_over(&session, socket.send_all(&mut frames)).await.unwrap_err();
+            let patience = socket.patience;
+            let end = unless_over(&session, patience, socket.send_all(&mut frames)).await.unwrap_err();
             assert_eq!(format!("{end:?}"), ends);
         }
+    }
+
+    /// What it is being sent would have more time than that, being so much.
+    #[tokio::test(start_paused = true)]
+    async fn who_is_logged_out_does_not_stay_for_what_it_takes_slowly() {
+        let (mut socket, _client, mut frames) = deaf().await;
+        let (session, patience) = (session(), socket.patience);
+        // It is woken before, for something else.
+        assert!(session.tell(Position::new(1, 1), &Bytes::from_static(b"{}")));
+        session.wake();
+        let logged_out = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if session.finish(Position::new(1, 2), Code::LoggedOut) {
+                session.wake();
+            }
+        };
+        let (end, ()) = tokio::join!(unless_over(&session, patience, socket.send_all(&mut frames)), logged_out);
+        assert_eq!(format!("{:?}", end.unwrap_err()), "Over(LoggedOut)");
+        // The time that it had does not begin again with the next frames.
+        let never = std::future::pending::<Result<(), End>>();
+        let none = tokio::time::timeout(Duration::from_millis(1), unless_over(&session, patience, never)).await;
+        assert_eq!(format!("{:?}", none.unwrap().unwrap_err()), "Over(LoggedOut)");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_logged_out_and_takes_what_it_is_sent_is_sent_it() {
+        let (mut socket, mut client, mut frames) = deaf().await;
+        let (session, patience) = (session(), socket.patience);
+        session.finish(Position::new(1, 2), Code::LoggedOut);
+        let takes = async {
+            let mut all = vec![0; 4 * 4100];
+            client.read_exact(&mut all).await.unwrap();
+        };
+        let (sent, ()) = tokio::join!(unless_over(&session, patience, socket.send_all(&mut frames)), takes);
+        sent.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
@@ -372,7 +428,8 @@ mod tests {
             let mut all = vec![0; 4 * 4100];
             client.read_exact(&mut all).await.unwrap();
         };
-        let (sent, ()) = tokio::join!(unless_over(&session, socket.send_all(&mut frames)), takes);
+        let patience = socket.patience;
+        let (sent, ()) = tokio::join!(unless_over(&session, patience, socket.send_all(&mut frames)), takes);
         sent.unwrap();
         tokio::time::timeout(Duration::from_secs(1), session.woken()).await.unwrap();
     }
