@@ -67,6 +67,7 @@ impl Server {
             self = self.set(&format!("LIMITS__{rate}_PER_SECOND"), plenty);
             self = self.set(&format!("LIMITS__{rate}_BURST"), plenty);
         }
+        self = self.set("LIMITS__SESSIONLESS_PER_ADDRESS", plenty);
         self.set("ACCOUNTS__PASSWORD_MEMORY_KIB", "8").set("ACCOUNTS__PASSWORD_PASSES", "1")
     }
 

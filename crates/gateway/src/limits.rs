@@ -115,6 +115,12 @@ impl Allowance {
     pub fn take(&self, cost: u32, now: Instant) -> Result<(), Problem> {
         self.bucket.lock().take(cost, self.rate, now).map_err(rate_limited)
     }
+
+    /// Says what is wrong where not even the cheapest command can be paid. Takes nothing.
+    pub fn has_any(&self, now: Instant) -> Result<(), Problem> {
+        let mut looked_at = *self.bucket.lock();
+        looked_at.take(1, self.rate, now).map_err(rate_limited)
+    }
 }
 
 /// The allowance of each device. One is forgotten when it is full again and nobody holds it.
@@ -213,14 +219,22 @@ pub struct Limits {
     pub sign_ins: Buckets<IpAddr>,
     connections: Mutex<Connections>,
     per_address: usize,
+    sessionless: usize,
     most: usize,
 }
 
 /// Connections that are open, before their hello and behind it, and those of HTTP.
 #[derive(Debug, Default)]
 struct Connections {
-    of: HashMap<IpAddr, usize>,
+    of: HashMap<IpAddr, OfAddress>,
     all: usize,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct OfAddress {
+    all: usize,
+    /// Those of them that are no sessions: nobody has said who they are.
+    sessionless: usize,
 }
 
 impl Limits {
@@ -234,6 +248,7 @@ impl Limits {
             hellos: Buckets::new(options.hellos),
             connections: Mutex::default(),
             per_address: options.sessions_per_address,
+            sessionless: options.sessionless_per_address,
             most: options.connections,
         }
     }
@@ -241,21 +256,32 @@ impl Limits {
     /// Counts a connection from `address` in, if it may have one more.
     pub fn enter(&self, address: IpAddr) -> bool {
         let mut connections = self.connections.lock();
-        let count = connections.of.get(&subscriber(address)).copied().unwrap_or_default();
-        if count >= self.per_address || connections.all >= self.most {
+        let of = connections.of.get(&subscriber(address)).copied().unwrap_or_default();
+        if of.all >= self.per_address || of.sessionless >= self.sessionless || connections.all >= self.most {
             return false;
         }
-        connections.of.insert(subscriber(address), count + 1);
+        let of = OfAddress { all: of.all + 1, sessionless: of.sessionless + 1 };
+        connections.of.insert(subscriber(address), of);
         connections.all += 1;
         true
     }
 
-    /// Counts a connection from `address` out.
-    pub fn leave(&self, address: IpAddr) {
+    /// A connection from `address` is a session from here on.
+    pub fn is_session(&self, address: IpAddr) {
+        if let Some(of) = self.connections.lock().of.get_mut(&subscriber(address))
+            && !Bug::SessionsCountAsStrangers.planted()
+        {
+            of.sessionless -= 1;
+        }
+    }
+
+    /// Counts a connection from `address` out, which was a `session` in the end or never.
+    pub fn leave(&self, address: IpAddr, session: bool) {
         let mut connections = self.connections.lock();
-        if let Some(count) = connections.of.get_mut(&subscriber(address)) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(of) = connections.of.get_mut(&subscriber(address)) {
+            of.all -= 1;
+            of.sessionless -= usize::from(!session);
+            if of.all == 0 {
                 connections.of.remove(&subscriber(address));
             }
             connections.all -= 1;
@@ -303,7 +329,9 @@ mod tests {
             "no command costs more than there can be"
         );
         let allowance = Allowances::new(Rate { per_second: 1, burst: 50 }).of(DeviceId(1), start);
+        assert!(allowance.has_any(start).is_ok() && allowance.has_any(start).is_ok());
         allowance.take(50, start).unwrap();
+        assert_eq!(allowance.has_any(start).unwrap_err().retry_after_ms, Some(1_001));
         assert_eq!(allowance.take(1, start).unwrap_err().retry_after_ms, Some(1_001));
         assert_eq!(allowance.take(50, start).unwrap_err().retry_after_ms, Some(50_001));
     }
@@ -358,8 +386,30 @@ mod tests {
         assert!(limits.enter("2001:db8::1".parse().unwrap()));
         assert!(!limits.enter("2001:db8::2".parse().unwrap()));
         assert!(limits.enter("2001:db8:0:1::1".parse().unwrap()));
-        limits.leave("2001:db8::1".parse().unwrap());
+        limits.leave("2001:db8::1".parse().unwrap(), false);
         assert!(limits.enter("2001:db8::2".parse().unwrap()));
+    }
+
+    #[test]
+    fn connections_that_are_no_sessions_are_bounded_apart() {
+        let options = options::Options::default().limits;
+        let limits = Limits::new(&options::Limits { sessionless_per_address: 2, sessions_per_address: 4, ..options });
+        let [here, there] = ["10.0.0.1", "10.0.0.2"].map(|address| address.parse().unwrap());
+        assert!(limits.enter(here) && limits.enter(here) && !limits.enter(here) && limits.enter(there));
+        limits.is_session(here);
+        assert!(limits.enter(here) && !limits.enter(here));
+        limits.is_session(here);
+        assert!(limits.enter(here) && !limits.enter(here), "two sessions and two others are all that it may have");
+        limits.leave(here, true);
+        assert!(!limits.enter(here), "a session that goes makes no room for what is none");
+        limits.leave(here, false);
+        assert!(limits.enter(here) && !limits.enter(here));
+        for session in [true, false, false] {
+            limits.leave(here, session);
+        }
+        limits.leave(there, false);
+        let left = limits.connections.lock();
+        assert_eq!((left.of.len(), left.all), (0, 0));
     }
 
     #[test]
@@ -369,7 +419,7 @@ mod tests {
         assert!(limits.enter(first) && limits.enter(second) && !limits.enter(third));
         // One that was turned away was not counted in.
         assert!(!limits.enter(third) && !limits.enter(first));
-        limits.leave(first);
+        limits.leave(first, false);
         assert!(limits.enter(third) && !limits.enter(first));
     }
 }

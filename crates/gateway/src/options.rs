@@ -100,6 +100,8 @@ pub struct Limits {
     pub sign_ins: Rate,
     /// Connections per address.
     pub sessions_per_address: usize,
+    /// Those of them that are no sessions: before their hello is accepted, and HTTP.
+    pub sessionless_per_address: usize,
     /// Sessions in all, from their hello on.
     pub sessions: usize,
     /// Connections in all: sessions, those that have not said hello, and HTTP.
@@ -139,6 +141,8 @@ impl Default for Options {
                 requests: Rate { per_second: 200, burst: 2_000 },
                 sign_ins: Rate { per_second: 2, burst: 30 },
                 sessions_per_address: 5_000,
+                // Behind one address may be thousands, who come back together after an outage and are no sessions for a moment each.
+                sessionless_per_address: 2_000,
                 sessions: 18_000,
                 connections: 19_000,
             },

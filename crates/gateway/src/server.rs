@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -68,7 +68,8 @@ fn accept<C: Cell>(
     // Small frames must not wait for each other.
     let _ = stream.set_nodelay(true);
     let stream = Wire::new(stream);
-    let presence = Presence { gateway: Arc::clone(gateway), address, line: stream.line() };
+    let line = stream.line();
+    let presence = Presence { gateway: Arc::clone(gateway), address, line, session: AtomicBool::new(false) };
     let (gateway, router) = (Arc::clone(gateway), router.clone());
     match tls {
         None => drop(tokio::spawn(connection(gateway, router, stream, presence))),
@@ -87,11 +88,21 @@ struct Presence<C: Cell> {
     gateway: Arc<Gateway<C>>,
     address: IpAddr,
     line: Line,
+    session: AtomicBool,
+}
+
+impl<C: Cell> Presence<C> {
+    /// Its hello was accepted.
+    fn is_session(&self) {
+        if !self.session.swap(true, Ordering::Relaxed) {
+            self.gateway.limits.is_session(self.address);
+        }
+    }
 }
 
 impl<C: Cell> Drop for Presence<C> {
     fn drop(&mut self) {
-        self.gateway.limits.leave(self.address);
+        self.gateway.limits.leave(self.address, *self.session.get_mut());
     }
 }
 
@@ -171,7 +182,7 @@ fn upgrade<C: Cell, S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             Ok(hyper::upgrade::Parts { io, read_buf, .. }) if read_buf.is_empty() => io.into_inner().into_inner(),
             Ok(_) | Err(_) => return,
         };
-        session::serve(gateway, stream, address, presence.line.clone()).await;
+        session::serve(gateway, stream, address, presence.line.clone(), || presence.is_session()).await;
         drop(presence);
     });
     let headers = [

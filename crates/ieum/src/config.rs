@@ -129,6 +129,8 @@ pub(crate) struct LimitSettings {
     pub sign_ins_burst: u32,
     /// Connections per address.
     pub sessions_per_address: usize,
+    /// Those of them that are no sessions.
+    pub sessionless_per_address: usize,
     /// Sessions in all, from their hello on.
     pub sessions: usize,
     /// Connections in all.
@@ -195,6 +197,7 @@ impl Default for LimitSettings {
             sign_ins_per_second: limits.sign_ins.per_second,
             sign_ins_burst: limits.sign_ins.burst,
             sessions_per_address: limits.sessions_per_address,
+            sessionless_per_address: limits.sessionless_per_address,
             sessions: limits.sessions,
             connections: limits.connections,
         }
@@ -313,6 +316,7 @@ impl Config {
                 requests: rate(limits.requests_per_second, limits.requests_burst),
                 sign_ins: rate(limits.sign_ins_per_second, limits.sign_ins_burst),
                 sessions_per_address: limits.sessions_per_address,
+                sessionless_per_address: limits.sessionless_per_address,
                 sessions: limits.sessions,
                 connections: limits.connections,
             },
@@ -338,6 +342,7 @@ impl LimitSettings {
             ("sign_ins_per_second", u64::from(self.sign_ins_per_second)),
             ("sign_ins_burst", u64::from(self.sign_ins_burst)),
             ("sessions_per_address", self.sessions_per_address as u64),
+            ("sessionless_per_address", self.sessionless_per_address as u64),
             ("sessions", self.sessions as u64),
         ];
         for (key, limit) in at_least_one {

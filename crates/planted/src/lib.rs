@@ -84,6 +84,10 @@ pub enum Bug {
     OldSessionReplacesNew,
     /// A client is read as fast as it sends.
     FramesUnlimited,
+    /// A session counts as a connection that has said no hello for as long as it lasts.
+    SessionsCountAsStrangers,
+    /// A refused command costs its client no more than any frame.
+    RefusalsFree,
     /// A node's next life has the incarnation of the one before.
     IncarnationReused,
     /// The journal is trimmed up to the newer snapshot.

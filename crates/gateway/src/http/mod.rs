@@ -111,10 +111,14 @@ async fn admit<C: Cell>(State(gateway): State<Arc<Gateway<C>>>, request: Request
         true if path.starts_with("/v1/") => gateway.reach_seen(request.headers()).await,
         true => Ok(()),
     };
-    let response = match fresh {
+    let mut response = match fresh {
         Ok(()) => next.run(request).await,
         Err(problem) => Fail(problem).into_response(),
     };
+    if probe {
+        // They are not counted as requests, so they keep no connection.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     gateway.finish(response)
 }
 

@@ -13,6 +13,10 @@ use tokio::time::{Sleep, sleep};
 use crate::limits::Bucket;
 use crate::options::{Limits, Rate};
 
+/// A refused command counts as so many frames more: it takes no token, so that nobody is refused for having been refused, but each is answered
+/// by itself. All that may be under way can be refused three times in a row without a pause, and a client waits before it sends again.
+const REFUSED: u32 = 19;
+
 /// What one session may send.
 #[derive(Debug)]
 struct Intake {
@@ -60,8 +64,19 @@ impl<S> Metered<S> {
 
     /// What was read holds one frame more.
     pub(crate) fn frame(&mut self) {
+        self.frames(1);
+    }
+
+    /// So many of the commands in it were refused.
+    pub(crate) fn refused(&mut self, commands: u32) {
+        if !Bug::RefusalsFree.planted() {
+            self.frames(commands.saturating_mul(REFUSED));
+        }
+    }
+
+    fn frames(&mut self, more: u32) {
         let frames = &mut self.meter.intake.new_frames;
-        *frames = frames.saturating_add(1);
+        *frames = frames.saturating_add(more);
     }
 }
 
@@ -157,5 +172,17 @@ mod tests {
         intake.new_frames = ieum_protocol::MAX_IN_FLIGHT as u32;
         intake.new_bytes = (ieum_protocol::MAX_IN_FLIGHT * ieum_protocol::MAX_FRAME) as u32 - 1;
         assert_eq!(intake.closed_for(now), Duration::ZERO);
+    }
+
+    #[test]
+    fn all_that_may_be_under_way_is_refused_three_times_without_a_pause() {
+        let (now, stream) = (Instant::now(), tokio::io::empty());
+        let mut metered = Metered::new(stream, &Options::default().limits);
+        let in_flight = ieum_protocol::MAX_IN_FLIGHT as u32;
+        for closed in [false, false, false, true] {
+            metered.frames(in_flight);
+            metered.refused(in_flight);
+            assert_eq!(metered.meter.intake.closed_for(now) > Duration::ZERO, closed);
+        }
     }
 }

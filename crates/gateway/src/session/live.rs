@@ -29,13 +29,15 @@ pub struct Live {
     /// Up to where the client has everything.
     sent: Position,
     commands: Allowance,
+    /// Commands refused since it was asked last.
+    refused: u32,
 }
 
 impl Live {
     /// A stream that begins behind `sent`, of a device that has used the numbers up to `last`.
     #[must_use]
     pub fn new(place: Place, last: u64, sent: Position, commands: Allowance) -> Self {
-        Self { place, next: last + 1, sent, commands }
+        Self { place, next: last + 1, sent, commands, refused: 0 }
     }
 
     /// The session.
@@ -52,6 +54,11 @@ impl Live {
     /// They are not read from here on.
     pub fn stop_listening(&self, now: Instant) {
         self.session().stop_listening(now);
+    }
+
+    /// Commands that were refused here since this was asked last.
+    pub(crate) fn refusals(&mut self) -> u32 {
+        std::mem::take(&mut self.refused)
     }
 
     /// Takes what waits, up to the last complete position, and puts the frames that tell it into `out`. A code is the reason for which the
@@ -100,6 +107,7 @@ impl Live {
             ClientFrame::Cmd(cmd) => {
                 let n = cmd.n;
                 if let Some(problem) = self.command(gateway, cmd, now)? {
+                    self.refused += 1;
                     let pos = gateway.cell.applied().to_string();
                     out.push(outcomes::text(&ServerFrame::Refused { n, pos, error: gateway.told(problem) }));
                 }
@@ -125,7 +133,10 @@ impl Live {
         let id = changes::hex16(&cmd.id).map_err(bad)?;
         let origin = Origin::Device { device: self.session().device, number: cmd.n, id };
         let envelope = Envelope { origin, command: changes::command(cmd.change).map_err(bad)? };
-        // One row, and only for what is dear in a large room: not worth another thread.
+        // One row, and only for what is dear in a large room and can be paid at all: not worth another thread.
+        if let Err(problem) = self.commands.has_any(now) {
+            return Ok(Some(problem));
+        }
         let members = limits::room_of(&envelope.command).map(|room| limits::members(&gateway.cell.view(), room));
         let members = members.transpose().map_err(|error| super::failed(&error))?.unwrap_or_default();
         if let Err(problem) = self.commands.take(limits::cost(&envelope.command, members), now) {

@@ -26,12 +26,13 @@ use crate::lanes::Asker;
 use crate::map::outcomes;
 use crate::wire::Line;
 
-/// Serves one WebSocket connection until it ends.
+/// Serves one WebSocket connection until it ends. `accepted` is called when its hello was.
 pub(crate) async fn serve<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
     gateway: Arc<Gateway<C>>,
     stream: S,
     address: IpAddr,
     line: Line,
+    accepted: impl FnOnce(),
 ) {
     let config = WebSocketConfig::default()
         .read_buffer_size(1024)
@@ -43,7 +44,7 @@ pub(crate) async fn serve<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
     let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
     let mut socket = Socket { socket, patience: gateway.options.patience };
     gateway.metrics.sessions_opened.fetch_add(1, Ordering::Relaxed);
-    let reason = match hello(&gateway, &mut socket, Asker { who: None, line }).await {
+    let reason = match hello(&gateway, &mut socket, Asker { who: None, line }, accepted).await {
         Ok(mut live) => {
             let reason = run(&gateway, &mut socket, &mut live).await;
             // The place is given back before leave is taken, which may take a while.
@@ -148,6 +149,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         let _ = Box::pin(tokio::time::timeout(LEAVE, orderly)).await;
     }
 
+    /// So many of the client's commands were refused.
+    fn refused(&mut self, commands: u32) {
+        self.socket.get_mut().refused(commands);
+    }
+
     /// The next frame of text.
     async fn next(&mut self) -> Result<Utf8Bytes, End> {
         loop {
@@ -192,6 +198,7 @@ async fn hello<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
     gateway: &Arc<Gateway<C>>,
     socket: &mut Socket<S>,
     asker: Asker,
+    accepted: impl FnOnce(),
 ) -> Result<Live, End> {
     let first = tokio::time::timeout(gateway.options.patience, socket.next()).await;
     let Ok(text) = first else { return Err(Code::HelloFirst.problem().into()) };
@@ -203,6 +210,7 @@ async fn hello<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
         part(gateway, opening, vec![outcomes::text(&ServerFrame::Welcome(welcome))])
     });
     let Part { mut frames, mut next } = first.await?;
+    accepted();
     // Part by part until the live stream begins.
     loop {
         let patience = socket.patience;
@@ -334,6 +342,7 @@ async fn run<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
                 Err(end) => Some(end),
             },
         };
+        socket.refused(live.refusals());
         if !out.is_empty() {
             live.stop_listening(Instant::now());
             // On the heap, so that a session that is idle has no room for it.

@@ -40,7 +40,7 @@ fn a_head_or_a_body_that_does_not_come_is_given_up() {
     ends(&mut nothing);
     // A connection that is kept for more requests is not kept for ever.
     let mut idle = connect(&server);
-    idle.write_all(&request("GET", "/healthz", &[], b"")).unwrap();
+    idle.write_all(&request("GET", "/problems/busy", &[], b"")).unwrap();
     assert_eq!(answer(&mut idle).unwrap().status, 200);
     ends(&mut idle);
 }
@@ -52,22 +52,51 @@ fn one_address_has_so_many_connections_and_no_more() {
     let server = Server::with(options);
     let mut held = [(); 3].map(|()| connect(&server));
     for stream in &mut held {
-        stream.write_all(&request("GET", "/healthz", &[], b"")).unwrap();
+        stream.write_all(&request("GET", "/problems/busy", &[], b"")).unwrap();
         assert_eq!(answer(stream).unwrap().status, 200);
     }
     let mut fourth = connect(&server);
-    let _ = fourth.write_all(&request("GET", "/healthz", &[], b""));
+    let _ = fourth.write_all(&request("GET", "/problems/busy", &[], b""));
     assert_eq!(ends(&mut fourth), b"");
     // One that goes makes room; the server learns of it when it reads.
     drop(held);
     let until = Instant::now() + Duration::from_secs(20);
     loop {
         let mut stream = connect(&server);
-        let _ = stream.write_all(&request("GET", "/healthz", &[], b""));
+        let _ = stream.write_all(&request("GET", "/problems/busy", &[], b""));
         if answer(&mut stream).is_some() {
             return;
         }
         assert!(Instant::now() < until, "the room is not given back");
+    }
+}
+
+#[test]
+fn who_said_hello_takes_no_room_from_who_did_not() {
+    let mut options = options();
+    options.limits.sessionless_per_address = 6;
+    let server = Server::with(options);
+    let people: Vec<_> = (0..10).map(|number| Person::register(&server, &format!("person{number}"))).collect();
+    let mut sessions: Vec<_> = people.iter().map(|person| Socket::live(&server, person)).collect();
+    let mut others: Vec<_> = (0..8).map(|_| connect(&server)).collect();
+    let answered = others.iter_mut().filter_map(|stream| {
+        let _ = stream.write_all(&request("GET", "/problems/busy", &[], b""));
+        answer(stream)
+    });
+    assert!(answered.count() <= 6);
+    for session in &mut sessions {
+        session.done(&json!({"set_name": {"name": "here"}}));
+    }
+}
+
+#[test]
+fn a_probe_keeps_no_connection() {
+    let server = Server::start();
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        let mut stream = connect(&server);
+        stream.write_all(&request("GET", path, &[], b"").repeat(2)).unwrap();
+        let all = String::from_utf8(ends(&mut stream)).unwrap();
+        assert_eq!((all.matches("HTTP/1.1 200").count(), all.matches("connection: close").count()), (1, 1), "{all}");
     }
 }
 

@@ -260,3 +260,23 @@ fn who_sends_too_much_is_not_read_and_still_told() {
         other => panic!("{other:?}"),
     }
 }
+
+/// A rate of none: what was saved up is all there is. That the bound for silence ends the wait shows that nothing is read any more.
+#[test]
+fn who_is_refused_all_the_time_is_not_read() {
+    let mut options = ieum_gateway::Options { silence: Duration::from_secs(2), ..crate::node::options() };
+    options.limits.frames = ieum_gateway::options::Rate { per_second: 0, burst: 300 };
+    let server = Server::with(options);
+    let minji = Person::register(&server, "minji");
+    let mut socket = Socket::live(&server, &minji);
+    for _ in 0..15 {
+        let change = json!({"set_name": {"name": "x"}});
+        socket.say(&json!({"cmd": {"n": 99, "id": fresh(), "do": change}}).to_string());
+    }
+    for _ in 0..15 {
+        assert_eq!(socket.next("refused")["error"]["code"], "out_of_order");
+    }
+    socket.say(&json!({"ping": {"id": 1}}).to_string());
+    let Got::Text(frame) = socket.get() else { panic!("the session goes on or ends without a word") };
+    assert_eq!(frame["bye"]["code"], "silent", "{frame}");
+}
