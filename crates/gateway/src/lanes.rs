@@ -1,5 +1,6 @@
 //! Work that blocks: reads of the view and password hashes. It runs off the threads that serve sockets, on a bounded number of threads for each
-//! kind, so that no kind takes them all; a bounded number of askers waits for them, and whoever comes on top is told to come back.
+//! kind, so that no kind takes them all; a bounded number of askers waits for them, and whoever comes on top is told to come back: that they ask too much themselves (`rate_limited`), or
+//! that the server has too much to do (`busy`), which sends a client to another one.
 //!
 //! ```text
 //!  asker ─► its account's or address's turn ─► a thread of the lane ─► work      (in the order that they came, at each place)
@@ -18,7 +19,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::metrics::figure;
-use crate::options::Lane as Bounds;
+use crate::options::{Lane as Bounds, Turns};
 use crate::wire::Line;
 
 /// Who has something done, as far as is known.
@@ -44,14 +45,17 @@ pub(crate) struct Asker {
 pub(crate) struct Lane {
     bounds: Bounds,
     threads: Arc<Semaphore>,
-    inside: Mutex<Inside>,
+    count: Mutex<Count>,
+    /// Told `busy`, because too many were inside.
     refused: AtomicU64,
+    /// Told `rate_limited`, because too many of them were their own.
+    limited: AtomicU64,
     abandoned: AtomicU64,
 }
 
 /// Those who wait or whose work runs.
 #[derive(Debug, Default)]
-struct Inside {
+struct Count {
     all: usize,
     each: HashMap<Who, One>,
 }
@@ -62,17 +66,17 @@ struct One {
     turns: Arc<Semaphore>,
 }
 
-/// A place in a lane, until it is dropped.
-struct Place {
+/// Somebody in a lane, until it is dropped.
+struct Inside {
     lane: Arc<Lane>,
     who: Option<Who>,
 }
 
-impl Drop for Place {
+impl Drop for Inside {
     fn drop(&mut self) {
-        let mut inside = self.lane.inside.lock();
-        inside.all -= 1;
-        if let Some(Entry::Occupied(mut one)) = self.who.map(|who| inside.each.entry(who)) {
+        let mut count = self.lane.count.lock();
+        count.all -= 1;
+        if let Some(Entry::Occupied(mut one)) = self.who.map(|who| count.each.entry(who)) {
             one.get_mut().inside -= 1;
             if one.get().inside == 0 {
                 one.remove();
@@ -87,8 +91,9 @@ impl Lane {
         Arc::new(Self {
             bounds,
             threads: Arc::new(Semaphore::new(threads)),
-            inside: Mutex::default(),
+            count: Mutex::default(),
             refused: AtomicU64::new(0),
+            limited: AtomicU64::new(0),
             abandoned: AtomicU64::new(0),
         })
     }
@@ -99,9 +104,7 @@ impl Lane {
         asker: &Asker,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Problem> {
-        let (place, turns) = self.enter(asker.who).inspect_err(|_| {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-        })?;
+        let (inside, turns) = self.enter(asker.who)?;
         let mut waited = false;
         let turn = match turns {
             Some(turns) => Some(take(turns, &mut waited).await?),
@@ -116,7 +119,7 @@ impl Lane {
         let (reply, answer) = oneshot::channel();
         tokio::task::spawn_blocking(move || {
             // Until the work is done, also when whoever waited for it has gone.
-            let _held = (place, turn, thread);
+            let _held = (inside, turn, thread);
             if !reply.is_closed() {
                 // Nobody waits any more, at worst.
                 let _ = reply.send(work());
@@ -126,41 +129,49 @@ impl Lane {
         answer.await.map_err(|_| Code::Internal.problem())
     }
 
-    /// A place in the lane, and where `who` takes turns.
-    fn enter(self: &Arc<Self>, who: Option<Who>) -> Result<(Place, Option<Arc<Semaphore>>), Problem> {
-        let mut inside = self.inside.lock();
-        if inside.all >= self.bounds.at_once.saturating_add(self.bounds.waiting) {
+    /// A place in the lane, and where `who` takes turns. Who has too many inside is told so before the lane is looked at: elsewhere it would be
+    /// no better for them.
+    fn enter(self: &Arc<Self>, who: Option<Who>) -> Result<(Inside, Option<Arc<Semaphore>>), Problem> {
+        let own = who.and_then(|who| Some((who, self.turns_of(who)?)));
+        let mut count = self.count.lock();
+        let has = own.and_then(|(who, _)| count.each.get(&who)).map_or(0, |one| one.inside);
+        if own.is_some_and(|(_, each)| has >= each.at_once.saturating_add(each.waiting)) {
+            self.limited.fetch_add(1, Ordering::Relaxed);
+            return Err(Code::RateLimited.problem());
+        }
+        if count.all >= self.bounds.at_once.saturating_add(self.bounds.waiting) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
             return Err(Code::Busy.problem());
         }
-        let turns = match who {
-            Some(who) => {
-                let each = match who {
-                    Who::Address(_) => self.bounds.address,
-                    Who::Account(_) => self.bounds.account,
-                };
-                let at_once =
-                    if Bug::OneAccountTakesAllReads.planted() { Semaphore::MAX_PERMITS } else { each.at_once.max(1) };
-                let one = inside.each.entry(who);
-                let one = one.or_insert_with(|| One { inside: 0, turns: Arc::new(Semaphore::new(at_once)) });
-                if one.inside >= at_once.saturating_add(each.waiting) {
-                    return Err(Code::Busy.problem());
-                }
-                one.inside += 1;
-                Some(Arc::clone(&one.turns))
-            }
-            None => None,
-        };
-        inside.all += 1;
-        Ok((Place { lane: Arc::clone(self), who }, turns))
+        count.all += 1;
+        let turns = own.map(|(who, each)| {
+            let anew = || One { inside: 0, turns: Arc::new(Semaphore::new(each.at_once)) };
+            let one = count.each.entry(who).or_insert_with(anew);
+            one.inside += 1;
+            Arc::clone(&one.turns)
+        });
+        Ok((Inside { lane: Arc::clone(self), who: own.map(|(who, _)| who) }, turns))
+    }
+
+    /// How many turns `who` has, if they have a bound of their own.
+    fn turns_of(&self, who: Who) -> Option<Turns> {
+        let each = match who {
+            Who::Address(_) => self.bounds.address,
+            Who::Account(_) => self.bounds.account,
+        }?;
+        let at_once = if Bug::OneAccountTakesAllReads.planted() { Semaphore::MAX_PERMITS } else { each.at_once.max(1) };
+        Some(Turns { at_once, ..each })
     }
 
     /// Appends the lane's figures to the page.
     pub(crate) fn page(&self, page: &mut String, kind: &str) {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let inside = self.inside.lock().all;
+        let inside = self.count.lock().all;
         let name = |what: &str| format!("{kind}_{what}");
         figure(page, "gauge", &name("under_way"), "Those that wait for a thread or have one.", inside);
         figure(page, "counter", &name("refused_total"), "Refused because too many wait.", load(&self.refused));
+        let help = "Refused because too many of one asker wait.";
+        figure(page, "counter", &name("limited_total"), help, load(&self.limited));
         let help = "Not done because whoever asked was gone when it was their turn.";
         figure(page, "counter", &name("abandoned_total"), help, load(&self.abandoned));
     }
@@ -174,4 +185,47 @@ async fn take(from: Arc<Semaphore>, waited: &mut bool) -> Result<OwnedSemaphoreP
     *waited = true;
     // Nobody closes it.
     from.acquire_owned().await.map_err(|_| Code::Internal.problem())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Options;
+
+    /// How many of this asker find room, and what the next one is told.
+    fn fill(lane: &Arc<Lane>, who: Option<Who>, held: &mut Vec<Inside>) -> (usize, String) {
+        for count in 0.. {
+            match lane.enter(who) {
+                Ok((inside, _)) => held.push(inside),
+                Err(problem) => return (count, problem.code),
+            }
+        }
+        unreachable!("somebody is refused");
+    }
+
+    #[test]
+    fn each_has_a_bound_of_its_own_and_the_lane_one_for_all() {
+        let [here, there] = ["10.0.0.1", "10.0.0.2"].map(|address| Some(Who::Address(address.parse().unwrap())));
+        let [minji, dohyun] = [1, 2].map(|user| Some(Who::Account(UserId(user))));
+        let passwords = Lane::new(Options::default().passwords.lane());
+        let mut held = Vec::new();
+        for who in [here, there, minji] {
+            assert_eq!(fill(&passwords, who, &mut held), (9, "rate_limited".to_owned()));
+        }
+        assert_eq!(fill(&passwords, None, &mut held), (66 - 27, "busy".to_owned()));
+        assert_eq!(
+            fill(&passwords, here, &mut held),
+            (0, "rate_limited".to_owned()),
+            "its own bound, whoever else is there"
+        );
+        assert_eq!(fill(&passwords, dohyun, &mut held), (0, "busy".to_owned()));
+        drop(held);
+        assert!(passwords.count.lock().each.is_empty());
+        let mut held = Vec::new();
+        let hellos = Lane::new(Options::default().hellos());
+        assert_eq!(fill(&hellos, minji, &mut held), (66, "rate_limited".to_owned()));
+        assert_eq!(fill(&hellos, here, &mut held), (6 + 18_000 - 66, "busy".to_owned()));
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        assert_eq!((count(&passwords.limited), count(&passwords.refused)), (4, 2));
+    }
 }

@@ -28,6 +28,8 @@ pub struct Options {
     pub reads: Lane,
     /// How many sessions are signed in or caught up at once. Others wait, as many as there may be sessions.
     pub hellos_at_once: usize,
+    /// Of these, one account's whose hello was accepted: the later parts of its devices' catch-ups.
+    pub catch_ups: Turns,
     /// How much one device or address may do.
     pub limits: Limits,
     /// Events and answers that may wait in a session, at most.
@@ -59,6 +61,8 @@ pub struct Passwords {
     pub at_once: usize,
     /// At most so many more that wait; beyond them clients are told to come back.
     pub waiting: usize,
+    /// Of these, those of one account, which changes its password, or of one address.
+    pub each: Turns,
 }
 
 /// How many threads one kind of work has, and how many may wait for them. Whoever comes on top is told to come back.
@@ -68,10 +72,10 @@ pub struct Lane {
     pub at_once: usize,
     /// At most so many more that wait.
     pub waiting: usize,
-    /// Of these, one account's.
-    pub account: Turns,
+    /// Of these, one account's, where it has a bound of its own.
+    pub account: Option<Turns>,
     /// Of these, those from one address that are not signed in; looking whose a token is counts here.
-    pub address: Turns,
+    pub address: Option<Turns>,
 }
 
 /// How much of a [`Lane`] one asker may have.
@@ -123,14 +127,22 @@ impl Default for Options {
             registration: Registration::Open,
             endpoints: Vec::new(),
             token_life: Duration::from_secs(15 * 60),
-            passwords: Passwords { memory_kib: 19 * 1024, passes: 2, at_once: 2, waiting: 64 },
+            passwords: Passwords {
+                memory_kib: 19 * 1024,
+                passes: 2,
+                at_once: 2,
+                waiting: 64,
+                each: Turns { at_once: 1, waiting: 8 },
+            },
             reads: Lane {
                 at_once: 6,
                 waiting: 4_096,
-                account: Turns { at_once: 2, waiting: 32 },
-                address: Turns { at_once: 4, waiting: 2_048 },
+                account: Some(Turns { at_once: 2, waiting: 32 }),
+                address: Some(Turns { at_once: 4, waiting: 2_048 }),
             },
             hellos_at_once: 6,
+            // Each of an account's 20 devices has one session, which waits for one part at a time.
+            catch_ups: Turns { at_once: 2, waiting: 64 },
             limits: Limits {
                 commands: Rate { per_second: 50, burst: 500 },
                 // A client that backs off as docs/protocol/delivery.md says has half of one a second at most for long.
@@ -166,15 +178,15 @@ impl Options {
     }
 
     pub(crate) fn hellos(&self) -> Lane {
-        let turns = Turns { at_once: self.hellos_at_once, waiting: self.limits.sessions };
-        // One device's sessions are bounded elsewhere, and before hello nobody is known.
-        Lane { at_once: self.hellos_at_once, waiting: self.limits.sessions, account: turns, address: turns }
+        let (at_once, waiting) = (self.hellos_at_once, self.limits.sessions);
+        // Before hello nobody is known, and thousands may be behind an address.
+        Lane { at_once, waiting, account: Some(self.catch_ups), address: None }
     }
 }
 
 impl Passwords {
     pub(crate) fn lane(&self) -> Lane {
-        let turns = Turns { at_once: self.at_once, waiting: self.waiting };
-        Lane { at_once: self.at_once, waiting: self.waiting, account: turns, address: turns }
+        let each = Some(self.each);
+        Lane { at_once: self.at_once, waiting: self.waiting, account: each, address: each }
     }
 }

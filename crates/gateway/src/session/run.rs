@@ -22,7 +22,7 @@ use super::intake::Metered;
 use super::{Live, Opening, Session, Step, parse};
 use crate::Gateway;
 use crate::cell::Cell;
-use crate::lanes::Asker;
+use crate::lanes::{Asker, Who};
 use crate::map::outcomes;
 use crate::wire::Line;
 
@@ -211,6 +211,7 @@ async fn hello<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
     });
     let Part { mut frames, mut next } = first.await?;
     accepted();
+    let asker = Asker { who: Some(Who::Account(next.session().user)), line: asker.line };
     // Part by part until the live stream begins.
     loop {
         let patience = socket.patience;

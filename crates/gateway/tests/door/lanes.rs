@@ -52,8 +52,8 @@ fn ask_for_room_7(server: &Server, person: &Person, times: usize) -> Vec<TcpStre
 fn devices_come_in_while_reads_take_all_threads_that_they_may() {
     let mut options = options();
     let (threads, all) = (options.reads.at_once, options.threads() + 8);
-    options.reads.account = Turns { at_once: 64, waiting: 64 };
-    options.reads.address = Turns { at_once: 64, waiting: 64 };
+    options.reads.account = None;
+    options.reads.address = None;
     let server = Server::with(options);
     let [minji, dohyun] = ["minji", "dohyun"].map(|handle| Person::register(&server, handle));
     server.hold_row(ROOMS.key(&RoomId(7)));
@@ -73,12 +73,12 @@ fn devices_come_in_while_reads_take_all_threads_that_they_may() {
 #[test]
 fn one_account_takes_some_turns_and_leaves_the_others() {
     let options = options();
-    let Turns { at_once, waiting } = options.reads.account;
+    let Turns { at_once, waiting } = options.reads.account.unwrap();
     let server = Server::with(options);
     let [minji, dohyun] = ["minji", "dohyun"].map(|handle| Person::register(&server, handle));
     server.hold_row(ROOMS.key(&RoomId(7)));
     let mut asking = ask_for_room_7(&server, &minji, at_once + waiting + 5);
-    until(&server, "reads_refused_total", 5);
+    until(&server, "reads_limited_total", 5);
     until(&server, "reads_under_way", (at_once + waiting) as u64);
     assert!(server.row_reads() <= at_once);
     assert_eq!(dohyun.get(&server, "/v1/me").ok()["person"]["name"], "dohyun");
@@ -87,18 +87,40 @@ fn one_account_takes_some_turns_and_leaves_the_others() {
     let refused: Vec<_> = answers.iter().filter(|answer| answer.status != 404).collect();
     assert_eq!(refused.len(), 5);
     for answer in refused {
-        assert_eq!(answer.error(), (503, "busy"));
+        assert_eq!(answer.error(), (429, "rate_limited"), "another server is no better for them");
         assert!(answer.body["retry_after_ms"].as_u64().is_some() && answer.header("retry-after").is_some());
     }
     assert_eq!(minji.get(&server, "/v1/me").status, 200, "what was taken is given back");
     until(&server, "reads_under_way", 0);
+    assert_eq!(figure(&server, "reads_refused_total"), 0);
+}
+
+#[test]
+fn who_comes_when_the_server_has_too_much_to_do_is_told_so() {
+    let mut options = options();
+    (options.reads.at_once, options.reads.waiting) = (1, 3);
+    let server = Server::with(options);
+    let [minji, dohyun] = ["minji", "dohyun"].map(|handle| Person::register(&server, handle));
+    server.hold_row(ROOMS.key(&RoomId(7)));
+    // Whose turn is over is inside for a moment longer: one more than ask at first has room.
+    let _asking = ask_for_room_7(&server, &minji, 3);
+    until(&server, "reads_under_way", 3);
+    let end = Instant::now() + Duration::from_secs(20);
+    while server.row_reads() == 0 {
+        assert!(Instant::now() < end, "nobody reads of the room");
+    }
+    let _behind = ask_for_room_7(&server, &dohyun, 1);
+    until(&server, "reads_under_way", 4);
+    assert_eq!(dohyun.get(&server, "/v1/me").error(), (503, "busy"));
+    assert_eq!(["reads_refused_total", "reads_limited_total"].map(|name| figure(&server, name)), [1, 0]);
+    server.release_row();
 }
 
 #[test]
 fn nothing_is_read_for_those_who_have_gone_while_they_waited() {
     let mut options = options();
-    options.reads.account = Turns { at_once: 1, waiting: 64 };
-    options.reads.address = Turns { at_once: 1, waiting: 64 };
+    options.reads.account = Some(Turns { at_once: 1, waiting: 64 });
+    options.reads.address = Some(Turns { at_once: 1, waiting: 64 });
     let server = Server::with(options);
     let [minji, dohyun] = ["minji", "dohyun"].map(|handle| Person::register(&server, handle));
     server.hold_row(ROOMS.key(&RoomId(7)));
