@@ -43,6 +43,63 @@ impl Intake {
     }
 }
 
+/// Finds where frames end in what is read. The WebSocket itself tells only of whole messages, and one may come in any number of frames.
+#[derive(Debug, Default)]
+struct Ends {
+    /// How many bytes of a frame's head were read.
+    head: u8,
+    /// The second of them: whether there is a mask, and the length or how many bytes tell it.
+    second: u8,
+    /// Behind the head now.
+    in_body: bool,
+    /// Bytes that are left of it, or their number as far as the head has told it.
+    left: u64,
+}
+
+impl Ends {
+    /// How many frames end in `bytes`, which follow those of the last call.
+    fn count(&mut self, mut bytes: &[u8]) -> u32 {
+        let mut ends = 0_u32;
+        while let Some((first, rest)) = bytes.split_first() {
+            if self.in_body {
+                let here = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
+                self.left -= here as u64;
+                bytes = bytes.get(here..).unwrap_or_default();
+            } else {
+                self.head(*first);
+                bytes = rest;
+            }
+            if self.in_body && self.left == 0 {
+                ends = ends.saturating_add(1);
+                *self = Self::default();
+            }
+        }
+        ends
+    }
+
+    fn head(&mut self, byte: u8) {
+        self.head += 1;
+        match self.head {
+            1 => return,
+            2 => self.second = byte,
+            _ => self.left = self.left << 8 | u64::from(byte),
+        }
+        let (length, mask) = (self.second & 0x7f, if self.second & 0x80 > 0 { 4 } else { 0 });
+        let longer = match length {
+            126 => 2,
+            127 => 8,
+            _ => {
+                self.left = u64::from(length);
+                0
+            }
+        };
+        if self.head == 2 + longer {
+            self.in_body = true;
+            self.left = self.left.saturating_add(mask);
+        }
+    }
+}
+
 /// A session's stream, of which no more is read than its client may send.
 pub(crate) struct Metered<S> {
     stream: S,
@@ -52,6 +109,7 @@ pub(crate) struct Metered<S> {
 
 struct Meter {
     intake: Intake,
+    ends: Ends,
     /// Runs while nothing may be read.
     waiting: Option<Pin<Box<Sleep>>>,
 }
@@ -59,12 +117,7 @@ struct Meter {
 impl<S> Metered<S> {
     pub(crate) fn new(stream: S, limits: &Limits) -> Self {
         let intake = Intake::new(limits, tokio::time::Instant::now().into_std());
-        Self { stream, meter: Box::new(Meter { intake, waiting: None }) }
-    }
-
-    /// What was read holds one frame more.
-    pub(crate) fn frame(&mut self) {
-        self.frames(1);
+        Self { stream, meter: Box::new(Meter { intake, ends: Ends::default(), waiting: None }) }
     }
 
     /// So many of the commands in it were refused.
@@ -101,9 +154,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         ready!(self.meter.poll_open(context));
         let before = into.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, into))?;
-        let read = u32::try_from(into.filled().len() - before).unwrap_or(u32::MAX);
+        let read = into.filled().get(before..).unwrap_or_default();
         let bytes = &mut self.meter.intake.new_bytes;
-        *bytes = bytes.saturating_add(read);
+        *bytes = bytes.saturating_add(u32::try_from(read.len()).unwrap_or(u32::MAX));
+        let frames = self.meter.ends.count(read);
+        self.frames(frames);
         Poll::Ready(Ok(()))
     }
 }
@@ -163,6 +218,28 @@ mod tests {
         // However long it is quiet, no more than a burst is saved up.
         bytes.new_bytes = 10_000;
         assert_eq!(bytes.closed_for(after(100_000)), Duration::from_millis(1));
+    }
+
+    #[test]
+    fn frames_end_where_they_end_however_they_are_cut() {
+        let head = |second: u8, length: &[u8]| [&[0x00, second][..], length].concat();
+        let body = |bytes: usize| vec![0x81; bytes];
+        let mut all = Vec::new();
+        for length in [0_usize, 1, 125] {
+            all.extend([head(0x80 | length as u8, &[]), body(4 + length)].concat());
+            all.extend([head(length as u8, &[]), body(length)].concat());
+        }
+        for length in [126_usize, 1_000] {
+            all.extend([head(0x80 | 126, &(length as u16).to_be_bytes()), body(4 + length)].concat());
+        }
+        all.extend([head(0x80 | 127, &70_000_u64.to_be_bytes()), body(70_004)].concat());
+        for cut in [1, 2, 3, 5, 7, 1_024, all.len()] {
+            let mut ends = Ends::default();
+            assert_eq!(all.chunks(cut).map(|bytes| ends.count(bytes)).sum::<u32>(), 9, "cut to {cut}");
+            assert!(!ends.in_body && ends.head == 0);
+            let most = ends.count(&head(0xff, &[0xff; 8]));
+            assert_eq!((most, ends.count(&body(100))), (0, 0), "a length that no frame may have");
+        }
     }
 
     #[test]

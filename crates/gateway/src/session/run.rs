@@ -157,12 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// The next frame of text.
     async fn next(&mut self) -> Result<Utf8Bytes, End> {
         loop {
-            let got = self.socket.next().await;
-            if matches!(got, Some(Ok(_))) {
-                // Counted before anybody looks into it, whatever it is.
-                self.socket.get_mut().frame();
-            }
-            return match got {
+            return match self.socket.next().await {
                 Some(Ok(Message::Text(text))) => Ok(text),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
                 Some(Ok(Message::Binary(_))) => Err(Code::BadFrame.problem().detail("frames are text").into()),
@@ -444,16 +439,17 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(1), session.woken()).await.unwrap();
     }
 
-    /// A masked frame of text with this many bytes.
-    fn frame(bytes: usize) -> Vec<u8> {
-        let length = u16::try_from(bytes).unwrap().to_be_bytes();
-        [&[0x81, 0x80 | 126][..], &length, &[0; 4], &vec![b'x'; bytes]].concat()
+    /// A masked frame of 4,096 bytes that begins with this byte.
+    fn frame(first: u8) -> Vec<u8> {
+        [&[first, 0x80 | 126][..], &4096_u16.to_be_bytes(), &[0; 4], &[b'x'; 4096]].concat()
     }
 
-    /// In tenths of a second by a paused clock, when each of ten frames of 4,096 bytes is read by who is interrupted all the time.
-    async fn read(limits: Limits) -> Vec<u128> {
+    /// In tenths of a second by a paused clock, when each of ten messages in frames of 4,096 bytes is read by who is interrupted all the time.
+    /// A message comes in frames that begin with these bytes.
+    async fn read(limits: Limits, message: &[u8]) -> Vec<u128> {
         let (stream, mut client) = tokio::io::duplex(1 << 20);
-        client.write_all(&frame(4096).repeat(10)).await.unwrap();
+        let frames: Vec<u8> = message.iter().flat_map(|first| frame(*first)).collect();
+        client.write_all(&frames.repeat(10)).await.unwrap();
         let stream = Metered::new(stream, &limits);
         let config = WebSocketConfig::default().read_buffer_size(1024);
         let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
@@ -462,7 +458,7 @@ mod tests {
         let mut times = Vec::new();
         while times.len() < 10 {
             if let Ok(text) = tokio::time::timeout(Duration::from_millis(1), socket.next()).await {
-                assert_eq!(text.unwrap().len(), 4096);
+                assert_eq!(text.unwrap().len(), 4096 * message.len());
                 times.push(start.elapsed().as_millis() / 100);
             }
         }
@@ -472,11 +468,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_sends_too_many_frames_or_bytes_is_read_when_there_are_tokens_again() {
         let limits = Options::default().limits;
-        assert_eq!(read(limits).await, [0; 10]);
+        let (whole, parts) = ([0x81], [0x01, 0x00, 0x80]);
+        assert_eq!(read(limits, &whole).await, [0; 10]);
+        assert_eq!(read(limits, &parts).await, [0; 10]);
         let frames = Rate { per_second: 2, burst: 4 };
-        assert_eq!(read(Limits { frames, ..limits }).await, [0, 0, 0, 0, 5, 10, 15, 20, 25, 30]);
+        assert_eq!(read(Limits { frames, ..limits }, &whole).await, [0, 0, 0, 0, 5, 10, 15, 20, 25, 30]);
+        assert_eq!(read(Limits { frames, ..limits }, &parts).await, [0, 10, 25, 40, 55, 70, 85, 100, 115, 130]);
         let frame_bytes = Rate { per_second: 8 << 10, burst: 12 << 10 };
-        let times = read(Limits { frame_bytes, ..limits }).await;
+        let times = read(Limits { frame_bytes, ..limits }, &whole).await;
         assert!(times.is_sorted() && times[2] == 0 && (34..36).contains(&times[9]), "28 KiB later: {times:?}");
     }
 }
