@@ -60,6 +60,8 @@ pub enum Bug {
     ReadsTakeAllThreads,
     /// One account's reads over HTTP take no turns.
     OneAccountTakesAllReads,
+    /// The later parts of a catch-up are nobody's, so that one account's devices may wait for as many as there are.
+    CatchUpsAskAsNobody,
     /// What was asked for by somebody who has gone meanwhile is read all the same.
     AbandonedReadsRun,
     /// The limit of a device's commands begins anew with each session.

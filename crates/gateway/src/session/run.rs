@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use ieum_core::kv::Read;
+use ieum_planted::Bug;
 use ieum_protocol::MAX_FRAME;
 use ieum_protocol::errors::{Code, Problem};
 use ieum_protocol::frames::{ClientFrame, ServerFrame};
@@ -206,7 +207,8 @@ async fn hello<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
     });
     let Part { mut frames, mut next } = first.await?;
     accepted();
-    let asker = Asker { who: Some(Who::Account(next.session().user)), line: asker.line };
+    let who = (!Bug::CatchUpsAskAsNobody.planted()).then(|| Who::Account(next.session().user));
+    let asker = Asker { who, line: asker.line };
     // Part by part until the live stream begins.
     loop {
         let patience = socket.patience;

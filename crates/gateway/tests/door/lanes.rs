@@ -10,7 +10,7 @@ use ieum_core::tables::rooms::ROOMS;
 use ieum_gateway::options::Turns;
 use serde_json::json;
 
-use crate::http::{Person, answer, connect, raw, request};
+use crate::http::{PASSWORD, Person, answer, connect, fresh, post, raw, request};
 use crate::node::{Server, options};
 use crate::socket::Socket;
 
@@ -157,4 +157,34 @@ fn reads_are_answered_while_hellos_take_all_threads_that_they_may_and_hellos_wai
     assert_eq!(figure(&server, "hellos_refused_total"), 0, "they waited their turn");
     until(&server, "sessions", 1);
     Socket::live(&server, &minji);
+}
+
+#[test]
+fn catch_ups_of_one_account_take_turns_and_leave_the_others() {
+    let options = ieum_gateway::Options { catch_ups: Turns { at_once: 1, waiting: 0 }, ..options() };
+    let server = Server::with(options);
+    let [minji, dohyun] = ["minji", "dohyun"].map(|handle| Person::register(&server, handle));
+    let secret = crate::http::secret();
+    let laptop = json!({"handle": "minji", "password": PASSWORD, "device": "laptop", "secret": secret});
+    let made = post(&server, "/v1/devices", &[("idempotency-key", &fresh())], &laptop).ok();
+    let laptop = Person::at(&server, "minji", &made, secret);
+    let mut writes = Socket::live(&server, &minji);
+    let talks = writes.done(&json!({"open_direct": {"handle": dohyun.handle}}))["ok"]["room"].clone();
+    for _ in 0..20 {
+        writes.done(&json!({"send": {"room": talks, "text": "x".repeat(10_000)}}));
+    }
+    // Behind more than is told in one part.
+    let group = writes.done(&json!({"create_group": {"name": "last", "handles": []}}))["ok"]["room"].as_u64().unwrap();
+    server.hold_row(ROOMS.key(&RoomId(group)));
+    let (mut first, _) = Socket::hello(&server, &minji, None);
+    first.next("catch_up");
+    let end = Instant::now() + Duration::from_secs(20);
+    while server.row_reads() == 0 {
+        assert!(Instant::now() < end, "its catch-up does not get there");
+    }
+    let (mut second, _) = Socket::hello(&server, &laptop, None);
+    assert_eq!(second.bye()["code"], "rate_limited");
+    assert_eq!(figure(&server, "hellos_limited_total"), 1);
+    Socket::live(&server, &dohyun);
+    server.release_row();
 }
