@@ -118,11 +118,13 @@ impl Lane {
         }
         let (reply, answer) = oneshot::channel();
         tokio::task::spawn_blocking(move || {
-            // Until the work is done, also when whoever waited for it has gone.
-            let _held = (inside, turn, thread);
+            // Until the work is done, also when whoever waited for it has gone. Given back before the answer: who has it may ask again at once.
+            let held = (inside, turn, thread);
             if !reply.is_closed() {
+                let done = work();
+                drop(held);
                 // Nobody waits any more, at worst.
-                let _ = reply.send(work());
+                let _ = reply.send(done);
             }
         });
         // It panicked, or the runtime stops.
