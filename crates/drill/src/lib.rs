@@ -2,6 +2,7 @@
 //!
 //! - [`crowd`]: many clients that write, and [`history`]: whether what they lived through fits what a server holds
 //! - [`unsynced`]: the file system to put under a server's log and view, and its power switch
+//! - [`etcd`]: an etcd cluster on loopback, its members killed, frozen, wiped
 //! - [`process`]: runs a real server binary, waits for what it says, kills it
 //! - [`server`]: `ieum serve` on loopback, to be killed and started again
 //! - [`tmpfs`]: a small disk to fill
@@ -10,6 +11,7 @@
 
 pub mod crowd;
 mod error;
+pub mod etcd;
 pub mod history;
 pub mod process;
 pub mod server;

@@ -19,6 +19,8 @@ use std::future::Future;
 
 use bytes::Bytes;
 
+pub use self::numbering::can_be_skipped;
+
 /// Where a batch stands: which life of the log, and its dense number 1, 2, 3 … in it. Ordinal 0 is the place before the
 /// first batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -95,6 +97,14 @@ pub enum Error {
         /// The id.
         id: BatchId,
     },
+    /// The batch's node was removed from the log, or another life of it has begun. Nothing was appended.
+    #[error(
+        "node {} no longer writes to the log as {}: it was removed from the cell, or another process runs as it", id.node, id.incarnation
+    )]
+    Fenced {
+        /// The id.
+        id: BatchId,
+    },
     /// The log belongs to another cell or is not a log of ours.
     #[error("{0}")]
     Foreign(String),
@@ -128,7 +138,7 @@ pub trait Log: Send + Sync + 'static {
     /// MUST: the same `id` with the same `bytes` again returns the first position and appends nothing, as long as the
     /// batch is in the log. The same `id` with other bytes is [`Error::Conflict`], and so is a number that leaves one of
     /// its incarnation out: else a batch that failed while later ones were on their way would be overtaken, and lost
-    /// when it is retried. An error other than `Conflict`, `TooLarge` and `Full` leaves it open whether the batch is in
+    /// when it is retried. An error other than `Conflict`, `Fenced`, `TooLarge` and `Full` leaves it open whether the batch is in
     /// the log. Dropping the future does too.
     fn append(&self, id: BatchId, bytes: Bytes) -> impl Future<Output = Result<Position>> + Send;
 

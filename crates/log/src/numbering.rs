@@ -34,8 +34,11 @@ pub(crate) fn turn(newest: Option<Newest>, id: BatchId) -> Turn {
     }
 }
 
-/// Refuses a place where no batch stands to be skipped, in a log that was trimmed up to `trimmed` and ends at `last`.
-pub(crate) fn can_be_skipped(asked: Position, last: Position, trimmed: Position) -> Result<()> {
+/// Refuses a place where no batch stands to be skipped, in a log that was trimmed up to `trimmed` and ends at `last`: for engines.
+///
+/// # Errors
+/// Those of [`crate::Log::skip`].
+pub fn can_be_skipped(asked: Position, last: Position, trimmed: Position) -> Result<()> {
     if asked.generation != last.generation || asked > last || asked.ordinal == 0 {
         Err(Error::NotInLog { asked, last })
     } else if asked <= trimmed {

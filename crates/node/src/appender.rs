@@ -34,7 +34,10 @@ pub(crate) async fn append<L: Log, K: Kv, T: Send>(
             shared.alarms.lock().append_failures += 1;
             if matches!(
                 error,
-                ieum_log::Error::Conflict { .. } | ieum_log::Error::TooLarge { .. } | ieum_log::Error::Closed
+                ieum_log::Error::Conflict { .. }
+                    | ieum_log::Error::Fenced { .. }
+                    | ieum_log::Error::TooLarge { .. }
+                    | ieum_log::Error::Closed
             ) {
                 shared.fail(format!("the log refused a batch: {error}"));
                 return;

@@ -14,6 +14,20 @@ pub enum Bug {
     OrdinalReusedAfterTrim,
     /// A tail that resumes starts one batch too late.
     TailResumesOneLate,
+    /// The `etcd` log takes what a watch shows for what follows, whatever was left out.
+    EtcdGapIgnored,
+    /// The `etcd` log does not ask whether a batch is there before it puts it.
+    EtcdRetryAppliedTwice,
+    /// The `etcd` log takes batches of nodes that are not registered.
+    EtcdFenceUnchecked,
+    /// The `etcd` log watches from one revision too late.
+    EtcdResumesOneLate,
+    /// The `etcd` log compacts up to the deletion of what it trims, beyond what others still read.
+    EtcdCompactsTooFar,
+    /// The `etcd` log uses an etcd whatever cell it is of.
+    EtcdCellUnchecked,
+    /// The `etcd` log does not notice that its end is gone.
+    EtcdEndUnchecked,
     /// Apply takes a device's command whatever its number.
     SkipDeviceNumberCheck,
     /// Apply forgets idempotency keys.

@@ -1,0 +1,207 @@
+//! An etcd cluster on loopback: members that are killed, frozen, wiped and started again. Needs Debian's `etcd-server` and `etcd-client`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::error::{Error, Naming as _};
+use crate::process::{Options, Process, Signal};
+use crate::server::free_port;
+
+/// How long `etcdctl` may take.
+const PATIENCE: &str = "20s";
+
+/// Certificates for the members' client side, as PEM files. Clients have to show one of the same authority.
+#[derive(Clone, Debug)]
+pub struct Certificates {
+    /// The authority's.
+    pub authority: PathBuf,
+    /// The members', for 127.0.0.1.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+/// One member.
+#[derive(Debug)]
+struct Member {
+    name: String,
+    folder: PathBuf,
+    client_port: u16,
+    peer_port: u16,
+    process: Option<Process>,
+}
+
+impl Member {
+    fn peer_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer_port)
+    }
+}
+
+/// The cluster. Its processes end and its data goes when it is dropped.
+#[derive(Debug)]
+pub struct Etcd {
+    members: Vec<Member>,
+    certificates: Option<Certificates>,
+    _folder: TempDir,
+}
+
+impl Etcd {
+    /// Starts a cluster of so many members, with the settings that the design asks for. Returns at once: clients wait for it.
+    pub fn start(members: usize) -> Result<Self, Error> {
+        Self::start_with(members, None)
+    }
+
+    /// The same, that speaks TLS with its clients.
+    pub fn start_with(members: usize, certificates: Option<Certificates>) -> Result<Self, Error> {
+        let folder = TempDir::with_prefix("ieum-etcd-").naming(|| "making a folder for etcd".to_owned())?;
+        let member = |number| {
+            let name = format!("m{number}");
+            let folder = folder.path().join(&name);
+            std::fs::create_dir(&folder).naming(|| format!("making {}", folder.display()))?;
+            Ok(Member { name, folder, client_port: free_port()?, peer_port: free_port()?, process: None })
+        };
+        let members = (1..=members).map(member).collect::<Result<_, Error>>()?;
+        let mut cluster = Self { members, certificates, _folder: folder };
+        for at in 0..cluster.members.len() {
+            cluster.spawn(at, "new")?;
+        }
+        Ok(cluster)
+    }
+
+    fn member(&self, at: usize) -> Result<&Member, Error> {
+        self.members.get(at).ok_or_else(|| Error::other("looking for a member of etcd", format!("there is no {at}")))
+    }
+
+    fn running(&mut self, at: usize) -> Result<&mut Process, Error> {
+        let process = self.members.get_mut(at).and_then(|member| member.process.as_mut());
+        process.ok_or_else(|| Error::other("looking for a member of etcd", format!("{at} does not run")))
+    }
+
+    fn spawn(&mut self, at: usize, state: &str) -> Result<(), Error> {
+        let member = self.member(at)?;
+        let peers: Vec<_> = self.members.iter().map(|member| format!("{}={}", member.name, member.peer_url())).collect();
+        let (client, peer) = (self.url(member), member.peer_url());
+        let mut options = Options::new("etcd", &member.folder)
+            .args(["--name", &member.name, "--data-dir", "data", "--logger", "zap"])
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &peers.join(","), "--initial-cluster-state", state])
+            .args(["--pre-vote", "--heartbeat-interval", "100", "--election-timeout", "500"])
+            .args(["--snapshot-count", "2000"]);
+        if let Some(Certificates { authority, certificate, key }) = &self.certificates {
+            options = options.arg("--client-cert-auth").arg("--trusted-ca-file").arg(authority);
+            options = options.arg("--cert-file").arg(certificate).arg("--key-file").arg(key);
+        }
+        let process = Process::spawn(&options)?;
+        if let Some(member) = self.members.get_mut(at) {
+            member.process = Some(process);
+        }
+        Ok(())
+    }
+
+    fn url(&self, member: &Member) -> String {
+        let scheme = if self.certificates.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", member.client_port)
+    }
+
+    /// Where the members answer clients.
+    pub fn endpoints(&self) -> Vec<String> {
+        self.members.iter().map(|member| self.url(member)).collect()
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self, at: usize) -> Result<(), Error> {
+        self.running(at)?.kill()?;
+        if let Some(member) = self.members.get_mut(at) {
+            member.process = None;
+        }
+        Ok(())
+    }
+
+    /// Starts a member that was killed, on its data.
+    pub fn restart(&mut self, at: usize) -> Result<(), Error> {
+        self.spawn(at, "existing")
+    }
+
+    /// Stops a member without its noticing: SIGSTOP. Its connections stay open.
+    pub fn freeze(&mut self, at: usize) -> Result<(), Error> {
+        self.running(at)?.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets a frozen member go on.
+    pub fn thaw(&mut self, at: usize) -> Result<(), Error> {
+        self.running(at)?.signal(Signal::SIGCONT)
+    }
+
+    /// Takes a killed member's disk away and brings it back empty, by remove and add, which is the only way.
+    pub fn replace(&mut self, at: usize) -> Result<(), Error> {
+        let (name, data, peer) = {
+            let member = self.member(at)?;
+            (member.name.clone(), member.folder.join("data"), member.peer_url())
+        };
+        std::fs::remove_dir_all(&data).naming(|| format!("removing {}", data.display()))?;
+        let others = self.endpoints_but(at);
+        let listed = self.control(&others, &["member", "list"])?;
+        let id = listed.lines().find(|line| line.contains(&format!(" {name},"))).and_then(|line| line.split(',').next());
+        let id = id.ok_or_else(|| Error::other("looking for a member's id", listed.clone()))?;
+        self.control(&others, &["member", "remove", id])?;
+        self.control(&others, &["member", "add", &name, &format!("--peer-urls={peer}")])?;
+        self.spawn(at, "existing")
+    }
+
+    /// Throws everything away that is stored.
+    pub fn clear(&self) -> Result<(), Error> {
+        self.control(&self.endpoints_but(usize::MAX), &["del", "", "--prefix"]).map(drop)
+    }
+
+    /// Deletes a key, stores one or does whatever else `etcdctl` can.
+    pub fn run(&self, arguments: &[&str]) -> Result<String, Error> {
+        self.control(&self.endpoints_but(usize::MAX), arguments)
+    }
+
+    /// Which member leads.
+    pub fn leader(&self) -> Result<usize, Error> {
+        for (at, endpoint) in self.endpoints().iter().enumerate() {
+            let status = self.control(endpoint, &["endpoint", "status", "-w", "fields"])?;
+            let field = |name: &str| {
+                status.lines().find_map(|line| line.strip_prefix(name).map(|rest| rest.trim_start_matches([' ', ':']).to_owned()))
+            };
+            if field("\"MemberID\"").is_some_and(|id| Some(id) == field("\"Leader\"")) {
+                return Ok(at);
+            }
+        }
+        Err(Error::other("looking for the leader of etcd", "there is none"))
+    }
+
+    fn endpoints_but(&self, left_out: usize) -> String {
+        let endpoints = self.endpoints().into_iter().enumerate();
+        endpoints.filter(|(at, _)| *at != left_out).map(|(_, url)| url).collect::<Vec<_>>().join(",")
+    }
+
+    fn control(&self, endpoints: &str, arguments: &[&str]) -> Result<String, Error> {
+        let doing = || format!("etcdctl {}", arguments.join(" "));
+        let mut command = Command::new("etcdctl");
+        command.env("ETCDCTL_API", "3").args(["--endpoints", endpoints, "--command-timeout", PATIENCE]);
+        if let Some(Certificates { authority, certificate, key }) = &self.certificates {
+            command.arg("--cacert").arg(authority).arg("--cert").arg(certificate).arg("--key").arg(key);
+        }
+        let output = command.args(arguments).output().naming(|| format!("{} (Debian: etcd-client)", doing()))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(Error::other(doing(), String::from_utf8_lossy(&output.stderr)))
+    }
+
+    /// The folder of a member: its standard error and its data.
+    pub fn folder(&self, at: usize) -> Result<&Path, Error> {
+        self.member(at).map(|member| member.folder.as_path())
+    }
+
+    /// Waits until a member that was started serves.
+    pub fn wait_until_it_serves(&mut self, at: usize, patience: Duration) -> Result<(), Error> {
+        self.running(at)?.wait_for_stderr(|text| text.contains("ready to serve client requests"), patience).map(drop)
+    }
+}
