@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -13,6 +13,10 @@ use crate::server::free_port;
 /// How long `etcdctl` may take.
 const PATIENCE: &str = "20s";
 
+/// How long the members may take to count as connected, and how often that is looked at.
+const RECONNECTED: Duration = Duration::from_secs(20);
+const GLANCE: Duration = Duration::from_millis(100);
+
 /// Certificates for the members' client side, as PEM files. Clients have to show one of the same authority.
 #[derive(Clone, Debug)]
 pub struct Certificates {
@@ -22,6 +26,15 @@ pub struct Certificates {
     pub certificate: PathBuf,
     /// Its key.
     pub key: PathBuf,
+}
+
+/// How a cluster is set up.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// With these the members speak TLS with their clients, and take none without a certificate.
+    pub certificates: Option<Certificates>,
+    /// At how many bytes of database a member refuses to write; 0 for etcd's own 2 GiB.
+    pub quota: u64,
 }
 
 /// One member.
@@ -44,18 +57,18 @@ impl Member {
 #[derive(Debug)]
 pub struct Etcd {
     members: Vec<Member>,
-    certificates: Option<Certificates>,
+    settings: Settings,
     _folder: TempDir,
 }
 
 impl Etcd {
     /// Starts a cluster of so many members, with the settings that the design asks for. Returns at once: clients wait for it.
     pub fn start(members: usize) -> Result<Self, Error> {
-        Self::start_with(members, None)
+        Self::start_with(members, Settings::default())
     }
 
-    /// The same, that speaks TLS with its clients.
-    pub fn start_with(members: usize, certificates: Option<Certificates>) -> Result<Self, Error> {
+    /// The same with other settings.
+    pub fn start_with(members: usize, settings: Settings) -> Result<Self, Error> {
         let folder = TempDir::with_prefix("ieum-etcd-").naming(|| "making a folder for etcd".to_owned())?;
         let member = |number| {
             let name = format!("m{number}");
@@ -64,7 +77,7 @@ impl Etcd {
             Ok(Member { name, folder, client_port: free_port()?, peer_port: free_port()?, process: None })
         };
         let members = (1..=members).map(member).collect::<Result<_, Error>>()?;
-        let mut cluster = Self { members, certificates, _folder: folder };
+        let mut cluster = Self { members, settings, _folder: folder };
         for at in 0..cluster.members.len() {
             cluster.spawn(at, "new")?;
         }
@@ -90,8 +103,8 @@ impl Etcd {
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &peers.join(","), "--initial-cluster-state", state])
             .args(["--pre-vote", "--heartbeat-interval", "100", "--election-timeout", "500"])
-            .args(["--snapshot-count", "2000"]);
-        if let Some(Certificates { authority, certificate, key }) = &self.certificates {
+            .args(["--snapshot-count", "2000", "--quota-backend-bytes", &self.settings.quota.to_string()]);
+        if let Some(Certificates { authority, certificate, key }) = &self.settings.certificates {
             options = options.arg("--client-cert-auth").arg("--trusted-ca-file").arg(authority);
             options = options.arg("--cert-file").arg(certificate).arg("--key-file").arg(key);
         }
@@ -103,7 +116,7 @@ impl Etcd {
     }
 
     fn url(&self, member: &Member) -> String {
-        let scheme = if self.certificates.is_some() { "https" } else { "http" };
+        let scheme = if self.settings.certificates.is_some() { "https" } else { "http" };
         format!("{scheme}://127.0.0.1:{}", member.client_port)
     }
 
@@ -148,7 +161,17 @@ impl Etcd {
         let id = listed.lines().find(|line| line.contains(&format!(" {name},"))).and_then(|line| line.split(',').next());
         let id = id.ok_or_else(|| Error::other("looking for a member's id", listed.clone()))?;
         self.control(&others, &["member", "remove", id])?;
-        self.control(&others, &["member", "add", &name, &format!("--peer-urls={peer}")])?;
+        let adding = format!("--peer-urls={peer}");
+        let deadline = Instant::now() + RECONNECTED;
+        loop {
+            match self.control(&others, &["member", "add", &name, &adding]) {
+                // etcd changes its members only when the others have been connected for five seconds, and does not tell when that is.
+                Err(error) if error.to_string().contains("unhealthy cluster") && Instant::now() < deadline => {
+                    std::thread::sleep(GLANCE);
+                }
+                added => break drop(added?),
+            };
+        }
         self.spawn(at, "existing")
     }
 
@@ -184,8 +207,8 @@ impl Etcd {
     fn control(&self, endpoints: &str, arguments: &[&str]) -> Result<String, Error> {
         let doing = || format!("etcdctl {}", arguments.join(" "));
         let mut command = Command::new("etcdctl");
-        command.env("ETCDCTL_API", "3").args(["--endpoints", endpoints, "--command-timeout", PATIENCE]);
-        if let Some(Certificates { authority, certificate, key }) = &self.certificates {
+        command.env("ETCDCTL_API", "3").args(["--endpoints", endpoints, "--command-timeout", PATIENCE, "--dial-timeout", PATIENCE]);
+        if let Some(Certificates { authority, certificate, key }) = &self.settings.certificates {
             command.arg("--cacert").arg(authority).arg("--cert").arg(certificate).arg("--key").arg(key);
         }
         let output = command.args(arguments).output().naming(|| format!("{} (Debian: etcd-client)", doing()))?;
@@ -200,8 +223,9 @@ impl Etcd {
         self.member(at).map(|member| member.folder.as_path())
     }
 
-    /// Waits until a member that was started serves.
-    pub fn wait_until_it_serves(&mut self, at: usize, patience: Duration) -> Result<(), Error> {
-        self.running(at)?.wait_for_stderr(|text| text.contains("ready to serve client requests"), patience).map(drop)
+    /// Waits until a member that was started takes part in the cluster.
+    pub fn wait_until_it_serves(&self, at: usize) -> Result<(), Error> {
+        let member = self.member(at)?;
+        self.control(&self.url(member), &["get", "nothing"]).map(drop)
     }
 }

@@ -75,13 +75,13 @@ pub struct Options {
     pub applied: Option<Position>,
     /// How long an operation tries to reach a member.
     pub patience: Duration,
-    /// How many bytes of the database may be in use. Beyond it appends give [`Error::Full`]; etcd's own quota, at which it refuses all
-    /// writes until an operator repairs it, has to be well above.
+    /// How many bytes of the database may be in use. Beyond it appends give [`Error::Full`]. etcd's own quota, at which it refuses all
+    /// writes until an operator repairs it, has to be two and a half times as much: compaction can double a database's file.
     pub largest_database: u64,
 }
 
 impl Options {
-    /// The defaults for `cell`: an existing log is opened and none is made; a database well below etcd's own quota of 2 GiB.
+    /// The defaults for `cell`: an existing log is opened and none is made; a database that stays below etcd's own quota of 2 GiB.
     #[must_use]
     pub fn new(cell: u32, endpoints: Vec<Endpoint>) -> Self {
         Self {
@@ -91,12 +91,12 @@ impl Options {
             create: false,
             applied: None,
             patience: Duration::from_secs(10),
-            largest_database: 1_280 << 20,
+            largest_database: 768 << 20,
         }
     }
 }
 
-/// Batches up to this size pass a database that is nearly full, up to an eighth above its limit: ticks, without which nothing would be
+/// Batches up to this size pass a database that is nearly full, up to a quarter above its limit: ticks, without which nothing would be
 /// appended behind a trim, and what that trim freed could never be compacted.
 const SMALL: usize = 4096;
 
@@ -129,6 +129,10 @@ impl Etcd {
     /// [`Error::Foreign`] when what the members show is not this cell's log, or not all of it; [`Error::Engine`] with [`Unreachable`] as
     /// its source when none answers in time.
     pub async fn open(options: Options) -> Result<Self> {
+        if let Some(endpoint) = options.endpoints.iter().find(|endpoint| endpoint.tls != options.tls.is_some()) {
+            let either = if endpoint.tls { "certificates have to be given" } else { "it has to be https, as certificates are given" };
+            return Err(Error::Foreign(format!("{endpoint}: {either}")));
+        }
         let tls = options.tls.as_ref().map(tls::config).transpose()?;
         let Options { cell, create, applied, .. } = options;
         let identity = Identity { cell, create: create && applied.is_none(), generation: None, cluster: None, applied };
@@ -222,7 +226,7 @@ impl Inner {
             Health::Up { in_use, .. } => in_use,
             Health::Down(_) | Health::Refused(_) => 0,
         });
-        let most = self.largest_database + if bytes <= SMALL { self.largest_database / 8 } else { 0 };
+        let most = self.largest_database + if bytes <= SMALL { self.largest_database / 4 } else { 0 };
         if in_use.max().unwrap_or(0) < most { Ok(()) } else { Err(Error::Full) }
     }
 

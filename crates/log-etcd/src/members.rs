@@ -189,11 +189,14 @@ impl Cluster {
     /// Connects to a member and checks whose log it holds.
     async fn connect(&self, member: &Member) -> std::result::Result<(Connection, Health), NotUsed> {
         let down = |error: &dyn std::error::Error| NotUsed::Down(chain(error));
-        let tls = self.tls.as_ref().filter(|_| member.endpoint.tls);
-        let connection = Connection::open(&member.endpoint, tls).await.map_err(|error| down(&error))?;
+        let connection = Connection::open(&member.endpoint, self.tls.as_ref()).await.map_err(|error| down(&error))?;
         let checking = async {
-            let answer = connection.txn(self.whose()).await.map_err(|error| down(&error))?;
-            let keys = self.check_cell(Answers::new(answer).map_err(|error| down(&error))?)?;
+            // With TLS 1.3 a client learns only now that its certificate was not taken, and not always in words.
+            let hint = if self.tls.is_some() { " (is the node's certificate in date, and of the authority that etcd trusts?)" } else { "" };
+            let create = self.identity.lock().create;
+            let first = connection.txn(self.whose(create)).await;
+            let answer = first.map_err(|error| NotUsed::Down(format!("{}{hint}", chain(&error))))?;
+            let keys = self.check_cell(create, Answers::new(answer).map_err(|error| down(&error))?)?;
             // Read afterwards: what is there now is at least what was ever seen.
             let seen = self.seen.load(Ordering::Relaxed);
             let answer = connection.txn(Ends::request(&keys)).await.map_err(|error| down(&error))?;
@@ -209,17 +212,16 @@ impl Cluster {
     }
 
     /// Reads the record of the cell, or makes it where there is none and it was asked for.
-    fn whose(&self) -> TxnRequest {
-        let identity = self.identity.lock();
-        let Identity { cell, create, .. } = *identity;
+    fn whose(&self, create: bool) -> TxnRequest {
+        let cell = self.identity.lock().cell;
         let success = if create { vec![put(CELL.clone(), Cell { cell, generation: 1 }.encode()), get(CELL.clone())] } else { vec![] };
         TxnRequest { compare: vec![version_is(CELL.clone(), 0)], success, failure: vec![get(CELL.clone())] }
     }
 
-    fn check_cell(&self, mut answers: Answers) -> std::result::Result<Keys, NotUsed> {
-        let mut identity = self.identity.lock();
+    /// Reads the answer to [`Self::whose`].
+    fn check_cell(&self, create: bool, mut answers: Answers) -> std::result::Result<Keys, NotUsed> {
         let down = |error: &dyn std::error::Error| NotUsed::Down(chain(error));
-        let record = if answers.succeeded && !identity.create {
+        let record = if answers.succeeded && !create {
             None
         } else {
             if answers.succeeded {
@@ -227,6 +229,7 @@ impl Cluster {
             }
             answers.one().map_err(|error| down(&error))?
         };
+        let mut identity = self.identity.lock();
         let cell = record.map(|record| Cell::decode(&record.value)).transpose();
         let cell = cell.map_err(|error| NotUsed::Refused(error.to_string()))?;
         let generation = identity.admit(answers.cluster, cell).map_err(NotUsed::Refused)?;
