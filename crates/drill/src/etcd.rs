@@ -95,7 +95,8 @@ impl Etcd {
 
     fn spawn(&mut self, at: usize, state: &str) -> Result<(), Error> {
         let member = self.member(at)?;
-        let peers: Vec<_> = self.members.iter().map(|member| format!("{}={}", member.name, member.peer_url())).collect();
+        let peers: Vec<_> =
+            self.members.iter().map(|member| format!("{}={}", member.name, member.peer_url())).collect();
         let (client, peer) = (self.url(member), member.peer_url());
         let mut options = Options::new("etcd", &member.folder)
             .args(["--name", &member.name, "--data-dir", "data", "--logger", "zap"])
@@ -158,7 +159,8 @@ impl Etcd {
         std::fs::remove_dir_all(&data).naming(|| format!("removing {}", data.display()))?;
         let others = self.endpoints_but(at);
         let listed = self.control(&others, &["member", "list"])?;
-        let id = listed.lines().find(|line| line.contains(&format!(" {name},"))).and_then(|line| line.split(',').next());
+        let id =
+            listed.lines().find(|line| line.contains(&format!(" {name},"))).and_then(|line| line.split(',').next());
         let id = id.ok_or_else(|| Error::other("looking for a member's id", listed.clone()))?;
         self.control(&others, &["member", "remove", id])?;
         let adding = format!("--peer-urls={peer}");
@@ -190,7 +192,9 @@ impl Etcd {
         for (at, endpoint) in self.endpoints().iter().enumerate() {
             let status = self.control(endpoint, &["endpoint", "status", "-w", "fields"])?;
             let field = |name: &str| {
-                status.lines().find_map(|line| line.strip_prefix(name).map(|rest| rest.trim_start_matches([' ', ':']).to_owned()))
+                status
+                    .lines()
+                    .find_map(|line| line.strip_prefix(name).map(|rest| rest.trim_start_matches([' ', ':']).to_owned()))
             };
             if field("\"MemberID\"").is_some_and(|id| Some(id) == field("\"Leader\"")) {
                 return Ok(at);
@@ -207,7 +211,14 @@ impl Etcd {
     fn control(&self, endpoints: &str, arguments: &[&str]) -> Result<String, Error> {
         let doing = || format!("etcdctl {}", arguments.join(" "));
         let mut command = Command::new("etcdctl");
-        command.env("ETCDCTL_API", "3").args(["--endpoints", endpoints, "--command-timeout", PATIENCE, "--dial-timeout", PATIENCE]);
+        command.env("ETCDCTL_API", "3").args([
+            "--endpoints",
+            endpoints,
+            "--command-timeout",
+            PATIENCE,
+            "--dial-timeout",
+            PATIENCE,
+        ]);
         if let Some(Certificates { authority, certificate, key }) = &self.settings.certificates {
             command.arg("--cacert").arg(authority).arg("--cert").arg(certificate).arg("--key").arg(key);
         }

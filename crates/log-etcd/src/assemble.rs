@@ -3,14 +3,12 @@
 //! A watch can leave events out without a word (etcd before 3.4.31 and 3.5.13, when the watcher is slow). Each append changes the count,
 //! whose version is the batch's ordinal and whose value names the batch: so whatever is missing shows.
 
-use std::mem;
-
 use bytes::Bytes;
 use ieum_log::BatchId;
 use ieum_planted::Bug;
 
 use crate::keys::{Keys, NotOurs, Placed};
-use crate::proto::{Event, KeyValue, WatchResponse};
+use crate::proto::{KeyValue, WatchResponse};
 
 /// Where a reader stands: the last batch that it has, and a revision up to which there is no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +44,6 @@ pub(crate) struct Assembler {
     count: Bytes,
     keys: Keys,
     cursor: Cursor,
-    /// Events of an answer whose last fragment is still to come.
-    fragments: Vec<Event>,
     /// The batch that was put and not yet counted.
     batch: Option<KeyValue>,
 }
@@ -55,21 +51,13 @@ pub(crate) struct Assembler {
 impl Assembler {
     /// Goes on behind `cursor`.
     pub(crate) fn new(keys: Keys, cursor: Cursor) -> Self {
-        Self { count: keys.count(), keys, cursor, fragments: Vec::new(), batch: None }
+        Self { count: keys.count(), keys, cursor, batch: None }
     }
 
-    pub(crate) fn cursor(&self) -> Cursor {
-        self.cursor
-    }
-
-    /// Takes an answer in and appends to `batches` those that are complete, which are right even when an error follows.
+    /// Takes an answer in, or a fragment of one, and appends to `batches` those that are complete with it, which are right even when an
+    /// error follows. Where fragments are cut does not matter: a batch is complete when it is counted, and then it is shown.
     pub(crate) fn take(&mut self, answer: WatchResponse, batches: &mut Vec<Batch>) -> Result<(), Broken> {
-        self.fragments.extend(answer.events);
-        // A batch and its count may be in different fragments; whole answers are simpler to reason about.
-        if answer.fragment {
-            return Ok(());
-        }
-        for event in mem::take(&mut self.fragments) {
+        for event in answer.events {
             if let (0, Some(kv)) = (event.r#type, event.kv) {
                 self.put(kv, batches)?;
             }
@@ -104,6 +92,7 @@ impl Assembler {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::Event;
 
     const fn id(number: u64) -> BatchId {
         BatchId { node: 1, incarnation: 5, number }
@@ -148,7 +137,7 @@ mod tests {
             bytes: Bytes::from(format!("batch {ordinal}")),
         };
         assert_eq!(batches, [expected(1), expected(2)]);
-        assert_eq!(reader.cursor(), Cursor { ordinal: 2, revision: 200 });
+        assert_eq!(reader.cursor, Cursor { ordinal: 2, revision: 200 });
     }
 
     #[test]
@@ -156,8 +145,11 @@ mod tests {
         let events = [append(1), append(2), append(3)].concat();
         for cut in 0..=events.len() {
             let mut reader = reader(0);
-            assert_eq!(take(&mut reader, answer(events[..cut].iter().cloned(), true)), (vec![], Ok(())));
-            assert_eq!(take(&mut reader, answer(events[cut..].iter().cloned(), false)), (vec![1, 2, 3], Ok(())));
+            let complete = cut as u64 / 2;
+            let shown = take(&mut reader, answer(events[..cut].iter().cloned(), true));
+            assert_eq!(shown, ((1..=complete).collect(), Ok(())));
+            let shown = take(&mut reader, answer(events[cut..].iter().cloned(), false));
+            assert_eq!(shown, ((complete + 1..=3).collect(), Ok(())));
         }
     }
 
@@ -174,7 +166,7 @@ mod tests {
             let missing = left_out as u64 / 2 + 1;
             assert_eq!(shown, (1..missing).collect::<Vec<_>>(), "without event {left_out}");
             assert!(matches!(result, Err(Broken::Gap { after, .. }) if after == missing - 1), "{result:?}");
-            assert_eq!(reader.cursor().ordinal, missing - 1);
+            assert_eq!(reader.cursor.ordinal, missing - 1);
         }
     }
 

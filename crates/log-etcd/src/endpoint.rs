@@ -57,7 +57,9 @@ mod tests {
         assert_eq!(parsed("http://10.0.0.1:2379"), Some(("10.0.0.1".to_owned(), 2379, false)));
         assert_eq!(parsed("https://etcd.dc-a.example:2379/"), Some(("etcd.dc-a.example".to_owned(), 2379, true)));
         assert_eq!(parsed("http://[::1]:2379"), Some(("::1".to_owned(), 2379, false)));
-        for text in ["", "10.0.0.1:2379", "http://10.0.0.1", "ftp://a:1", "http://a:1/v3", "http://a:1?x", "http://a:99999"] {
+        for text in
+            ["", "10.0.0.1:2379", "http://10.0.0.1", "ftp://a:1", "http://a:1/v3", "http://a:1?x", "http://a:99999"]
+        {
             assert_eq!(parsed(text), None, "{text:?}");
         }
         assert_eq!("https://a:1".parse::<Endpoint>().unwrap().to_string(), "https://a:1");

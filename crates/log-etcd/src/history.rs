@@ -174,9 +174,9 @@ mod tests {
             let found = (0..rounds).find_map(|_| {
                 let probes = search.probes().expect("it is somewhere");
                 assert!(probes.len() as i64 <= REVISIONS + 1 && probes.is_sorted());
-                probes.into_iter().find_map(|probe| {
-                    search.take(probe, Cursor { ordinal: at(probe), revision: revision(at(probe)) })
-                })
+                probes
+                    .into_iter()
+                    .find_map(|probe| search.take(probe, Cursor { ordinal: at(probe), revision: revision(at(probe)) }))
             });
             assert_eq!(found, Some(revision(ordinal)));
         }

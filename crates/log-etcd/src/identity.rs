@@ -88,7 +88,9 @@ mod tests {
     #[test]
     fn foreign_and_empty_clusters_are_refused() {
         assert!(identity().admit(1, None).unwrap_err().contains("no log of ours"));
-        assert!(identity().admit(1, Some(Cell { cell: 8, generation: 3 })).unwrap_err().contains("cell 8, not of cell 7"));
+        assert!(
+            identity().admit(1, Some(Cell { cell: 8, generation: 3 })).unwrap_err().contains("cell 8, not of cell 7")
+        );
         let applied = Some(Position { generation: 2, ordinal: 5 });
         Identity { applied, ..identity() }.admit(1, OURS).unwrap_err();
     }

@@ -49,8 +49,8 @@ use tokio::task::AbortHandle;
 use self::append::Outcome;
 use self::assemble::Cursor;
 pub use self::endpoint::{Endpoint, NotAnEndpoint};
-pub use self::error::{CompactedElsewhere, Refused, Torn, Unreachable};
 use self::error::{CallError, failed};
+pub use self::error::{CompactedElsewhere, Refused, Torn, Unreachable};
 use self::identity::Identity;
 use self::keys::{Keys, decode_skip, encode_skip};
 use self::members::Cluster;
@@ -130,7 +130,11 @@ impl Etcd {
     /// its source when none answers in time.
     pub async fn open(options: Options) -> Result<Self> {
         if let Some(endpoint) = options.endpoints.iter().find(|endpoint| endpoint.tls != options.tls.is_some()) {
-            let either = if endpoint.tls { "certificates have to be given" } else { "it has to be https, as certificates are given" };
+            let either = if endpoint.tls {
+                "certificates have to be given"
+            } else {
+                "it has to be https, as certificates are given"
+            };
             return Err(Error::Foreign(format!("{endpoint}: {either}")));
         }
         let tls = options.tls.as_ref().map(tls::config).transpose()?;

@@ -28,6 +28,10 @@ const CHECK: Duration = Duration::from_secs(2);
 const RECONNECT: Duration = Duration::from_millis(100);
 const RECONNECT_MOST: Duration = Duration::from_secs(1);
 
+/// A nearer member than the preferred one is preferred again after so many good answers in a row, each within this time.
+const GOOD: u32 = 10;
+const GOOD_WITHIN: Duration = Duration::from_millis(100);
+
 /// How a member is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
@@ -149,8 +153,13 @@ impl Cluster {
     /// The members that can be used, the best first: the preferred one, then as they were given, and last who knows no leader.
     pub(crate) fn usable(&self) -> Vec<usize> {
         let preferred = self.preferred.load(Ordering::Relaxed);
-        let mut usable: Vec<_> =
-            self.members.iter().enumerate().filter(|(_, member)| member.connection().is_some()).map(|(at, _)| at).collect();
+        let mut usable: Vec<_> = self
+            .members
+            .iter()
+            .enumerate()
+            .filter(|(_, member)| member.connection().is_some())
+            .map(|(at, _)| at)
+            .collect();
         let leaderless = |at: &usize| self.members.get(*at).is_some_and(Member::is_leaderless);
         usable.sort_by_key(|at| (leaderless(at), *at != preferred));
         usable
@@ -192,7 +201,11 @@ impl Cluster {
         let connection = Connection::open(&member.endpoint, self.tls.as_ref()).await.map_err(|error| down(&error))?;
         let checking = async {
             // With TLS 1.3 a client learns only now that its certificate was not taken, and not always in words.
-            let hint = if self.tls.is_some() { " (is the node's certificate in date, and of the authority that etcd trusts?)" } else { "" };
+            let hint = if self.tls.is_some() {
+                " (is the node's certificate in date, and of the authority that etcd trusts?)"
+            } else {
+                ""
+            };
             let create = self.identity.lock().create;
             let first = connection.txn(self.whose(create)).await;
             let answer = first.map_err(|error| NotUsed::Down(format!("{}{hint}", chain(&error))))?;
@@ -205,16 +218,20 @@ impl Cluster {
             let status = connection.status().await.map_err(|error| down(&error))?;
             Ok(Health::of(status))
         };
-        let health = timeout(CHECK, checking)
-            .await
-            .unwrap_or_else(|_| Err(NotUsed::Down(format!("it did not show its log within {CHECK:?}: it may have no leader"))))?;
+        let health = timeout(CHECK, checking).await.unwrap_or_else(|_| {
+            Err(NotUsed::Down(format!("it did not show its log within {CHECK:?}: it may have no leader")))
+        })?;
         Ok((connection, health))
     }
 
     /// Reads the record of the cell, or makes it where there is none and it was asked for.
     fn whose(&self, create: bool) -> TxnRequest {
         let cell = self.identity.lock().cell;
-        let success = if create { vec![put(CELL.clone(), Cell { cell, generation: 1 }.encode()), get(CELL.clone())] } else { vec![] };
+        let success = if create {
+            vec![put(CELL.clone(), Cell { cell, generation: 1 }.encode()), get(CELL.clone())]
+        } else {
+            vec![]
+        };
         TxnRequest { compare: vec![version_is(CELL.clone(), 0)], success, failure: vec![get(CELL.clone())] }
     }
 
@@ -237,6 +254,27 @@ impl Cluster {
         identity.create = false;
         Ok(Keys::new(generation))
     }
+
+    /// Asks a member every second how it is, until it does not answer; tells why.
+    async fn watch_over(&self, at: usize, member: &Member, connection: &Connection) -> String {
+        let mut good = 0u32;
+        loop {
+            // Either way it is time to ask.
+            let _ = timeout(PING, member.suspect.notified()).await;
+            let asked = Instant::now();
+            let health = match timeout(PING, connection.status()).await {
+                Ok(Ok(status)) => Health::of(status),
+                Ok(Err(status)) => return chain(&status),
+                Err(_) => return format!("no answer within {PING:?}"),
+            };
+            let fine = matches!(health, Health::Up { leader: true, .. }) && asked.elapsed() < GOOD_WITHIN;
+            good = if fine { good.saturating_add(1) } else { 0 };
+            if good >= GOOD {
+                self.preferred.fetch_min(at, Ordering::Relaxed);
+            }
+            member.state.send_if_modified(|state| std::mem::replace(&mut state.0, health.clone()) != health);
+        }
+    }
 }
 
 /// Keeps a connection to a member for ever.
@@ -250,7 +288,7 @@ pub(crate) async fn keep(cluster: Arc<Cluster>, at: usize) {
                 tracing::info!(member = %member.endpoint, "connected to etcd");
                 member.state.send_replace((health, Some(connection.clone())));
                 cluster.changed.send_modify(|_| {});
-                let reason = watch_over(member, &connection).await;
+                let reason = cluster.watch_over(at, member, &connection).await;
                 tracing::warn!(member = %member.endpoint, reason, "a member of etcd does not answer");
                 Health::Down(reason)
             }
@@ -266,21 +304,5 @@ pub(crate) async fn keep(cluster: Arc<Cluster>, at: usize) {
         cluster.changed.send_modify(|_| {});
         sleep(pause).await;
         pause = (pause * 2).min(RECONNECT_MOST);
-    }
-}
-
-/// Asks a member every second how it is, until it does not answer; tells why.
-async fn watch_over(member: &Member, connection: &Connection) -> String {
-    loop {
-        // Either way it is time to ask.
-        let _ = timeout(PING, member.suspect.notified()).await;
-        match timeout(PING, connection.status()).await {
-            Ok(Ok(status)) => {
-                let health = Health::of(status);
-                member.state.send_if_modified(|state| std::mem::replace(&mut state.0, health.clone()) != health);
-            }
-            Ok(Err(status)) => return chain(&status),
-            Err(_) => return format!("no answer within {PING:?}"),
-        }
     }
 }

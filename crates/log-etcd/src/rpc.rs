@@ -81,7 +81,8 @@ impl Connection {
                 Some(tls) => {
                     let name = ServerName::try_from(endpoint.host.clone())
                         .map_err(|error| ConnectError::Tls(std::io::Error::other(error)))?;
-                    let tls = TlsConnector::from(Arc::clone(tls)).connect(name, tcp).await.map_err(ConnectError::Tls)?;
+                    let tls =
+                        TlsConnector::from(Arc::clone(tls)).connect(name, tcp).await.map_err(ConnectError::Tls)?;
                     Self::start(endpoint, TokioIo::new(tls)).await
                 }
             }

@@ -23,8 +23,8 @@ use crate::rpc::{Connection, Watch};
 const AHEAD: usize = 32;
 /// How long a member may take to begin a watch.
 const BEGIN: Duration = Duration::from_secs(1);
-/// Between attempts while no member answers; each has waited long by itself.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Between attempts, lest a member that refuses every watch at once keeps the node busy.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A reader of an [`crate::Etcd`] log.
 #[derive(Debug)]
@@ -131,6 +131,7 @@ impl Reader {
                 Stop::End(end) => break end,
                 Stop::Move(reason) => {
                     tracing::warn!(reason, after = self.cursor.ordinal, "the tail begins a new watch");
+                    sleep(PAUSE).await;
                 }
             }
         };
@@ -149,6 +150,10 @@ impl Reader {
         }
         self.check_trim(ends.trim.ordinal)?;
         while self.cursor.ordinal < ends.last {
+            if self.cursor.revision >= ends.revision {
+                let torn = Torn { ordinal: self.cursor.ordinal, reason: "no revision has what follows".to_owned() };
+                return Err(failed("reading the log")(torn).into());
+            }
             let places = places(cluster, keys, self.cursor, ends.revision).await?;
             self.check_trim(places.trim.ordinal)?;
             let mut rest = places.found.as_slice();
@@ -217,6 +222,7 @@ impl Reader {
             lag.known(*acknowledged.borrow_and_update(), now);
             let hangs_at = lag.hangs_at();
             let answer = tokio::select! {
+                biased;
                 answer = watch.next() => answer,
                 _ = acknowledged.changed() => continue,
                 () = sleep_until(inner.cluster.started + hangs_at.unwrap_or_default()), if hangs_at.is_some() => {

@@ -45,7 +45,8 @@ enum Unusable {
 
 /// Reads the files. Blocks for that.
 pub(crate) fn config(tls: &Tls) -> Result<Arc<ClientConfig>> {
-    read(tls).map_err(|source| Error::Engine { operation: "reading the certificates for etcd", source: Box::new(source) })
+    read(tls)
+        .map_err(|source| Error::Engine { operation: "reading the certificates for etcd", source: Box::new(source) })
 }
 
 fn read(tls: &Tls) -> std::result::Result<Arc<ClientConfig>, Unusable> {
@@ -58,8 +59,8 @@ fn read(tls: &Tls) -> std::result::Result<Arc<ClientConfig>, Unusable> {
         return Err(authority(None));
     }
     let own = |source| Unusable::Own { file: tls.certificate.clone(), source };
-    let key = PrivateKeyDer::from_pem_file(&tls.key)
-        .map_err(|source| Unusable::File { file: tls.key.clone(), source })?;
+    let key =
+        PrivateKeyDer::from_pem_file(&tls.key).map_err(|source| Unusable::File { file: tls.key.clone(), source })?;
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(own)?

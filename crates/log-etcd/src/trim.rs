@@ -7,7 +7,7 @@ use ieum_planted::Bug;
 
 use crate::Inner;
 use crate::assemble::Cursor;
-use crate::error::{CallError, CompactedElsewhere, failed};
+use crate::error::{CallError, CompactedElsewhere, Torn, failed};
 use crate::history::{Placement, places};
 use crate::keys::Trim;
 use crate::proto::TxnRequest;
@@ -31,7 +31,8 @@ impl Inner {
             if up_to.ordinal <= ends.trim.ordinal {
                 break ends.trim;
             }
-            let mut from = Cursor { ordinal: ends.trim.ordinal, revision: ends.trim.revision.max(ends.first_revision - 1) };
+            let mut from =
+                Cursor { ordinal: ends.trim.ordinal, revision: ends.trim.revision.max(ends.first_revision - 1) };
             let going = loop {
                 let places = match places(&self.cluster, &self.keys, from, ends.revision).await {
                     Ok(places) => places,
@@ -50,6 +51,10 @@ impl Inner {
             };
             going.retain(|place| place.cursor.ordinal <= up_to.ordinal);
             going.truncate(BATCHES);
+            if going.is_empty() {
+                let reason = "no revision has what follows".to_owned();
+                return Err(failed(OPERATION)(Torn { ordinal: ends.trim.ordinal, reason }));
+            }
             newest = self.remove(&going, ends.trim_put_at).await?.max(newest);
         };
         if trimmed.ordinal == 0 {

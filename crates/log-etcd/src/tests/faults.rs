@@ -135,7 +135,8 @@ async fn everything_goes_dark_and_comes_back() {
 
 /// Polls a future once; true: it is still pending.
 async fn is_pending<F: Future + Unpin>(future: &mut F) -> bool {
-    std::future::poll_fn(|context| std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(context).is_pending())).await
+    std::future::poll_fn(|context| std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(context).is_pending()))
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -98,7 +98,8 @@ async fn a_member_of_another_cluster_is_not_used() {
         both.endpoints.extend(options(&others).endpoints);
         let joined = Etcd::open(both).await.unwrap();
         let mut changed = joined.inner.cluster.changed.subscribe();
-        let refused = |health: &Health| matches!(health, Health::Refused(reason) if reason.contains("another etcd cluster"));
+        let refused =
+            |health: &Health| matches!(health, Health::Refused(reason) if reason.contains("another etcd cluster"));
         while !joined.members().iter().any(|(_, health)| refused(health)) {
             changed.changed().await.unwrap();
         }
@@ -120,7 +121,8 @@ async fn what_is_not_etcd_is_named() {
         std::thread::spawn(move || {
             for stream in talker.incoming() {
                 // Whoever connects may be gone already.
-                let _ = stream.and_then(|mut stream| stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"));
+                let _ = stream
+                    .and_then(|mut stream| stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"));
             }
         });
         let endpoints = urls.iter().map(|url| url.parse().unwrap()).collect();
@@ -265,8 +267,7 @@ async fn certificates_are_asked_for_on_both_sides() {
         let (ours, theirs) = (Authority::new(), Authority::new());
         let issue = |by: &Authority, name, expired| by.issue(folder.path(), name, expired);
         let server = issue(&ours, "server", false);
-        let members =
-            Members::start_with(1, Settings { certificates: Some(server), ..Settings::default() }).unwrap();
+        let members = Members::start_with(1, Settings { certificates: Some(server), ..Settings::default() }).unwrap();
         let tls = |certificates: Certificates| {
             let Certificates { authority, certificate, key } = certificates;
             Some(Tls { authority, certificate, key })
