@@ -36,6 +36,12 @@ if [ "$(id -u)" -ne 0 ] || [ ! -c /dev/fuse ]; then
     echo "the tests of drill and those of ieum called power and disk will FAIL." >&2
 fi
 
+# The log's tests run a cluster of Debian's etcd.
+if ! command -v etcd >/dev/null || ! command -v etcdctl >/dev/null; then
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends etcd-server etcd-client; } >/dev/null 2>&1 ||
+        echo "etcd and etcdctl are not here and could not be installed (Debian: etcd-server, etcd-client): tests of log-etcd will FAIL." >&2
+fi
+
 stage format 30 cargo fmt --all --check
 stage lint 300 cargo clippy --workspace --all-targets --locked -- -D warnings
 stage tests 900 cargo test --workspace --locked --no-fail-fast
