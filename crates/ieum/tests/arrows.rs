@@ -8,6 +8,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("planted", &[]),
     ("core", &[]),
     ("log", &[]),
+    ("log-etcd", &["log"]),
     ("protocol", &[]),
     ("import", &[]),
     ("fuzz", &[]),
