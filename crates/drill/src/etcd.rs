@@ -45,6 +45,15 @@ struct Member {
     client_port: u16,
     peer_port: u16,
     process: Option<Process>,
+    /// Ends it when this process ends without ending it, as one does that is killed.
+    guard: Option<Process>,
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        // Before the process, whose number may go to another one.
+        self.guard = None;
+    }
 }
 
 impl Member {
@@ -74,7 +83,7 @@ impl Etcd {
             let name = format!("m{number}");
             let folder = folder.path().join(&name);
             std::fs::create_dir(&folder).naming(|| format!("making {}", folder.display()))?;
-            Ok(Member { name, folder, client_port: free_port()?, peer_port: free_port()?, process: None })
+            Ok(Member { name, folder, client_port: free_port()?, peer_port: free_port()?, process: None, guard: None })
         };
         let members = (1..=members).map(member).collect::<Result<_, Error>>()?;
         let mut cluster = Self { members, settings, _folder: folder };
@@ -110,8 +119,11 @@ impl Etcd {
             options = options.arg("--cert-file").arg(certificate).arg("--key-file").arg(key);
         }
         let process = Process::spawn(&options)?;
+        // Its standard input ends with us.
+        let guard = Options::new("sh", &member.folder).args(["-c", "read -r nothing; kill -9 \"$0\""]);
+        let guard = Process::spawn(&guard.arg(process.id().to_string()).hold_stdin())?;
         if let Some(member) = self.members.get_mut(at) {
-            member.process = Some(process);
+            (member.process, member.guard) = (Some(process), Some(guard));
         }
         Ok(())
     }
@@ -130,7 +142,7 @@ impl Etcd {
     pub fn kill(&mut self, at: usize) -> Result<(), Error> {
         self.running(at)?.kill()?;
         if let Some(member) = self.members.get_mut(at) {
-            member.process = None;
+            (member.process, member.guard) = (None, None);
         }
         Ok(())
     }
