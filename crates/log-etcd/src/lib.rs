@@ -43,6 +43,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ieum_log::{BatchId, Error, Log, MAX_BATCH_BYTES, Position, Result, Skip};
+use ieum_planted::Bug;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
@@ -277,7 +278,10 @@ impl Inner {
                 return Err(Error::Trimmed { after, trimmed: self.position(ends.trim.ordinal) });
             }
             match history::locate(&self.cluster, &self.keys, &ends, after.ordinal).await {
-                Ok(revision) => return Ok(Tail::start(Arc::clone(self), Cursor { ordinal: after.ordinal, revision })),
+                Ok(revision) => {
+                    let late = u64::from(Bug::EtcdResumesOneLate.planted() && (1..ends.last).contains(&after.ordinal));
+                    return Ok(Tail::start(Arc::clone(self), Cursor { ordinal: after.ordinal + late, revision }));
+                }
                 // It may have been trimmed meanwhile; if nothing was, somebody else has compacted.
                 Err(CallError::Compacted) if self.cluster.ends(&self.keys).await?.trim != ends.trim => {}
                 Err(error) => return Err(error.into_log(operation)),

@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ieum_log::{Entry, Error, Position, Result};
-use ieum_planted::Bug;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, sleep_until, timeout};
@@ -275,11 +274,10 @@ impl Reader {
     /// Begins a watch behind the cursor.
     async fn begin(&self, connection: &Connection) -> std::result::Result<Watch, String> {
         let range = self.inner.keys.log();
-        let late = i64::from(Bug::EtcdResumesOneLate.planted());
         let create = WatchCreateRequest {
             key: range.first,
             range_end: range.end,
-            start_revision: self.cursor.revision + 1 + late,
+            start_revision: self.cursor.revision + 1,
             filters: vec![1],
             fragment: true,
         };

@@ -20,7 +20,7 @@ pub enum Bug {
     EtcdRetryAppliedTwice,
     /// The `etcd` log takes batches of nodes that are not registered.
     EtcdFenceUnchecked,
-    /// The `etcd` log watches from one revision too late.
+    /// A tail of the `etcd` log that resumes starts one batch too late.
     EtcdResumesOneLate,
     /// The `etcd` log compacts up to the deletion of what it trims, beyond what others still read.
     EtcdCompactsTooFar,

@@ -225,6 +225,11 @@ async fn a_node_that_is_removed_is_fenced_off() {
         assert_eq!(log.append(before.id, before.bytes.clone()).await.unwrap(), before.position);
         let after = other.append(&log).await;
         assert_eq!(after.position.ordinal, 2);
+        // Nor does one append that never did before.
+        let mut idle = Writer::new(&log, 3).await;
+        log.remove(3).await.unwrap();
+        let (first, first_bytes) = idle.batch();
+        assert!(matches!(log.append(first, first_bytes).await, Err(Error::Fenced { .. })));
         let mut again = Writer::new(&log, 1).await;
         assert!(again.id.incarnation > id.incarnation);
         assert_eq!(again.append(&log).await.position.ordinal, 3);
