@@ -10,6 +10,7 @@
 //! ```
 
 pub mod conformance;
+pub mod journaled;
 pub mod memory;
 mod numbering;
 pub mod sqlite;
@@ -168,6 +169,12 @@ pub trait Log: Send + Sync + 'static {
     /// The position of the last durable batch, linearizable: never before one that an append has returned or a tail has
     /// shown. Ordinal 0 when nothing was ever appended; trimming does not change it.
     fn last(&self) -> impl Future<Output = Result<Position>> + Send;
+
+    /// Returns when what tails have shown before would be there again after a power cut of this machine alone. A log whose batches lie here
+    /// anyway has nothing to do.
+    fn flush(&self) -> impl Future<Output = Result<()>> + Send {
+        async { Ok(()) }
+    }
 }
 
 /// A reader of a log, see [`Log::tail`].

@@ -10,12 +10,14 @@
 //! - `skips` keeps the operator's marks.
 //! - `folder` is where it lies: the lock, one file per generation.
 //! - `worker` is the thread that does all blocking work; `tail` reads from memory, and through it when behind.
+//! - `journal` is a node's own copy of a log that lies elsewhere, in the same kind of database.
 //! - `offline` is for tools, on a log that no node has open.
 //!
 //! Why it is set up this way, with figures: `docs/decisions/sqlite-log.md`.
 
 mod error;
 mod folder;
+mod journal;
 mod offline;
 mod recent;
 mod rows;
@@ -35,6 +37,7 @@ use tokio::sync::oneshot;
 
 pub use self::error::{Damaged, InUse};
 use self::folder::Folder;
+pub use self::journal::Journal;
 pub use self::offline::{Offline, Problem};
 use self::store::Store;
 pub use self::tail::Tail;
@@ -104,7 +107,7 @@ impl Sqlite {
         let directory = directory.as_ref().to_owned();
         let folder = Folder::lock(&directory, options.create)?;
         if options.create && folder.newest()?.is_none() {
-            store::create(&folder, &Meta { cell: options.cell, generation: 1, predecessor: None })?;
+            store::create(&folder, &Meta { cell: options.cell, generation: 1, predecessor: None }, 0)?;
         }
         let store = Store::open(folder, Some(options.cell), options.checkpoint_bytes)?;
         store.check_ends()?;
@@ -202,7 +205,7 @@ pub fn begin_generation(
             return Err(store::other_cell(directory, meta.cell, cell));
         }
     }
-    store::create(&folder, &Meta { cell, generation, predecessor: Some(predecessor) })?;
+    store::create(&folder, &Meta { cell, generation, predecessor: Some(predecessor) }, 0)?;
     Ok(Position { generation, ordinal: 0 })
 }
 

@@ -53,8 +53,8 @@ pub(super) struct Store {
     folder: Folder,
 }
 
-/// Makes the database of a new generation.
-pub(super) fn create(folder: &Folder, meta: &Meta) -> Result<()> {
+/// Makes the database of a generation, whose first batch here will follow `after`.
+pub(super) fn create(folder: &Folder, meta: &Meta, after: u64) -> Result<()> {
     let write = |path: &Path| {
         let connection = Connection::open(path)?;
         connection.pragma_update(None, "page_size", PAGE_BYTES)?;
@@ -74,7 +74,7 @@ pub(super) fn create(folder: &Folder, meta: &Meta) -> Result<()> {
                 meta.predecessor.map(|before| before.digest)
             ],
         )?;
-        connection.execute("INSERT INTO ends VALUES (1, 0, 0)", [])?;
+        connection.execute("INSERT INTO ends VALUES (1, ?1, ?1)", [after.cast_signed()])?;
         connection.close().map_err(|(_, error)| error)
     };
     folder.put(meta.generation, |path| write(path).map_err(sqlite("making a new log")))
@@ -225,6 +225,19 @@ impl Store {
         ends.last += 1;
         self.insert(ends.last, id, bytes).map_err(sqlite("writing a batch"))?;
         Ok(Placed::New(ends.last))
+    }
+
+    /// Writes batches that another log has placed, in one transaction. The first MUST follow the last one here.
+    pub(super) fn copy(&mut self, entries: &[Entry]) -> Result<()> {
+        let transaction = begin(&self.connection)?;
+        for entry in entries {
+            self.insert(entry.position.ordinal, entry.id, &entry.bytes).map_err(sqlite("copying a batch"))?;
+        }
+        transaction.commit().map_err(sqlite("committing copied batches"))?;
+        if let Some(entry) = entries.last() {
+            self.ends.last = entry.position.ordinal;
+        }
+        Ok(())
     }
 
     fn insert(&self, ordinal: u64, id: BatchId, bytes: &Bytes) -> rusqlite::Result<()> {

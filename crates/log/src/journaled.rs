@@ -1,0 +1,157 @@
+//! A shared log with a node's own copy of it: what a node of a cell of several nodes runs on.
+//!
+//! ```text
+//!  append, last, skip ──────────────► shared log
+//!  tail ◄── journal, as far as it reaches
+//!       ◄── shared log ──each batch on its way──► journal
+//!  trim ──► journal                     (the shared log is trimmed by what is in the journals of others, too)
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::sqlite::Journal;
+use crate::{BatchId, Entry, Error, Log, Position, Result, Skip, Tail as _};
+
+/// A log and the journal of it.
+#[derive(Debug)]
+pub struct Journaled<L> {
+    shared: Arc<L>,
+    journal: Arc<Journal>,
+}
+
+impl<L: Log> Journaled<L> {
+    /// `journal` MUST be of the same cell and generation as `shared`.
+    #[must_use]
+    pub fn new(shared: Arc<L>, journal: Arc<Journal>) -> Self {
+        Self { shared, journal }
+    }
+
+    /// The log that other nodes write to as well.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<L> {
+        &self.shared
+    }
+
+    /// The node's own copy.
+    #[must_use]
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+}
+
+impl<L: Log> Log for Journaled<L> {
+    type Tail = Tail<L>;
+
+    async fn append(&self, id: BatchId, bytes: Bytes) -> Result<Position> {
+        self.shared.append(id, bytes).await
+    }
+
+    async fn tail(&self, after: Position) -> Result<Tail<L>> {
+        let (last, trimmed) = (self.shared.last().await?, self.journal.trimmed());
+        if after.generation != last.generation || after > last {
+            return Err(Error::NotInLog { asked: after, last });
+        }
+        if after < trimmed {
+            return Err(Error::Trimmed { after, trimmed });
+        }
+        let (shared, journal) = (Arc::clone(&self.shared), Arc::clone(&self.journal));
+        Ok(Tail { shared, journal, after, read: VecDeque::new(), live: None, arrived: None })
+    }
+
+    /// Removes batches from the journal. What it does not hold yet it copies first, so that it stays without a gap.
+    async fn trim(&self, up_to: Position) -> Result<()> {
+        let last = self.shared.last().await?;
+        if up_to.generation != last.generation || up_to > last {
+            return Err(Error::NotInLog { asked: up_to, last });
+        }
+        if up_to > self.journal.last() {
+            let mut tail = self.tail(self.journal.last()).await?;
+            while self.journal.last() < up_to {
+                tail.next().await?;
+            }
+        }
+        self.journal.trim(up_to).await
+    }
+
+    async fn skip(&self, position: Position, index: u32) -> Result<()> {
+        let trimmed = self.journal.trimmed();
+        if position.generation == trimmed.generation && (1..=trimmed.ordinal).contains(&position.ordinal) {
+            let after = Position { ordinal: position.ordinal - 1, ..position };
+            return Err(Error::Trimmed { after, trimmed });
+        }
+        self.shared.skip(position, index).await
+    }
+
+    async fn skips(&self) -> Result<Vec<Skip>> {
+        self.shared.skips().await
+    }
+
+    async fn last(&self) -> Result<Position> {
+        self.shared.last().await
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.journal.flush().await
+    }
+}
+
+/// A reader of a [`Journaled`] log.
+pub struct Tail<L: Log> {
+    shared: Arc<L>,
+    journal: Arc<Journal>,
+    /// The last batch that was shown.
+    after: Position,
+    /// Read from the journal and not yet shown.
+    read: VecDeque<Entry>,
+    /// The shared log's, behind the journal's end at the time when it was opened.
+    live: Option<L::Tail>,
+    /// Came from the shared log and may not be in the journal yet. Kept here, so that dropping the future of `next` does not lose it.
+    arrived: Option<Entry>,
+}
+
+impl<L: Log> Tail<L> {
+    /// Brings a batch closer; the caller looks again.
+    async fn fetch(&mut self) -> Result<()> {
+        match &mut self.live {
+            Some(live) => match live.next().await {
+                Ok(entry) => self.arrived = Some(entry),
+                // The journal may have it, because another reader was faster.
+                Err(Error::Trimmed { .. }) if self.after < self.journal.last() => self.live = None,
+                Err(error) => return Err(error),
+            },
+            None if self.after < self.journal.last() => self.read = self.journal.read(self.after).await?.into(),
+            None => self.live = Some(self.shared.tail(self.journal.last()).await?),
+        }
+        Ok(())
+    }
+}
+
+impl<L: Log> crate::Tail for Tail<L> {
+    async fn next(&mut self) -> Result<Entry> {
+        loop {
+            let trimmed = self.journal.trimmed();
+            if self.after < trimmed {
+                return Err(Error::Trimmed { after: self.after, trimmed });
+            }
+            if let Some(entry) = &self.arrived {
+                self.journal.put(entry).await?;
+            }
+            let at_hand = self.read.pop_front().or_else(|| self.arrived.take());
+            match at_hand {
+                // The journal was behind where this reader began.
+                Some(entry) if entry.position <= self.after => {}
+                Some(entry) => {
+                    self.after = entry.position;
+                    return Ok(entry);
+                }
+                None => self.fetch().await?,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
