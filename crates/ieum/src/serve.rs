@@ -117,6 +117,7 @@ async fn serve(config: &Config, clock_is_right: bool) -> Result<(), Error> {
     };
     let options = service::Options {
         identity,
+        founds: true,
         bounds: Bounds::default(),
         snapshots: policy(&config.snapshots),
         folder: folder.snapshots(),

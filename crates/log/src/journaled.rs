@@ -49,6 +49,10 @@ impl<L: Log> Log for Journaled<L> {
         self.shared.append(id, bytes).await
     }
 
+    async fn register(&self, node: u32, least: u64) -> Result<u64> {
+        self.shared.register(node, least).await
+    }
+
     async fn tail(&self, after: Position) -> Result<Tail<L>> {
         let (last, trimmed) = (self.shared.last().await?, self.journal.trimmed());
         if after.generation != last.generation || after > last {

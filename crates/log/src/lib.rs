@@ -143,6 +143,13 @@ pub trait Log: Send + Sync + 'static {
     /// the log. Dropping the future does too.
     fn append(&self, id: BatchId, bytes: Bytes) -> impl Future<Output = Result<Position>> + Send;
 
+    /// Begins a new life of `node` and gives its incarnation: `least` or more, and greater than any before. A log that several nodes write to
+    /// takes nothing of an earlier life from here on.
+    fn register(&self, node: u32, least: u64) -> impl Future<Output = Result<u64>> + Send {
+        let _ = node;
+        async move { Ok(least) }
+    }
+
     /// Reads on from the batch after `after`, then waits for new ones.
     ///
     /// MUST: each batch once, ordinals `after.ordinal + 1`, `+ 2`, … without a gap; only durable batches are shown.

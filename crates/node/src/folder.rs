@@ -26,7 +26,9 @@ use ieum_core::codec::Code;
 use ieum_core::ids::Position;
 use ieum_core::kv::{self, Kv, WriteSet};
 use ieum_core::tables::cell::{Applied, COUNTERS, Counters, ENDS, End, FORMER, NODES, Node, ONLY};
-use ieum_log::sqlite::{self, Meta, Offline, Sqlite};
+use ieum_log::Log;
+use ieum_log::journaled::Journaled;
+use ieum_log::sqlite::{self, Journal, Meta, Offline, Sqlite};
 use ieum_planted::Bug;
 use ieum_store::fjall::{self, Fjall, OpenError};
 
@@ -124,9 +126,9 @@ impl Extent {
 }
 
 /// A folder opened for running.
-pub struct Opened {
+pub struct Opened<L = Sqlite> {
     /// The log.
-    pub log: Arc<Sqlite>,
+    pub log: Arc<L>,
     /// The view, which fits the log.
     pub view: Arc<Fjall>,
     /// Why the view was rebuilt, if it was.
@@ -180,6 +182,32 @@ impl Folder {
         let extent = Extent { meta: *log.meta(), trimmed: core_position(log.trimmed()), last: core_position(last) };
         let (view, rebuilt) = self.open_view(&extent, options)?;
         Ok(Opened { log: Arc::new(log), view: Arc::new(view), rebuilt })
+    }
+
+    /// Opens the view beside a log that other nodes write to as well, and the journal of it, made if there is nothing. `about` is what that log
+    /// says of itself. Blocks.
+    pub async fn open_shared<L: Log>(
+        &self,
+        about: &Meta,
+        shared: Arc<L>,
+        options: &fjall::Options,
+    ) -> Result<Opened<Journaled<L>>, Error> {
+        let path = self.log();
+        create(&self.root).map_err(self.io("creating", &self.root))?;
+        let log_error = |source| Error::Log { path: path.clone(), source };
+        if sqlite::newest_generation(&path).map_err(log_error)?.is_none() && self.had_a_log()? {
+            return Err(log_error(missing_log()));
+        }
+        let journal = Journal::open(&path, about, 0).map_err(log_error)?;
+        let last = core_position(shared.last().await.map_err(log_error)?);
+        let applied = core_position(journal.last());
+        if applied > last {
+            return Err(Error::LogBehind { last, what: "this node's copy of it", applied });
+        }
+        let extent = Extent { meta: *journal.meta(), trimmed: core_position(journal.trimmed()), last };
+        let (view, rebuilt) = self.open_view(&extent, options)?;
+        let log = Arc::new(Journaled::new(shared, Arc::new(journal)));
+        Ok(Opened { log, view: Arc::new(view), rebuilt })
     }
 
     /// Whether something is left of a cell, although there may be no log.

@@ -27,6 +27,7 @@ pub use crate::alarms::Alarms;
 use crate::applier::{Applier, KEPT_BYTES};
 use crate::batcher::{Batcher, Bounds, Refusal};
 use crate::clock::{self, Clock};
+use crate::folder::Folder;
 use crate::levels;
 use crate::machine::{self, Delivery, deliver};
 use crate::reserve::Reserve;
@@ -60,6 +61,8 @@ pub struct Identity {
 pub struct Options {
     /// Who it is.
     pub identity: Identity,
+    /// Whether it founds the cell if there is none. Of the nodes that share a log one may.
+    pub founds: bool,
     /// How much may wait.
     pub bounds: Bounds,
     /// Where snapshots lie and when they are taken.
@@ -68,6 +71,21 @@ pub struct Options {
     pub folder: PathBuf,
     /// Room on the disk to keep free.
     pub reserve: Arc<Reserve>,
+}
+
+impl Options {
+    /// The defaults for a node with its data in `folder`: it may found a cell, and keeps no room free on the disk.
+    #[must_use]
+    pub fn new(identity: Identity, folder: &Folder) -> Self {
+        Self {
+            identity,
+            founds: true,
+            bounds: Bounds::default(),
+            snapshots: Policy::default(),
+            folder: folder.snapshots(),
+            reserve: Arc::new(Reserve::new(folder.root(), 0)),
+        }
+    }
 }
 
 /// Takes what was applied, in order, on a thread of its own. MUST NOT wait for any client.
@@ -273,10 +291,11 @@ impl<L: Log, K: Kv, T: Send + 'static> Node<L, K, T> {
     ) -> Result<Self, StartError> {
         let mut applier = Applier::new(Arc::clone(&view), crate::skips(&log.skips().await?))?.keeping(KEPT_BYTES);
         let tail = start::bring_up(log.as_ref(), &mut applier).await?;
-        start::check_identity(&view.snapshot(), &options.identity)?;
+        start::check_identity(&view.snapshot(), &options)?;
         levels::warn_if_below(&view.snapshot())?;
         let identity = &options.identity;
-        let incarnation = machine::incarnation(&view.snapshot(), identity.node)?;
+        let least = machine::incarnation(&view.snapshot(), identity.node)?;
+        let incarnation = log.register(identity.node, least).await?;
         let shared = Arc::new(Shared {
             view,
             batcher: Mutex::new(Batcher::new(identity.node, incarnation, options.bounds)),

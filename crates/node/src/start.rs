@@ -10,7 +10,7 @@ use ieum_planted::Bug;
 
 use crate::applier::Applier;
 use crate::log_position;
-use crate::service::Identity;
+use crate::service::Options;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -37,10 +37,13 @@ pub enum StartError {
         /// In the configuration.
         asked: u16,
     },
+    /// Nobody has founded the cell, and this node is not to.
+    #[error("the log is empty: start one node of the cell with --found first, then add this one with `ieum node add`")]
+    NotFounded,
     /// The cell does not know the node: it would ignore all that is appended here.
     #[error(
         "node {node} is no member of the cell in this data, whose members are {members:?}: set `[node] number` to the number that \
-         this data was made with, or use another data folder"
+         this data was made with, or use another data folder, or add it with `ieum node add`"
     )]
     NotAMember {
         /// In the configuration.
@@ -61,9 +64,12 @@ pub(crate) async fn bring_up<L: Log, K: Kv>(log: &L, applier: &mut Applier<K>) -
     Ok(tail)
 }
 
-/// Refuses the data of another cell, and that of a cell without this node.
-pub(crate) fn check_identity(view: &impl Read, identity: &Identity) -> Result<(), StartError> {
-    let Some(settings) = SETTINGS.get(view, &ONLY)? else { return Ok(()) };
+/// Refuses the data of another cell, that of a cell without this node, and that of no cell if it is not to found one.
+pub(crate) fn check_identity(view: &impl Read, options: &Options) -> Result<(), StartError> {
+    let identity = &options.identity;
+    let Some(settings) = SETTINGS.get(view, &ONLY)? else {
+        return if options.founds { Ok(()) } else { Err(StartError::NotFounded) };
+    };
     if settings.cell != identity.cell {
         return Err(StartError::Cell { found: settings.cell, asked: identity.cell });
     }

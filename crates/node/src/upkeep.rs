@@ -63,9 +63,16 @@ pub(crate) fn run<L: Log, K: Kv, T: Send + 'static>(
         shared.reserve.look();
         let unpersisted = shared.progress.lock().unpersisted;
         if unpersisted >= PERSIST_COMMANDS || (unpersisted > 0 && persisted.elapsed() >= PERSIST_EVERY) {
-            shared.progress.lock().unpersisted = 0;
-            if let Err(error) = shared.view.persist() {
-                return shared.fail(chain(&error));
+            match runtime.block_on(log.flush()) {
+                Ok(()) => {
+                    shared.progress.lock().unpersisted = 0;
+                    if let Err(error) = shared.view.persist() {
+                        return shared.fail(chain(&error));
+                    }
+                }
+                // The view stays where it was, so that it does not come to stand beyond the journal; there may be room later.
+                Err(ieum_log::Error::Full) => {}
+                Err(error) => return shared.fail(chain(&error)),
             }
             persisted = Instant::now();
         }

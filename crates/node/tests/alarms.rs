@@ -17,8 +17,8 @@ use ieum_core::ids::UserId;
 use ieum_core::kv::{self, Direction, Kv, Read, Visit, WriteSet};
 use ieum_core::outcome::{Accepted, Outcome, Reject};
 use ieum_core::tables::accounts::USERS;
+use ieum_node::folder::Folder;
 use ieum_node::machine::Delivery;
-use ieum_node::reserve::Reserve;
 use ieum_node::service::{Node, Options};
 use ieum_store::{Memory, memory};
 use tokio::sync::mpsc;
@@ -90,13 +90,7 @@ async fn a_panic_is_answered_counted_and_printed_with_its_place() {
     let folder = tempfile::tempdir().unwrap();
     let view = Trap { rows: Memory::new(), armed: Arc::default() };
     let log = Arc::new(ieum_log::memory::Memory::new(1));
-    let options = Options {
-        identity: identity(),
-        bounds: Default::default(),
-        snapshots: Default::default(),
-        folder: folder.path().to_owned(),
-        reserve: Arc::new(Reserve::new(folder.path(), 0)),
-    };
+    let options = Options::new(identity(), &Folder::new(folder.path()));
     let (answers, mut answered) = mpsc::unbounded_channel();
     let deliver = move |delivery: Delivery<()>| {
         for (_, outcome) in delivery.replies {

@@ -17,7 +17,6 @@ use ieum_node::folder::{Folder, Opened};
 use ieum_node::machine::Delivery;
 use ieum_node::marks::{self, Error, mark};
 use ieum_node::progress::unwatched;
-use ieum_node::reserve::Reserve;
 use ieum_node::service::{Node, Options};
 use ieum_node::{core_position, snapshot, verify};
 use ieum_store::fjall;
@@ -46,13 +45,7 @@ async fn logged(folder: &Folder) -> Position {
 /// Lets a node come up over the folder and stop again.
 async fn run_a_node(folder: &Folder) {
     let Opened { log, view, .. } = folder.open(CELL, &fjall::Options::default()).await.unwrap();
-    let options = Options {
-        identity: identity(),
-        bounds: Default::default(),
-        snapshots: Default::default(),
-        folder: folder.snapshots(),
-        reserve: Arc::new(Reserve::new(folder.root(), 0)),
-    };
+    let options = Options::new(identity(), folder);
     let node = Node::start(log, view, options, |_: Delivery<()>| {}).await.unwrap();
     drop(node.stop(std::time::Duration::from_secs(60)).await);
 }

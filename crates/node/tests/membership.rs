@@ -14,8 +14,8 @@ use ieum_core::commands::{Command, LEVEL};
 use ieum_core::outcome::{Accepted, Outcome};
 use ieum_log::memory::Memory as MemoryLog;
 use ieum_log::{BatchId, Log};
+use ieum_node::folder::Folder;
 use ieum_node::machine::Delivery;
-use ieum_node::reserve::Reserve;
 use ieum_node::service::{Identity, Node, Options, StartError};
 use ieum_store::Memory;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
@@ -26,13 +26,7 @@ type Answers = UnboundedReceiver<(u32, Option<Outcome>)>;
 
 async fn start(log: &Arc<MemoryLog>, view: &Arc<Memory>, identity: Identity) -> Result<(Running, Answers), StartError> {
     let folder = tempfile::tempdir().unwrap();
-    let options = Options {
-        identity,
-        bounds: Default::default(),
-        snapshots: Default::default(),
-        folder: folder.path().to_owned(),
-        reserve: Arc::new(Reserve::new(folder.path(), 0)),
-    };
+    let options = Options::new(identity, &Folder::new(folder.path()));
     let (answers, answered) = mpsc::unbounded_channel();
     let deliver = move |Delivery { replies, unanswered, .. }: Delivery<u32>| {
         let known = replies.into_iter().map(|(ticket, outcome)| (ticket, Some(outcome)));

@@ -17,7 +17,6 @@ use ieum_log::sqlite::Sqlite;
 use ieum_node::folder::{Error, Extent, Folder};
 use ieum_node::machine::Delivery;
 use ieum_node::progress::unwatched;
-use ieum_node::reserve::Reserve;
 use ieum_node::service::{Handle, Node, Options};
 use ieum_node::{core_position, snapshot, upkeep, verify};
 use ieum_store::fjall::Fjall;
@@ -79,13 +78,7 @@ async fn check(times: u32) -> Result<verify::Report, Error> {
     let root = tempfile::tempdir().unwrap();
     let folder = Folder::new(root.path().join("data"));
     let opened = folder.open(CELL, &Default::default()).await.unwrap();
-    let options = Options {
-        identity: identity(),
-        bounds: Default::default(),
-        snapshots: Default::default(),
-        folder: folder.snapshots(),
-        reserve: Arc::new(Reserve::new(folder.root(), 0)),
-    };
+    let options = Options::new(identity(), &folder);
     let (answers, answered) = mpsc::channel();
     let deliver = move |delivery: Delivery<()>| {
         for _ in delivery.replies {

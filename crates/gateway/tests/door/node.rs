@@ -190,6 +190,7 @@ impl Server {
             Identity { node: 1, dc: "a".to_owned(), cell: 1, key_id: keys.id(), public_key: keys.public_key() };
         let node = service::Options {
             identity,
+            founds: true,
             bounds: Bounds::default(),
             snapshots: Default::default(),
             folder: folder.path().to_owned(),

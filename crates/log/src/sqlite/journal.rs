@@ -158,7 +158,8 @@ impl Journal {
         if after.generation != last.generation || after > last {
             return Err(Error::NotInLog { asked: after, last });
         }
-        let read = if after < trimmed { Ok(Vec::new()) } else { self.ask(|reply| Request::Read(after.ordinal, reply)).await };
+        let read =
+            if after < trimmed { Ok(Vec::new()) } else { self.ask(|reply| Request::Read(after.ordinal, reply)).await };
         // It may have been trimmed meanwhile.
         let trimmed = self.trimmed();
         if after < trimmed { Err(Error::Trimmed { after, trimmed }) } else { read }

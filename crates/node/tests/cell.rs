@@ -1,0 +1,237 @@
+//! Several nodes over one log, each with its journal: one order, one view, whoever comes and goes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what fails here fails the test")]
+
+mod common;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{CELL, identity};
+use ieum_core::apply::applied;
+use ieum_core::batch::{Envelope, Origin};
+use ieum_core::commands::Command;
+use ieum_core::commands::account::Register;
+use ieum_core::commands::operate::{AddNode, RemoveNode};
+use ieum_core::kv::Kv;
+use ieum_core::outcome::{Accepted, Outcome, Reject};
+use ieum_core::tables::accounts::HANDLES;
+use ieum_core::tables::cell::Applied;
+use ieum_log::Log;
+use ieum_log::journaled::Journaled;
+use ieum_log::memory::Memory as Shared;
+use ieum_log::sqlite::Meta;
+use ieum_node::folder::{self, Folder, Opened};
+use ieum_node::machine::Delivery;
+use ieum_node::progress::unwatched;
+use ieum_node::service::{self, Handle, Identity, Node, Options, StartError};
+use ieum_node::{core_position, verify};
+use ieum_store::fjall::Fjall;
+use tempfile::TempDir;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const ABOUT: Meta = Meta { cell: CELL as u32, generation: 1, predecessor: None };
+
+struct Member {
+    node: Node<Journaled<Shared>, Fjall, u32>,
+    /// What a ticket came back with; nothing when its command will never have an outcome.
+    outcomes: UnboundedReceiver<(u32, Option<Outcome>)>,
+}
+
+#[derive(Debug)]
+enum Refusal {
+    Folder(folder::Error),
+    Start(StartError),
+}
+
+struct Cell {
+    log: Arc<Shared>,
+    root: TempDir,
+}
+
+impl Cell {
+    fn new() -> Self {
+        Self { log: Arc::new(Shared::new(1)), root: tempfile::tempdir().unwrap() }
+    }
+
+    fn data(&self, number: u32) -> PathBuf {
+        self.root.path().join(number.to_string())
+    }
+
+    async fn try_start(&self, number: u32) -> Result<Member, Refusal> {
+        let folder = Folder::new(self.data(number));
+        let opened = folder.open_shared(&ABOUT, Arc::clone(&self.log), &Default::default()).await;
+        let Opened { log, view, .. } = opened.map_err(Refusal::Folder)?;
+        let identity = Identity { node: number, dc: number.to_string(), key_id: number.into(), ..identity() };
+        let options = Options { founds: number == 1, ..Options::new(identity, &folder) };
+        let (answers, outcomes) = mpsc::unbounded_channel();
+        let deliver = move |Delivery { replies, unanswered, .. }: Delivery<u32>| {
+            let known = replies.into_iter().map(|(ticket, outcome)| (ticket, Some(outcome)));
+            // Who asked may have ended.
+            known.chain(unanswered.into_iter().map(|ticket| (ticket, None))).for_each(|told| drop(answers.send(told)));
+        };
+        let node = Node::start(log, view, options, deliver).await.map_err(Refusal::Start)?;
+        Ok(Member { node, outcomes })
+    }
+
+    async fn start(&self, number: u32) -> Member {
+        self.try_start(number).await.unwrap_or_else(|refusal| panic!("node {number} did not start: {refusal:?}"))
+    }
+
+    /// Three members that run.
+    async fn of_three() -> (Self, [Member; 3]) {
+        let cell = Self::new();
+        let mut first = cell.start(1).await;
+        for node in [2, 3] {
+            assert_eq!(first.ask(add(node)).await, Outcome::Accepted(Accepted::Done));
+        }
+        let members = [first, cell.start(2).await, cell.start(3).await];
+        (cell, members)
+    }
+}
+
+impl Member {
+    fn handle(&self) -> Handle<Fjall, u32> {
+        self.node.handle()
+    }
+
+    async fn ask(&mut self, command: impl Into<Command>) -> Outcome {
+        self.handle().submit(&Envelope { origin: Origin::Node, command: command.into() }, 0).expect("it is taken");
+        let (_, outcome) = self.outcomes.recv().await.expect("the node runs");
+        outcome.expect("an outcome")
+    }
+
+    async fn stop(self) {
+        drop(self.node.stop(PATIENCE).await);
+    }
+}
+
+fn add(node: u32) -> AddNode {
+    AddNode { node, dc: node.to_string(), level: ieum_core::commands::LEVEL, cell: CELL }
+}
+
+fn register(handle: &str) -> Register {
+    Register {
+        handle: handle.into(),
+        name: handle.into(),
+        password: String::new(),
+        secret_hash: [1; 32],
+        device_name: "phone".into(),
+        invitation: None,
+    }
+}
+
+/// Brings the views of stopped members to the log's end and gives where each stands: with the digest of all that came before.
+async fn ends(cell: &Cell, numbers: &[u32]) -> Vec<Applied> {
+    let mut ends = Vec::new();
+    for number in numbers {
+        let folder = Folder::new(cell.data(*number));
+        let opened = folder.open_shared(&ABOUT, Arc::clone(&cell.log), &Default::default()).await.unwrap();
+        service::catch_up(opened.log.as_ref(), Arc::clone(&opened.view)).await.unwrap();
+        ends.push(applied(&opened.view.snapshot()).unwrap());
+        drop(opened);
+        assert_eq!(verify::offline(&folder, CELL, unwatched()).unwrap().findings, []);
+    }
+    ends
+}
+
+fn accepted(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Accepted(_))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_node_takes_every_node_has() {
+    let (cell, mut members) = Cell::of_three().await;
+    for (member, handle) in members.iter_mut().zip(["ann", "ben", "cleo"]) {
+        assert!(accepted(&member.ask(register(handle)).await));
+    }
+    assert_eq!(members[0].ask(register("cleo")).await, Outcome::Rejected(Reject::HandleTaken), "taken at another node");
+    let position = members[0].handle().applied();
+    for member in &members {
+        member.handle().reach(position).await;
+        let view = member.handle().view();
+        for handle in ["ann", "ben", "cleo"] {
+            assert!(HANDLES.get(&view, &handle.to_owned()).unwrap().is_some());
+        }
+    }
+    for member in members {
+        member.stop().await;
+    }
+    let ends = ends(&cell, &[1, 2, 3]).await;
+    assert!(ends.iter().all(|end| *end == ends[0]), "{ends:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_away_comes_back_with_what_it_missed() {
+    let (cell, [mut first, mut second, third]) = Cell::of_three().await;
+    third.stop().await;
+    for person in 0..50 {
+        let member = if person % 2 == 0 { &mut first } else { &mut second };
+        assert!(accepted(&member.ask(register(&format!("person{person}"))).await));
+    }
+    let mut third = cell.start(3).await;
+    assert!(HANDLES.get(&third.handle().view(), &"person49".to_owned()).unwrap().is_some(), "before it is ready");
+    assert!(accepted(&third.ask(register("late")).await));
+    for member in [first, second, third] {
+        member.stop().await;
+    }
+    let ends = ends(&cell, &[1, 2, 3]).await;
+    assert!(ends.iter().all(|end| *end == ends[0]), "{ends:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_node_has_no_say() {
+    let (cell, [mut first, mut second, third]) = Cell::of_three().await;
+    third.stop().await;
+    assert!(accepted(&first.ask(RemoveNode { node: 2 }).await));
+    second.handle().submit(&Envelope { origin: Origin::Node, command: register("ben").into() }, 7).unwrap();
+    assert_eq!(second.outcomes.recv().await, Some((7, None)), "it is told that nothing came of it");
+    first.handle().reach(core_position(cell.log.last().await.unwrap())).await;
+    assert!(HANDLES.get(&first.handle().view(), &"ben".to_owned()).unwrap().is_none());
+    second.stop().await;
+    let refusal = cell.try_start(2).await.err();
+    assert!(matches!(&refusal, Some(Refusal::Start(StartError::NotAMember { node: 2, .. }))), "{refusal:?}");
+    first.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_node_that_is_told_to_founds_a_cell() {
+    let cell = Cell::new();
+    let refusal = cell.try_start(2).await.err();
+    assert!(matches!(&refusal, Some(Refusal::Start(StartError::NotFounded))), "{refusal:?}");
+    assert_eq!(cell.log.last().await.unwrap().ordinal, 0);
+    let mut first = cell.start(1).await;
+    let refusal = cell.try_start(2).await.err();
+    assert!(matches!(&refusal, Some(Refusal::Start(StartError::NotAMember { .. }))), "{refusal:?}");
+    assert!(accepted(&first.ask(add(2)).await));
+    cell.start(2).await.stop().await;
+    first.stop().await;
+}
+
+/// Nothing is guessed where the log has forgotten what this node needs: it says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_the_log_no_longer_reaches_does_not_start() {
+    let (cell, [mut first, second, third]) = Cell::of_three().await;
+    third.stop().await;
+    assert!(accepted(&first.ask(register("ann")).await));
+    cell.log.trim(cell.log.last().await.unwrap()).await.unwrap();
+    let refusal = cell.try_start(3).await.err();
+    assert!(matches!(&refusal, Some(Refusal::Start(StartError::Log(ieum_log::Error::Trimmed { .. })))), "{refusal:?}");
+    for member in [first, second] {
+        member.stop().await;
+    }
+}
+
+/// The log came back from an older copy of itself, or is another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_ends_before_what_was_applied_is_refused() {
+    let (mut cell, members) = Cell::of_three().await;
+    for member in members {
+        member.stop().await;
+    }
+    cell.log = Arc::new(Shared::new(1));
+    let refusal = cell.try_start(2).await.err();
+    assert!(matches!(&refusal, Some(Refusal::Folder(folder::Error::LogBehind { .. }))), "{refusal:?}");
+}
