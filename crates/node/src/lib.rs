@@ -22,6 +22,7 @@ mod kept;
 pub mod levels;
 pub mod machine;
 pub mod marks;
+pub mod peers;
 pub mod progress;
 pub mod reserve;
 pub mod service;

@@ -110,6 +110,14 @@ pub enum Bug {
     TrimPastOlderSnapshot,
     /// A view that stands where the log no longer reaches is gone on from.
     ViewBehindTrimTrusted,
+    /// The shared log is trimmed although one data center alone has its batches on disk.
+    TrimWithOneDataCenter,
+    /// A node whose view differs from the others' goes on.
+    MinorityStays,
+    /// A journal goes on behind a gap.
+    JournalGapIgnored,
+    /// A node founds a cell although another is to.
+    AnyNodeFounds,
     /// The name of the data folder is not made durable.
     DataFolderNotSynced,
     /// The names of the view's files are not made durable.
