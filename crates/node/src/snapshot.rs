@@ -111,10 +111,27 @@ pub fn take(view: &impl Kv, folder: &Path, watch: Watch<'_>) -> Result<(Meta, Pa
     fs::create_dir_all(folder).map_err(io_error("creating", folder))?;
     let look = view.snapshot();
     let meta = meta(&look)?;
-    let Position { generation, ordinal } = meta.position;
-    let path = folder.join(format!("{generation:010}-{ordinal:020}.{SUFFIX}"));
+    let path = path_of(folder, meta.position);
     write_file(&meta, &path, watch, |out| view.rows(look).try_for_each(|row| out.row(row?)))?;
     Ok((meta, path))
+}
+
+/// Where the snapshot at `position` lies in `folder`.
+fn path_of(folder: &Path, Position { generation, ordinal }: Position) -> PathBuf {
+    folder.join(format!("{generation:010}-{ordinal:020}.{SUFFIX}"))
+}
+
+/// Takes `file`, which lies in `folder` and came from another node, as the snapshot at `position`, if it is one and whole.
+pub fn adopt(file: &Path, folder: &Path, position: Position) -> Result<(), Error> {
+    let meta = check(file)?;
+    if meta.position != position {
+        let what = format!("it stands at {}, not at {position}", meta.position);
+        return Err(Error::Damaged { path: file.to_owned(), what });
+    }
+    let path = path_of(folder, position);
+    File::open(file).and_then(|file| file.sync_all()).map_err(io_error("syncing", file))?;
+    fs::rename(file, &path).map_err(io_error("renaming", file))?;
+    sync_folder_of(&path)
 }
 
 /// Writes `view` as it is now to `path`, verified and durable. It may go on being written. Whatever was there is replaced at the end,

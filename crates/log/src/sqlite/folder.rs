@@ -53,6 +53,22 @@ impl Folder {
         self.path.join(format!("generation-{generation}.sqlite"))
     }
 
+    /// Removes the database of a generation and what belongs to it.
+    pub(super) fn remove(&self, generation: u32) -> Result<()> {
+        let database = self.database(generation);
+        for suffix in ["", "-wal", "-shm", "-journal"] {
+            let mut path = database.clone().into_os_string();
+            path.push(suffix);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(failed("removing a generation of the log")(error));
+                }
+                _ => {}
+            }
+        }
+        sync(&self.path)
+    }
+
     /// Lets `make` write a database, and gives it its name when that is done: a crash leaves all of it or none.
     pub(super) fn put(&self, generation: u32, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let unfinished = self.path.join("unfinished");

@@ -90,6 +90,17 @@ impl Journal {
         Ok(Self { meta, directory, requests, room, last: Mutex::new(ends.last), state, thread })
     }
 
+    /// Removes the journal of `meta`'s generation in `directory` and begins it again behind the ordinal `after`: what it held is no longer
+    /// needed, because a snapshot at `after` is there. Blocks.
+    ///
+    /// # Errors
+    /// As [`super::Sqlite::open`].
+    pub fn begin_again(directory: impl AsRef<Path>, meta: &Meta, after: u64) -> Result<()> {
+        let folder = Folder::lock(directory.as_ref(), true)?;
+        folder.remove(meta.generation)?;
+        store::create(&folder, meta, after)
+    }
+
     /// What the journal says of itself.
     #[must_use]
     pub fn meta(&self) -> &Meta {

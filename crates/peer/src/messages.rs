@@ -1,0 +1,198 @@
+//! The messages as they go over the wire (protobuf), and how they become what the nodes use.
+
+use ieum_core::ids::Position;
+use ieum_log::{BatchId, Entry};
+use ieum_node::log_position;
+use ieum_node::peers::{Phase, Report};
+use tonic::Status;
+
+/// Who asks: every request begins with it.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct Hello {
+    /// The cell that the caller belongs to.
+    #[prost(uint32, tag = "1")]
+    pub(crate) cell: u32,
+    /// The caller's number.
+    #[prost(uint32, tag = "2")]
+    pub(crate) node: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub(crate) struct Place {
+    #[prost(uint32, tag = "1")]
+    pub(crate) generation: u32,
+    #[prost(uint64, tag = "2")]
+    pub(crate) ordinal: u64,
+}
+
+impl From<Position> for Place {
+    fn from(Position { generation, ordinal }: Position) -> Self {
+        Self { generation, ordinal }
+    }
+}
+
+impl From<Place> for Position {
+    fn from(Place { generation, ordinal }: Place) -> Self {
+        Self { generation, ordinal }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct WatchAsked {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) hello: Option<Hello>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct Said {
+    #[prost(uint32, tag = "1")]
+    pub(crate) node: u32,
+    #[prost(string, tag = "2")]
+    pub(crate) dc: String,
+    #[prost(uint32, tag = "3")]
+    pub(crate) phase: u32,
+    #[prost(message, optional, tag = "4")]
+    pub(crate) applied: Option<Place>,
+    #[prost(message, optional, tag = "5")]
+    pub(crate) synced: Option<Place>,
+    #[prost(uint64, tag = "6")]
+    pub(crate) build: u64,
+    #[prost(string, optional, tag = "7")]
+    pub(crate) endpoint: Option<String>,
+    #[prost(message, repeated, tag = "8")]
+    pub(crate) digests: Vec<Digest>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct Digest {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) at: Option<Place>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) digest: Vec<u8>,
+}
+
+impl From<&Report> for Said {
+    fn from(report: &Report) -> Self {
+        Self {
+            node: report.node,
+            dc: report.dc.clone(),
+            phase: match report.phase {
+                Phase::Joining => 1,
+                Phase::Ready => 2,
+                Phase::Draining => 3,
+                Phase::Out => 4,
+            },
+            applied: Some(report.applied.into()),
+            synced: Some(report.synced.into()),
+            build: report.build,
+            endpoint: report.endpoint.clone(),
+            digests: report
+                .digests
+                .iter()
+                .map(|(at, digest)| Digest { at: Some((*at).into()), digest: digest.to_vec() })
+                .collect(),
+        }
+    }
+}
+
+/// A message that lacks what it must have.
+pub(crate) fn garbled(what: &'static str) -> Status {
+    Status::data_loss(format!("the other node sent a message without a sound {what}"))
+}
+
+impl TryFrom<Said> for Report {
+    type Error = Status;
+
+    fn try_from(said: Said) -> Result<Self, Status> {
+        let digest = |Digest { at, digest }| {
+            let digest: [u8; 32] = Vec::try_into(digest).map_err(|_| garbled("digest"))?;
+            Ok((at.ok_or_else(|| garbled("position"))?.into(), digest))
+        };
+        Ok(Self {
+            node: said.node,
+            dc: said.dc,
+            phase: match said.phase {
+                1 => Phase::Joining,
+                2 => Phase::Ready,
+                3 => Phase::Draining,
+                4 => Phase::Out,
+                _ => return Err(garbled("phase")),
+            },
+            applied: said.applied.ok_or_else(|| garbled("position"))?.into(),
+            synced: said.synced.ok_or_else(|| garbled("position"))?.into(),
+            build: said.build,
+            endpoint: said.endpoint,
+            digests: said.digests.into_iter().map(digest).collect::<Result<_, Status>>()?,
+        })
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct BatchesAsked {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) hello: Option<Hello>,
+    /// Those behind it.
+    #[prost(message, optional, tag = "2")]
+    pub(crate) after: Option<Place>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct Batch {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) at: Option<Place>,
+    #[prost(uint32, tag = "2")]
+    pub(crate) node: u32,
+    #[prost(uint64, tag = "3")]
+    pub(crate) incarnation: u64,
+    #[prost(uint64, tag = "4")]
+    pub(crate) number: u64,
+    #[prost(bytes = "bytes", tag = "5")]
+    pub(crate) bytes: bytes::Bytes,
+}
+
+impl From<Entry> for Batch {
+    fn from(Entry { position, id: BatchId { node, incarnation, number }, bytes }: Entry) -> Self {
+        Self { at: Some(ieum_node::core_position(position).into()), node, incarnation, number, bytes }
+    }
+}
+
+impl TryFrom<Batch> for Entry {
+    type Error = Status;
+
+    fn try_from(Batch { at, node, incarnation, number, bytes }: Batch) -> Result<Self, Status> {
+        let position = log_position(at.ok_or_else(|| garbled("position"))?.into());
+        Ok(Self { position, id: BatchId { node, incarnation, number }, bytes })
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct SnapshotAsked {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) hello: Option<Hello>,
+    /// A snapshot that the caller has a part of.
+    #[prost(message, optional, tag = "2")]
+    pub(crate) at: Option<Place>,
+    /// How much of it, in bytes.
+    #[prost(uint64, tag = "3")]
+    pub(crate) offset: u64,
+}
+
+/// A piece of a snapshot's file.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct Piece {
+    /// Which snapshot: another one than was asked for when that is gone, and then from its beginning.
+    #[prost(message, optional, tag = "1")]
+    pub(crate) at: Option<Place>,
+    /// How long the whole file is.
+    #[prost(uint64, tag = "2")]
+    pub(crate) total: u64,
+    /// Where in it the piece begins.
+    #[prost(uint64, tag = "3")]
+    pub(crate) offset: u64,
+    /// The piece.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub(crate) bytes: bytes::Bytes,
+    /// Its BLAKE3.
+    #[prost(bytes = "vec", tag = "5")]
+    pub(crate) digest: Vec<u8>,
+}

@@ -1,0 +1,281 @@
+//! A node whom the log has left behind is brought back by another, over a real connection.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what fails here fails the test")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use ieum_core::apply::applied;
+use ieum_core::batch::{Envelope, Origin};
+use ieum_core::commands::Command;
+use ieum_core::commands::account::Register;
+use ieum_core::commands::operate::AddNode;
+use ieum_core::ids::Position;
+use ieum_core::kv::Kv;
+use ieum_core::outcome::Outcome;
+use ieum_core::tables::accounts::HANDLES;
+use ieum_log::Log;
+use ieum_log::journaled::Journaled;
+use ieum_log::memory::Memory as Shared;
+use ieum_log::sqlite::{Journal, Meta};
+use ieum_node::folder::{Folder, Opened};
+use ieum_node::machine::Delivery;
+use ieum_node::peers::{Phase, Report};
+use ieum_node::progress::unwatched;
+use ieum_node::service::{Identity, Node, Options};
+use ieum_node::{core_position, snapshot, verify};
+use ieum_peer::client::{Error as PeerError, Peer};
+use ieum_peer::resync::{Came, Error, bring_back};
+use ieum_peer::server::{self, Offer};
+use ieum_store::fjall::Fjall;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::sync::watch;
+
+const CELL: u16 = 3;
+const ABOUT: Meta = Meta { cell: CELL as u32, generation: 1, predecessor: None };
+
+struct Member {
+    folder: Folder,
+    node: Node<Journaled<Shared>, Fjall, ()>,
+    journal: Arc<Journal>,
+    view: Arc<Fjall>,
+    outcomes: UnboundedReceiver<Outcome>,
+    report: watch::Sender<Report>,
+}
+
+async fn start(log: &Arc<Shared>, data: &Path, number: u32) -> Member {
+    let folder = Folder::new(data);
+    let opened = folder.open_shared(&ABOUT, Arc::clone(log), &Default::default()).await.unwrap();
+    let Opened { log, view, .. } = opened;
+    let journal = Arc::clone(log.journal());
+    let identity =
+        Identity { node: number, dc: number.to_string(), cell: CELL, key_id: number.into(), public_key: [1; 32] };
+    let (answers, outcomes) = mpsc::unbounded_channel();
+    let deliver = move |delivery: Delivery<()>| {
+        // Who asked may have ended.
+        delivery.replies.into_iter().for_each(|(_, outcome)| drop(answers.send(outcome)));
+    };
+    let options = Options::new(identity, &folder);
+    let node = Node::start(log, Arc::clone(&view), options, deliver).await.unwrap();
+    Member { folder, node, journal, view, outcomes, report: watch::Sender::new(report(number)) }
+}
+
+fn report(node: u32) -> Report {
+    Report {
+        node,
+        dc: node.to_string(),
+        phase: Phase::Joining,
+        applied: Position::new(1, 7),
+        synced: Position::new(1, 5),
+        build: 9,
+        endpoint: Some("https://a.example".to_owned()),
+        digests: vec![(Position::new(1, 32), [7; 32])],
+    }
+}
+
+impl Member {
+    async fn ask(&mut self, command: impl Into<Command>) {
+        self.node.handle().submit(&Envelope { origin: Origin::Node, command: command.into() }, ()).unwrap();
+        assert!(matches!(self.outcomes.recv().await.expect("the node runs"), Outcome::Accepted(_)));
+    }
+
+    async fn register(&mut self, handles: std::ops::Range<u32>) {
+        for handle in handles {
+            let handle = format!("person{handle}");
+            self.ask(Register {
+                name: handle.clone(),
+                handle,
+                password: String::new(),
+                secret_hash: [1; 32],
+                device_name: "phone".into(),
+                invitation: None,
+            })
+            .await;
+        }
+    }
+
+    /// Serves other nodes; gives where.
+    async fn offer(&self) -> String {
+        let snapshots = self.folder.snapshots();
+        let view = Arc::clone(&self.view);
+        self.offer_snapshot(move || {
+            let taken = snapshot::take(view.as_ref(), &snapshots, unwatched()).map_err(|error| error.to_string())?;
+            Ok((taken.0.position, taken.1))
+        })
+        .await
+    }
+
+    async fn offer_snapshot(
+        &self,
+        snapshot: impl Fn() -> Result<(Position, PathBuf), String> + Send + Sync + 'static,
+    ) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let (journal, snapshot) = (Arc::clone(&self.journal), Arc::new(snapshot));
+        let offer = Offer { cell: CELL, report: self.report.subscribe(), journal, snapshot };
+        tokio::spawn(server::serve(offer, listener, None));
+        address
+    }
+
+    async fn stop(self) {
+        drop(self.node.stop(Duration::from_secs(60)).await);
+    }
+}
+
+fn peer(address: &str) -> Peer {
+    Peer::new(address, CELL, 2, None).unwrap()
+}
+
+/// A cell of two nodes of which only the first runs, and whose log has forgotten its first batches.
+async fn left_behind() -> (TempDir, Arc<Shared>, Member, Folder) {
+    let root = tempfile::tempdir().unwrap();
+    let log = Arc::new(Shared::new(1));
+    let mut first = start(&log, &root.path().join("1"), 1).await;
+    first.ask(AddNode { node: 2, dc: "2".into(), level: ieum_core::commands::LEVEL, cell: CELL }).await;
+    first.register(0..20).await;
+    let folder = Folder::new(root.path().join("2"));
+    (root, log, first, folder)
+}
+
+async fn forget(log: &Shared) {
+    log.trim(log.last().await.unwrap()).await.unwrap();
+}
+
+/// Log and journal.
+async fn forget_all(log: &Shared, member: &Member) {
+    let position = member.journal.last();
+    log.trim(position).await.unwrap();
+    member.journal.trim(position).await.unwrap();
+}
+
+/// The second node starts and has everybody.
+async fn comes_back(log: &Arc<Shared>, folder: &Folder, first: Member, people: u32) {
+    let mut second = start(log, folder.root(), 2).await;
+    second.register(people..people + 1).await;
+    let view = second.node.handle().view();
+    for person in 0..=people {
+        assert!(HANDLES.get(&view, &format!("person{person}")).unwrap().is_some(), "{person}");
+    }
+    drop(view);
+    let position = core_position(log.last().await.unwrap());
+    for member in [&first, &second] {
+        member.node.handle().reach(position).await;
+    }
+    first.stop().await;
+    second.stop().await;
+    assert_eq!(verify::offline(folder, CELL, unwatched()).unwrap().findings, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_starts_empty_gets_a_snapshot_and_what_follows() {
+    let (_root, log, mut first, folder) = left_behind().await;
+    forget_all(&log, &first).await;
+    let peers = [peer(&first.offer().await)];
+    let came = bring_back(&folder, &ABOUT, log.as_ref(), &peers).await.unwrap();
+    assert!(matches!(came, Came::FromSnapshot(_)), "{came:?}");
+    first.register(20..30).await;
+    comes_back(&log, &folder, first, 30).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_away_gets_batches() {
+    let (_root, log, mut first, folder) = left_behind().await;
+    start(&log, folder.root(), 2).await.stop().await;
+    first.register(20..30).await;
+    forget(&log).await;
+    first.register(30..31).await;
+    let peers = [peer(&first.offer().await)];
+    assert_eq!(bring_back(&folder, &ABOUT, log.as_ref(), &peers).await.unwrap(), Came::FromJournal);
+    assert_eq!(bring_back(&folder, &ABOUT, log.as_ref(), &[]).await.unwrap(), Came::FromLog, "now nobody is needed");
+    comes_back(&log, &folder, first, 31).await;
+}
+
+/// The copy breaks off, again and again; what has arrived is not asked for again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_breaks_off_is_gone_on_with() {
+    let (root, log, first, folder) = left_behind().await;
+    forget_all(&log, &first).await;
+    let (meta, whole) = snapshot::take(first.view.as_ref(), root.path(), unwatched()).unwrap();
+    let content = std::fs::read(&whole).unwrap();
+    // What an earlier try has left behind: the first half, and a piece of another snapshot.
+    std::fs::create_dir_all(folder.snapshots()).unwrap();
+    let part = folder.snapshots().join(format!("{}.part", meta.position));
+    std::fs::write(&part, &content[..content.len() / 2]).unwrap();
+    std::fs::write(folder.snapshots().join("1.1.part"), b"old").unwrap();
+    // The half that is not asked for again is not there to be sent.
+    let served = root.path().join("served");
+    let mut second_half = vec![0; content.len() / 2];
+    second_half.extend_from_slice(&content[content.len() / 2..]);
+    std::fs::write(&served, second_half).unwrap();
+    let position = meta.position;
+    let peers = [peer(&first.offer_snapshot(move || Ok((position, served.clone()))).await)];
+    let came = bring_back(&folder, &ABOUT, log.as_ref(), &peers).await.unwrap();
+    assert_eq!(came, Came::FromSnapshot(position));
+    let left: Vec<_> = std::fs::read_dir(folder.snapshots()).unwrap().map(|file| file.unwrap().path()).collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    comes_back(&log, &folder, first, 20).await;
+}
+
+/// A snapshot that is not what was written does not become a view; another node's does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_snapshot_is_refused_and_another_node_helps() {
+    let (root, log, first, folder) = left_behind().await;
+    forget_all(&log, &first).await;
+    let (meta, file) = snapshot::take(first.view.as_ref(), root.path(), unwatched()).unwrap();
+    let mut content = std::fs::read(&file).unwrap();
+    let middle = content.len() / 2;
+    content[middle] ^= 1;
+    std::fs::write(&file, content).unwrap();
+    let position = meta.position;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let damaged = first
+        .offer_snapshot(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Ok((position, file.clone()))
+        })
+        .await;
+    let error = bring_back(&folder, &ABOUT, log.as_ref(), &[peer(&damaged)]).await.unwrap_err();
+    assert!(matches!(&error, Error::NoPeer { reasons } if reasons.iter().any(|r| r.contains("damaged"))), "{error}");
+    assert_eq!(std::fs::read_dir(folder.snapshots()).unwrap().count(), 0, "nothing is kept of it");
+    let peers = [peer(&damaged), peer(&first.offer().await)];
+    bring_back(&folder, &ABOUT, log.as_ref(), &peers).await.unwrap();
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
+    comes_back(&log, &folder, first, 20).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_help_it_says_whom_it_asked() {
+    let (_root, log, first, folder) = left_behind().await;
+    forget_all(&log, &first).await;
+    // Nobody listens there any more.
+    let nobody = format!("http://{}", TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap());
+    let error = bring_back(&folder, &ABOUT, log.as_ref(), &[peer(&nobody)]).await.unwrap_err();
+    assert!(error.to_string().contains(&nobody), "{error}");
+    let other_cell = Peer::new(&first.offer().await, 4, 2, None).unwrap();
+    let refused = bring_back(&folder, &ABOUT, log.as_ref(), &[other_cell]).await.unwrap_err();
+    assert!(refused.to_string().contains("of cell 4, this one of cell 3"), "{refused}");
+    assert!(matches!(Peer::new("::", CELL, 2, None), Err(PeerError::Address { .. })));
+    first.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_says_of_itself_is_heard_whenever_it_changes() {
+    let (_root, _log, first, _folder) = left_behind().await;
+    let mut heard = Box::pin(peer(&first.offer().await).watch().await.unwrap());
+    assert_eq!(heard.next().await.unwrap().unwrap(), report(1));
+    for phase in [Phase::Ready, Phase::Draining, Phase::Out] {
+        let next = Report { phase, ..report(1) };
+        first.report.send_replace(next.clone());
+        assert_eq!(heard.next().await.unwrap().unwrap(), next);
+    }
+    let view = first.view.snapshot();
+    assert!(applied(&view).unwrap().position > Position::new(1, 20));
+    drop(view);
+    first.stop().await;
+}
