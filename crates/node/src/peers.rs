@@ -45,8 +45,12 @@ pub struct Report {
     pub synced: Position,
     /// Its build; later ones are greater.
     pub build: u64,
+    /// Names this life of its process: of two nodes that give the same number one is wrong.
+    pub life: u64,
     /// Where its clients come in, if it says.
     pub endpoint: Option<String>,
+    /// Where nodes of the cell can be asked: itself first, then those that it knows.
+    pub addresses: Vec<String>,
     /// The digests at its latest checkpoints, by position.
     pub digests: Vec<(Position, [u8; 32])>,
 }
@@ -134,6 +138,12 @@ impl Peers {
         self.known.values().filter(move |(_, heard)| now.saturating_sub(*heard) <= within).map(|(report, _)| report)
     }
 
+    /// Those that were heard of lately, by number.
+    #[must_use]
+    pub fn reports(&self, now: Millis) -> Vec<Report> {
+        self.lately(now, GONE_AFTER).cloned().collect()
+    }
+
     /// Whether the views agree.
     #[must_use]
     pub fn agreement(&self) -> Agreement {
@@ -213,7 +223,9 @@ mod tests {
             applied: at(synced),
             synced: at(synced),
             build: 1,
+            life: node.into(),
             endpoint: Some(format!("https://{node}.example")),
+            addresses: Vec::new(),
             digests: Vec::new(),
         }
     }

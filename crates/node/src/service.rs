@@ -30,6 +30,7 @@ use crate::clock::{self, Clock};
 use crate::folder::Folder;
 use crate::levels;
 use crate::machine::{self, Delivery, deliver};
+use crate::peers::Checkpoints;
 use crate::reserve::Reserve;
 use crate::start;
 pub use crate::start::StartError;
@@ -122,6 +123,7 @@ pub(crate) struct Shared<K, T> {
     pub(crate) reserve: Arc<Reserve>,
     pub(crate) alarms: Mutex<Alarms>,
     clock: Mutex<Clock>,
+    checkpoints: Mutex<Checkpoints>,
 }
 
 /// What has happened since the view was last persisted or copied.
@@ -220,6 +222,17 @@ impl<K: Kv, T: Send + 'static> Handle<K, T> {
         self.shared.clock.lock().accept();
     }
 
+    /// The digests of the view that other nodes compare theirs with.
+    #[must_use]
+    pub fn checkpoints(&self) -> Vec<(Position, [u8; 32])> {
+        self.shared.checkpoints.lock().latest()
+    }
+
+    /// Stops the node, which says why.
+    pub fn fail(&self, reason: String) {
+        self.shared.fail(reason);
+    }
+
     /// Waits until the node cannot go on, and says why.
     pub async fn failed(&self) -> String {
         let mut fatal = self.shared.fatal.subscribe();
@@ -307,6 +320,7 @@ impl<L: Log, K: Kv, T: Send + 'static> Node<L, K, T> {
             alarms: Mutex::default(),
             reserve: Arc::clone(&options.reserve),
             clock: Mutex::new(Clock::new(clock::wall(), 0)),
+            checkpoints: Mutex::default(),
         });
         shared.reserve.look();
         greet(&shared, identity)?;
@@ -446,6 +460,7 @@ async fn apply_all<K: Kv, T: Send>(
             progress.log_bytes += entry.bytes.len() as u64;
         }
         shared.alarms.lock().take_in(&effects.alarms);
+        shared.checkpoints.lock().note(effects.applied.position, effects.applied.digest);
         let delivery = deliver(effects, tickets).for_clients(Ticket::client);
         shared.applied.send_replace(core_position(entry.position));
         if delivered.send(delivery).is_err() {

@@ -100,9 +100,12 @@ impl Peer {
         &self.address
     }
 
-    /// What it says of itself, now and whenever that changes.
-    pub async fn watch(&self) -> Result<impl Stream<Item = Result<Report, Error>> + Send + use<>, Error> {
-        let asked = WatchAsked { hello: Some(self.hello.clone()) };
+    /// What it says of itself, now and whenever that changes; it is told that this node is at `address`.
+    pub async fn watch(
+        &self,
+        address: Option<String>,
+    ) -> Result<impl Stream<Item = Result<Report, Error>> + Send + use<>, Error> {
+        let asked = WatchAsked { hello: Some(self.hello.clone()), address };
         let said: Streaming<Said> = self.ask("/ieum.peer.v1.Peer/Watch", asked).await?;
         let peer = self.clone();
         Ok(said.map(move |said| said.and_then(Report::try_from).map_err(|status| peer.error(&status))))

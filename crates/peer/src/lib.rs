@@ -9,6 +9,7 @@
 //! [`server`] offers them, [`client`] asks, [`resync`] brings a node back that the log no longer reaches. Messages are written down in
 //! `messages`, so that no `protoc` is needed.
 
+pub mod circle;
 pub mod client;
 mod messages;
 pub mod resync;

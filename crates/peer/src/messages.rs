@@ -41,6 +41,9 @@ impl From<Place> for Position {
 pub(crate) struct WatchAsked {
     #[prost(message, optional, tag = "1")]
     pub(crate) hello: Option<Hello>,
+    /// Where the caller can be asked.
+    #[prost(string, optional, tag = "2")]
+    pub(crate) address: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -61,6 +64,10 @@ pub(crate) struct Said {
     pub(crate) endpoint: Option<String>,
     #[prost(message, repeated, tag = "8")]
     pub(crate) digests: Vec<Digest>,
+    #[prost(fixed64, tag = "9")]
+    pub(crate) life: u64,
+    #[prost(string, repeated, tag = "10")]
+    pub(crate) addresses: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -85,7 +92,9 @@ impl From<&Report> for Said {
             applied: Some(report.applied.into()),
             synced: Some(report.synced.into()),
             build: report.build,
+            life: report.life,
             endpoint: report.endpoint.clone(),
+            addresses: report.addresses.clone(),
             digests: report
                 .digests
                 .iter()
@@ -121,7 +130,9 @@ impl TryFrom<Said> for Report {
             applied: said.applied.ok_or_else(|| garbled("position"))?.into(),
             synced: said.synced.ok_or_else(|| garbled("position"))?.into(),
             build: said.build,
+            life: said.life,
             endpoint: said.endpoint,
+            addresses: said.addresses,
             digests: said.digests.into_iter().map(digest).collect::<Result<_, Status>>()?,
         })
     }

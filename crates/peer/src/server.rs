@@ -41,6 +41,8 @@ pub struct Offer {
     pub journal: Arc<Journal>,
     /// Its snapshots.
     pub snapshot: Arc<FindSnapshot>,
+    /// Takes the addresses of nodes that ask.
+    pub met: Arc<dyn Fn(String) + Send + Sync>,
 }
 
 /// Serves the nodes of the cell until it is dropped. With `tls`, callers need a certificate of the cell's own authority.
@@ -126,7 +128,11 @@ impl ServerStreamingService<WatchAsked> for Watch {
     fn call(&mut self, request: Request<WatchAsked>) -> Self::Future {
         let offer = Arc::clone(&self.0);
         Box::pin(async move {
-            offer.check(request.into_inner().hello)?;
+            let WatchAsked { hello, address } = request.into_inner();
+            offer.check(hello)?;
+            if let Some(address) = address {
+                (offer.met)(address);
+            }
             let reports = WatchStream::new(offer.report.clone()).map(|report| Ok(Said::from(&report)));
             Ok(Response::new(Box::pin(reports) as Answers<Said>))
         })

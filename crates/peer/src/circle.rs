@@ -1,0 +1,329 @@
+//! A node among the others of its cell: it says where it stands, hears where they stand, and does what follows from it.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use ieum_core::ids::{Millis, NodeId, Position};
+use ieum_core::kv::{self, Direction, Kv, Read};
+use ieum_core::tables::cell::NODES;
+use ieum_log::Log;
+use ieum_log::journaled::Journaled;
+use ieum_log::sqlite::Journal;
+use ieum_node::peers::{Agreement, Peers, Phase, Report, Trim};
+use ieum_node::service::Handle;
+use ieum_node::{core_position, log_position};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tonic::transport::ClientTlsConfig;
+
+use crate::client::{Error as PeerError, Peer};
+
+/// How often a node looks where it stands.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long it waits before it asks a node again that does not answer.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// How often the shared log is trimmed.
+const TRIM_EVERY: Duration = Duration::from_secs(5);
+/// What is newer than this is never trimmed: readers follow it.
+const KEPT: Duration = Duration::from_secs(30);
+/// More addresses than this are not learned from others.
+const MOST_ADDRESSES: usize = 64;
+
+/// Who a node is to the others.
+#[derive(Clone)]
+pub struct Settings {
+    /// The cell.
+    pub cell: u16,
+    /// Its number.
+    pub node: NodeId,
+    /// Its data center.
+    pub dc: String,
+    /// Its build; later ones are greater.
+    pub build: u64,
+    /// Names this life of its process; random.
+    pub life: u64,
+    /// Where the others reach it, if they do.
+    pub address: Option<String>,
+    /// Where clients reach it, if they are to be told.
+    pub endpoint: Option<String>,
+    /// Where some of the others are.
+    pub peers: Vec<String>,
+    /// How it proves who it is; nothing where the network is trusted.
+    pub tls: Option<ClientTlsConfig>,
+}
+
+/// A node among the others.
+pub struct Circle {
+    settings: Settings,
+    started: Instant,
+    peers: Mutex<Peers>,
+    own: watch::Sender<Report>,
+    /// Counts what was heard.
+    hears: watch::Sender<u64>,
+    /// Addresses of nodes that have asked this one.
+    met: Mutex<BTreeSet<String>>,
+}
+
+impl Circle {
+    /// A node that is coming up.
+    #[must_use]
+    pub fn new(settings: Settings) -> Arc<Self> {
+        let report = Report {
+            node: settings.node,
+            dc: settings.dc.clone(),
+            phase: Phase::Joining,
+            applied: Position::default(),
+            synced: Position::default(),
+            build: settings.build,
+            life: settings.life,
+            endpoint: settings.endpoint.clone(),
+            addresses: settings.address.iter().chain(&settings.peers).cloned().collect(),
+            digests: Vec::new(),
+        };
+        let (own, hears) = (watch::Sender::new(report), watch::Sender::new(0));
+        Arc::new(Self { settings, started: Instant::now(), peers: Mutex::default(), own, hears, met: Mutex::default() })
+    }
+
+    fn now(&self) -> Millis {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// What the node says of itself.
+    #[must_use]
+    pub fn report(&self) -> watch::Receiver<Report> {
+        self.own.subscribe()
+    }
+
+    /// What the node is doing from now on.
+    pub fn set_phase(&self, phase: Phase) {
+        self.own.send_if_modified(|own| std::mem::replace(&mut own.phase, phase) != phase);
+    }
+
+    /// What was heard lately of the others.
+    #[must_use]
+    pub fn heard(&self) -> Vec<Report> {
+        self.peers.lock().reports(self.now())
+    }
+
+    /// Changes whenever another node says something.
+    #[must_use]
+    pub fn hears(&self) -> watch::Receiver<u64> {
+        self.hears.subscribe()
+    }
+
+    /// Whether the views agree.
+    #[must_use]
+    pub fn agreement(&self) -> Agreement {
+        self.peers.lock().agreement()
+    }
+
+    /// Where this node's clients may go instead.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<String> {
+        self.peers.lock().endpoints(&self.own.borrow(), self.now())
+    }
+
+    /// The others that are set, to ask for help.
+    ///
+    /// # Errors
+    /// [`PeerError::Address`].
+    pub fn asked(&self) -> Result<Vec<Peer>, PeerError> {
+        self.settings.peers.iter().map(|address| self.peer(address)).collect()
+    }
+
+    fn peer(&self, address: &str) -> Result<Peer, PeerError> {
+        Peer::new(address, self.settings.cell, self.settings.node, self.settings.tls.clone())
+    }
+
+    /// Takes part, until the future is dropped.
+    pub async fn run<L: Log, K: Kv, T: Send + 'static>(self: Arc<Self>, node: Handle<K, T>, log: Arc<Journaled<L>>) {
+        let mut asking = JoinSet::new();
+        let mut asked = BTreeSet::new();
+        let mut trimming = Trimming::default();
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            look.tick().await;
+            self.look(&node, log.journal());
+            for address in self.addresses() {
+                if asked.insert(address.clone()) {
+                    asking.spawn(Arc::clone(&self).ask(address));
+                }
+            }
+            self.judge(&node);
+            if trimming.is_due(self.started.elapsed(), node.applied()) {
+                self.trim(&node, &log, &trimming).await;
+            }
+        }
+    }
+
+    /// Looks where this node stands, and says so if it has moved.
+    fn look<K: Kv, T: Send + 'static>(&self, node: &Handle<K, T>, journal: &Journal) {
+        let (applied, synced, digests) = (node.applied(), core_position(journal.synced()), node.checkpoints());
+        let addresses = self.addresses();
+        self.own.send_if_modified(|own| {
+            let next = Report { applied, synced, digests, addresses, ..own.clone() };
+            let moved = next != *own;
+            *own = next;
+            moved
+        });
+    }
+
+    /// A node that has asked this one is at `address`.
+    pub fn meet(&self, address: String) {
+        let mut met = self.met.lock();
+        if met.len() < MOST_ADDRESSES {
+            met.insert(address);
+        }
+    }
+
+    /// Its own address, those that are set, and those that were heard of.
+    fn addresses(&self) -> Vec<String> {
+        let Settings { address, peers, .. } = &self.settings;
+        let mut addresses: Vec<String> = address.iter().chain(peers).cloned().collect();
+        let met = self.met.lock().clone();
+        for address in met.into_iter().chain(self.heard().into_iter().flat_map(|report| report.addresses)) {
+            if addresses.len() < MOST_ADDRESSES && !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        addresses
+    }
+
+    /// Listens to the node at `address` for as long as there may be one.
+    async fn ask(self: Arc<Self>, address: String) {
+        let peer = match self.peer(&address) {
+            Ok(peer) => peer,
+            Err(error) => return tracing::warn!(%error, "a node's address is passed over"),
+        };
+        let mut silent = false;
+        loop {
+            match self.listen(&peer, &mut silent).await {
+                // It is this very process.
+                Ok(ControlFlow::Break(())) => return,
+                Ok(ControlFlow::Continue(())) => {}
+                Err(error) if silent => tracing::debug!(%error, "another node does not answer"),
+                Err(error) => tracing::warn!(%error, "another node does not answer"),
+            }
+            silent = true;
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    async fn listen(&self, peer: &Peer, silent: &mut bool) -> Result<ControlFlow<()>, PeerError> {
+        let mut reports = Box::pin(peer.watch(self.settings.address.clone()).await?);
+        while let Some(report) = reports.next().await {
+            let report = report?;
+            let own = self.own.borrow().clone();
+            if report.life == own.life {
+                return Ok(ControlFlow::Break(()));
+            }
+            if std::mem::take(silent) {
+                tracing::info!(node = report.node, address = peer.address(), "another node answers again");
+            }
+            if report.node == own.node {
+                tracing::error!(
+                    node = own.node,
+                    address = peer.address(),
+                    "alarm: another process runs as this node's number; the log takes batches of the one that started last"
+                );
+                continue;
+            }
+            self.peers.lock().heard(report, &own, self.now());
+            self.hears.send_modify(|count| *count += 1);
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// A node whose view differs from the others' must not serve.
+    fn judge<K: Kv, T: Send + 'static>(&self, node: &Handle<K, T>) {
+        match self.agreement() {
+            Agreement::OwnDiffers { at } => {
+                self.set_phase(Phase::Out);
+                node.fail(format!(
+                    "alarm: at {at} this node's view differs from the others' of the cell. It serves no more and keeps its view as evidence"
+                ));
+            }
+            Agreement::Same | Agreement::OtherDiffers { .. } => {}
+        }
+    }
+
+    /// Trims the shared log, if that is this node's part: the ready one with the lowest number. Two at once do no harm.
+    async fn trim<L: Log, K: Kv, T: Send + 'static>(
+        &self,
+        node: &Handle<K, T>,
+        log: &Journaled<L>,
+        trimming: &Trimming,
+    ) {
+        let own = self.own.borrow().clone();
+        let lowest = |report: &Report| report.phase == Phase::Ready && report.node < own.node;
+        if own.phase != Phase::Ready || self.heard().iter().any(lowest) {
+            return;
+        }
+        let members = match members(&node.view()) {
+            Ok(members) => members,
+            // A view that cannot be read stops the node elsewhere.
+            Err(_) => return,
+        };
+        let Trim::UpTo(safe) = self.peers.lock().trim(&members, &own, self.now()) else { return };
+        let Some(up_to) = trimming.old.map(|old| old.min(safe)).filter(|up_to| up_to.ordinal > 0) else { return };
+        if let Err(error) = log.shared().trim(log_position(up_to)).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, %up_to, "the shared log was not trimmed");
+        }
+    }
+}
+
+/// The cell's members.
+fn members(view: &impl Read) -> kv::Result<BTreeSet<NodeId>> {
+    let mut members = BTreeSet::new();
+    NODES.range(view, &NodeId::MIN, &NodeId::MAX, Direction::Forward, |number, _| {
+        members.insert(number);
+        ControlFlow::Continue(())
+    })?;
+    Ok(members)
+}
+
+/// When the log is trimmed, and what is old enough.
+#[derive(Debug, Default)]
+struct Trimming {
+    last: Duration,
+    /// Where the view stood at earlier looks, oldest first.
+    stood: VecDeque<(Duration, Position)>,
+    /// Where it stood when what is kept began.
+    old: Option<Position>,
+}
+
+impl Trimming {
+    fn is_due(&mut self, now: Duration, applied: Position) -> bool {
+        if now.saturating_sub(self.last) < TRIM_EVERY {
+            return false;
+        }
+        self.last = now;
+        self.stood.push_back((now, applied));
+        while let Some((_, position)) = self.stood.pop_front_if(|(at, _)| now.saturating_sub(*at) >= KEPT) {
+            self.old = Some(position);
+        }
+        self.old.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_new_is_not_trimmed() {
+        let mut trimming = Trimming::default();
+        let mut due = Vec::new();
+        for second in 0..60 {
+            if trimming.is_due(Duration::from_secs(second), Position::new(1, second)) {
+                due.push((second, trimming.old.unwrap().ordinal));
+            }
+        }
+        assert_eq!(due, [(35, 5), (40, 10), (45, 15), (50, 20), (55, 25)]);
+    }
+}

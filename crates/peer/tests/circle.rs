@@ -1,0 +1,149 @@
+//! Nodes that hear of each other, and what follows from it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what fails here fails the test")]
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use common::{ABOUT, CELL, Member, report, start};
+use ieum_core::commands::operate::AddNode;
+use ieum_core::ids::Position;
+use ieum_log::memory::Memory as Shared;
+use ieum_log::sqlite::Journal;
+use ieum_node::peers::{Agreement, Phase, Report};
+use ieum_peer::circle::{Circle, Settings};
+use ieum_peer::server::{self, Offer};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// A node that takes part.
+struct Present {
+    member: Member,
+    circle: Arc<Circle>,
+    address: String,
+    running: JoinHandle<()>,
+}
+
+async fn join(log: &Arc<Shared>, data: &Path, number: u32, peers: &[String]) -> Present {
+    let member = start(log, data, number).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let circle = Circle::new(Settings {
+        cell: CELL,
+        node: number,
+        dc: number.to_string(),
+        build: 1,
+        life: number.into(),
+        address: Some(address.clone()),
+        endpoint: Some(format!("https://{number}.example")),
+        peers: peers.to_vec(),
+        tls: None,
+    });
+    let offer = Offer {
+        cell: CELL,
+        report: circle.report(),
+        journal: Arc::clone(&member.journal),
+        snapshot: Arc::new(|| Err("not here".to_owned())),
+        met: {
+            let circle = Arc::clone(&circle);
+            Arc::new(move |address| circle.meet(address))
+        },
+    };
+    tokio::spawn(server::serve(offer, listener, None));
+    let running = tokio::spawn(Arc::clone(&circle).run(member.node.handle(), Arc::clone(&member.log)));
+    Present { member, circle, address, running }
+}
+
+impl Present {
+    /// Waits until what it has heard is so.
+    async fn until(&self, so: impl Fn(&Circle) -> bool) {
+        let mut hears = self.circle.hears();
+        while !so(&self.circle) {
+            hears.changed().await.unwrap();
+        }
+    }
+
+    async fn leave(self) {
+        self.running.abort();
+        // It was aborted.
+        let _ = self.running.await;
+        self.member.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_find_each_other_through_one_and_send_clients_to_those_that_are_ready() {
+    let (root, log) = (tempfile::tempdir().unwrap(), Arc::new(Shared::new(1)));
+    let mut first = join(&log, &root.path().join("1"), 1, &[]).await;
+    for node in [2, 3] {
+        let add = AddNode { node, dc: node.to_string(), level: ieum_core::commands::LEVEL, cell: CELL };
+        first.member.ask(add).await;
+    }
+    // Each of the others knows the first alone, and the first knows nobody.
+    let known = [first.address.clone()];
+    let second = join(&log, &root.path().join("2"), 2, &known).await;
+    let third = join(&log, &root.path().join("3"), 3, &known).await;
+    for (present, others) in [(&first, [2, 3]), (&second, [1, 3]), (&third, [1, 2])] {
+        present.until(|circle| circle.heard().iter().map(|report| report.node).eq(others)).await;
+    }
+    assert_eq!(second.circle.endpoints(), Vec::<String>::new(), "nobody is ready");
+    first.circle.set_phase(Phase::Ready);
+    second.until(|circle| circle.endpoints() == ["https://1.example"]).await;
+    first.circle.set_phase(Phase::Draining);
+    second.until(|circle| circle.endpoints().is_empty()).await;
+    assert_eq!(second.circle.agreement(), Agreement::Same);
+    for present in [second, third, first] {
+        present.leave().await;
+    }
+}
+
+/// Two nodes that say so of their views outvote the third.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_view_differs_stops() {
+    let (root, log) = (tempfile::tempdir().unwrap(), Arc::new(Shared::new(1)));
+    let journal = Arc::new(Journal::open(root.path().join("2"), &ABOUT, 0).unwrap());
+    let mut peers = Vec::new();
+    let others: Vec<_> = (2..4)
+        .map(|node| {
+            let digests = (1..200).map(|n| (Position::new(1, n * 32), [9; 32])).collect();
+            tokio::sync::watch::Sender::new(Report {
+                life: node.into(),
+                digests,
+                addresses: Vec::new(),
+                ..report(node)
+            })
+        })
+        .collect();
+    for other in &others {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        peers.push(format!("http://{}", listener.local_addr().unwrap()));
+        let offer = Offer {
+            cell: CELL,
+            report: other.subscribe(),
+            journal: Arc::clone(&journal),
+            snapshot: Arc::new(|| Err("not here".to_owned())),
+            met: Arc::new(drop),
+        };
+        tokio::spawn(server::serve(offer, listener, None));
+    }
+    let mut first = join(&log, &root.path().join("1"), 1, &peers).await;
+    first.member.register(0..40).await;
+    // What they say again is compared with what this node has come to meanwhile.
+    let failed = first.member.node.handle();
+    let said = async {
+        let mut own = first.circle.report();
+        loop {
+            others.iter().for_each(|other| other.send_modify(|report| report.applied.ordinal += 1));
+            own.changed().await.unwrap();
+        }
+    };
+    let reason = tokio::select! {
+        reason = failed.failed() => reason,
+        () = said => unreachable!("it does not end"),
+    };
+    assert!(reason.contains("view differs"), "{reason}");
+    assert!(matches!(first.circle.agreement(), Agreement::OwnDiffers { .. }));
+    first.leave().await;
+}

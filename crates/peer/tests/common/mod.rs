@@ -1,0 +1,127 @@
+//! Nodes that run, for tests.
+#![allow(dead_code, reason = "each test uses its part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a fixture that fails fails its test")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ieum_core::batch::{Envelope, Origin};
+use ieum_core::commands::Command;
+use ieum_core::commands::account::Register;
+use ieum_core::ids::Position;
+use ieum_core::outcome::Outcome;
+use ieum_log::journaled::Journaled;
+use ieum_log::memory::Memory as Shared;
+use ieum_log::sqlite::{Journal, Meta};
+use ieum_node::folder::{Folder, Opened};
+use ieum_node::machine::Delivery;
+use ieum_node::peers::{Phase, Report};
+use ieum_node::progress::unwatched;
+use ieum_node::service::{Identity, Node, Options};
+use ieum_node::snapshot;
+use ieum_peer::client::Peer;
+use ieum_peer::server::{self, Offer};
+use ieum_store::fjall::Fjall;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::sync::watch;
+
+pub(crate) const CELL: u16 = 3;
+pub(crate) const ABOUT: Meta = Meta { cell: CELL as u32, generation: 1, predecessor: None };
+
+/// A node that runs over a shared log.
+pub(crate) struct Member {
+    pub(crate) folder: Folder,
+    pub(crate) node: Node<Journaled<Shared>, Fjall, ()>,
+    pub(crate) log: Arc<Journaled<Shared>>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) view: Arc<Fjall>,
+    outcomes: UnboundedReceiver<Outcome>,
+    pub(crate) report: watch::Sender<Report>,
+}
+
+pub(crate) async fn start(log: &Arc<Shared>, data: &Path, number: u32) -> Member {
+    let folder = Folder::new(data);
+    let opened = folder.open_shared(&ABOUT, Arc::clone(log), &Default::default()).await.unwrap();
+    let Opened { log, view, .. } = opened;
+    let journal = Arc::clone(log.journal());
+    let identity =
+        Identity { node: number, dc: number.to_string(), cell: CELL, key_id: number.into(), public_key: [1; 32] };
+    let (answers, outcomes) = mpsc::unbounded_channel();
+    let deliver = move |delivery: Delivery<()>| {
+        // Who asked may have ended.
+        delivery.replies.into_iter().for_each(|(_, outcome)| drop(answers.send(outcome)));
+    };
+    let options = Options::new(identity, &folder);
+    let node = Node::start(Arc::clone(&log), Arc::clone(&view), options, deliver).await.unwrap();
+    Member { folder, node, log, journal, view, outcomes, report: watch::Sender::new(report(number)) }
+}
+
+pub(crate) fn report(node: u32) -> Report {
+    Report {
+        node,
+        dc: node.to_string(),
+        phase: Phase::Joining,
+        applied: Position::new(1, 7),
+        synced: Position::new(1, 5),
+        build: 9,
+        life: u64::MAX,
+        endpoint: Some("https://a.example".to_owned()),
+        addresses: vec!["http://10.0.0.7:7400".to_owned()],
+        digests: vec![(Position::new(1, 32), [7; 32])],
+    }
+}
+
+impl Member {
+    pub(crate) async fn ask(&mut self, command: impl Into<Command>) {
+        self.node.handle().submit(&Envelope { origin: Origin::Node, command: command.into() }, ()).unwrap();
+        assert!(matches!(self.outcomes.recv().await.expect("the node runs"), Outcome::Accepted(_)));
+    }
+
+    pub(crate) async fn register(&mut self, handles: std::ops::Range<u32>) {
+        for handle in handles {
+            let handle = format!("person{handle}");
+            self.ask(Register {
+                name: handle.clone(),
+                handle,
+                password: String::new(),
+                secret_hash: [1; 32],
+                device_name: "phone".into(),
+                invitation: None,
+            })
+            .await;
+        }
+    }
+
+    /// Serves other nodes; gives where.
+    pub(crate) async fn offer(&self) -> String {
+        let snapshots = self.folder.snapshots();
+        let view = Arc::clone(&self.view);
+        self.offer_snapshot(move || {
+            let taken = snapshot::take(view.as_ref(), &snapshots, unwatched()).map_err(|error| error.to_string())?;
+            Ok((taken.0.position, taken.1))
+        })
+        .await
+    }
+
+    pub(crate) async fn offer_snapshot(
+        &self,
+        snapshot: impl Fn() -> Result<(Position, PathBuf), String> + Send + Sync + 'static,
+    ) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let (journal, snapshot) = (Arc::clone(&self.journal), Arc::new(snapshot));
+        let offer = Offer { cell: CELL, report: self.report.subscribe(), journal, snapshot, met: Arc::new(drop) };
+        tokio::spawn(server::serve(offer, listener, None));
+        address
+    }
+
+    pub(crate) async fn stop(self) {
+        drop(self.node.stop(Duration::from_secs(60)).await);
+    }
+}
+
+pub(crate) fn peer(address: &str) -> Peer {
+    Peer::new(address, CELL, 2, None).unwrap()
+}
