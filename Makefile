@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TOOLS := $(CURDIR)/.tools
 
-.PHONY: help run test check fmt lint fast deny bench planted simulate fuzz drill-fs
+.PHONY: help run cluster test check fmt lint fast deny bench planted simulate fuzz drill-fs
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,10 @@ fast:
 deny: ## Check dependencies: bans, licences, sources.
 	@command -v cargo-deny >/dev/null || test -x $(TOOLS)/bin/cargo-deny || $(CARGO) install --locked --root $(TOOLS) cargo-deny@0.20.2
 	PATH="$(TOOLS)/bin:$$PATH" $(CARGO) deny check bans licenses sources
+
+cluster: ## Run a cell over three data centers on this machine (namespaces; NODES=2 for two nodes in each). Needs root and etcd-server.
+	$(CARGO) build --release --locked -p ieum
+	scripts/cluster.sh
 
 bench: ## Measure; QUICK=1 for smaller sizes. Table and bench/results/latest.json.
 	$(CARGO) run --release --locked -p ieum -- bench $(if $(QUICK),--quick)

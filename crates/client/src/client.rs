@@ -42,6 +42,7 @@ pub(crate) enum Request {
     Reconnect,
     Applied(Pos),
     Waiting(oneshot::Sender<Vec<Command>>),
+    Seen(oneshot::Sender<Option<Pos>>),
     Stop,
 }
 
@@ -145,6 +146,17 @@ impl Client {
     pub async fn waiting(&self) -> Result<Vec<Command>, Failure> {
         let (sender, receiver) = oneshot::channel();
         self.request(Request::Waiting(sender)).await?;
+        receiver.await.map_err(|_| self.stopped())
+    }
+
+    /// The highest position that a server has shown, in the stream or with an acknowledgement. Given to [`crate::Http::note`], it keeps reads
+    /// over HTTP from being older, whichever server they come to.
+    ///
+    /// # Errors
+    /// [`Failure::Stopped`].
+    pub async fn seen(&self) -> Result<Option<Pos>, Failure> {
+        let (sender, receiver) = oneshot::channel();
+        self.request(Request::Seen(sender)).await?;
         receiver.await.map_err(|_| self.stopped())
     }
 

@@ -309,6 +309,9 @@ impl<S: Store> Shell<S> {
             Request::Waiting(sender) => {
                 let _ = sender.send(self.machine.waiting().cloned().collect());
             }
+            Request::Seen(sender) => {
+                let _ = sender.send(self.machine.seen().map(ToString::to_string));
+            }
             Request::Stop => self.machine.stop(),
         }
     }

@@ -167,8 +167,17 @@ impl Crowd {
                 readers.entry(*room).or_insert_with(|| person.http.clone());
             }
         }
+        let https: Vec<Http> = readers.values().cloned().collect();
         let mut waiting = readers.into_iter();
         self.runtime.block_on(async {
+            // What any of them has seen, all rooms show: a server that is behind it does not answer.
+            for client in self.people.iter().filter_map(|person| person.client.get()) {
+                let seen = client.seen().await.map_err(|error| Error::other("asking a client", error.to_string()))?;
+                let Some(seen) = seen else { continue };
+                for http in &https {
+                    http.note(&seen).await;
+                }
+            }
             let mut reading = tokio::task::JoinSet::new();
             let mut rooms = Rooms::new();
             loop {

@@ -59,6 +59,13 @@ impl Server {
         self
     }
 
+    /// Has it found its cell: the first node of one with etcd.
+    #[must_use]
+    pub fn founding(mut self) -> Self {
+        self.options = self.options.arg("--found");
+        self
+    }
+
     /// Lets one machine be everybody, and passwords cost nothing: for load.
     #[must_use]
     pub fn without_limits(mut self) -> Self {

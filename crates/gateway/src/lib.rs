@@ -32,7 +32,7 @@ use ieum_core::kv::{self, Read};
 use ieum_core::tables::accounts::DEVICES;
 use ieum_planted::Bug;
 use ieum_protocol::errors::{Code, Problem};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 pub use cell::{Cell, Refused, Ticket};
 pub use http::openapi;
@@ -55,6 +55,8 @@ pub struct Gateway<C> {
     metrics: metrics::Metrics,
     progress: Mutex<Progress>,
     stopping: tokio::sync::watch::Sender<bool>,
+    /// Where other nodes take clients just now.
+    elsewhere: RwLock<Vec<String>>,
 }
 
 /// Where the view stood when it was last looked at.
@@ -83,7 +85,27 @@ impl<C: Cell> Gateway<C> {
             options,
             progress: Mutex::default(),
             stopping: tokio::sync::watch::Sender::new(false),
+            elsewhere: RwLock::default(),
         })
+    }
+
+    /// Other nodes take clients at `endpoints` from now on.
+    pub fn set_elsewhere(&self, endpoints: Vec<String>) {
+        *self.elsewhere.write() = endpoints;
+    }
+
+    /// The cell's servers: this one and those that take clients just now.
+    fn endpoints(&self) -> Vec<String> {
+        let mut endpoints = self.options.endpoints.clone();
+        let elsewhere = self.elsewhere.read();
+        endpoints.extend(elsewhere.iter().filter(|endpoint| !self.options.endpoints.contains(endpoint)).cloned());
+        endpoints
+    }
+
+    /// Where a client goes that this node cannot serve.
+    fn elsewhere(&self) -> Vec<String> {
+        let elsewhere = self.elsewhere.read().clone();
+        if elsewhere.is_empty() { self.options.endpoints.clone() } else { elsewhere }
     }
 
     /// Tells every client to come back elsewhere or later, and takes no new ones.
@@ -173,7 +195,7 @@ impl<C: Cell> Gateway<C> {
     /// The problem as a client is told it.
     fn told(&self, problem: Problem) -> Problem {
         let elsewhere = problem.endpoints.is_empty() && problem.known().is_some_and(Code::points_elsewhere);
-        if elsewhere { Problem { endpoints: self.options.endpoints.clone(), ..problem } } else { problem }
+        if elsewhere { Problem { endpoints: self.elsewhere(), ..problem } } else { problem }
     }
 }
 

@@ -11,10 +11,12 @@ use ieum_core::batch::{Envelope, Origin};
 use ieum_core::commands::Command;
 use ieum_core::outcome::{Accepted, Outcome, Reject};
 use ieum_gateway::Ticket;
+use ieum_log::Kept;
 use ieum_node::folder::{Extent, Folder};
 use ieum_node::progress::{self, Step, Watch};
 use ieum_node::service::Handle;
-use ieum_node::{core_position, snapshot, verify};
+use ieum_node::{snapshot, verify};
+use ieum_peer::circle::Circle;
 use ieum_store::fjall::Fjall;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -22,8 +24,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::Sender;
 
 use crate::bar::Bar;
-use crate::level;
-use crate::serve::{Error, Log};
+use crate::serve::Error;
+use crate::{level, nodes};
 
 /// What an operator asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +39,12 @@ pub(crate) enum Request {
     AcceptClock,
     /// Let people register with a code.
     Invite { uses: u32, days: u32 },
+    /// Who the members are, and what was heard of them.
+    Nodes,
+    /// Make a node a member.
+    AddNode { node: u32, dc: String },
+    /// Take a node out.
+    RemoveNode { node: u32 },
     /// Which level is active, and what the members know.
     Levels,
     /// Make a level the active one.
@@ -55,6 +63,12 @@ pub(crate) enum Answer {
     ClockAccepted { jump_ms: i64 },
     /// The code.
     Invited { code: String },
+    /// The members.
+    Nodes { members: Vec<nodes::Row> },
+    /// The node is a member.
+    NodeAdded { node: u32, dc: String },
+    /// The node is none any more.
+    NodeRemoved { node: u32 },
     /// Where the cell stands among the levels.
     Levels { active: u32, members: Vec<Knows> },
     /// The level is active.
@@ -109,25 +123,28 @@ const LONGEST_REQUEST: u64 = 64 * 1024;
 /// How often an operator is told how far long work is.
 const TELL_EVERY: Duration = Duration::from_millis(200);
 
-struct Context {
-    folder: Folder,
-    log: Arc<Log>,
-    node: Handle<Fjall, Ticket>,
+/// What answers an operator.
+pub(crate) struct Context<L> {
+    /// The data folder.
+    pub(crate) folder: Folder,
+    /// The log.
+    pub(crate) log: Arc<L>,
+    /// The node.
+    pub(crate) node: Handle<Fjall, Ticket>,
+    /// The node among the others, if the cell has others.
+    pub(crate) circle: Option<Arc<Circle>>,
 }
 
 /// Answers operators until aborted.
-pub(crate) fn listen(
-    folder: Folder,
-    log: Arc<Log>,
-    node: Handle<Fjall, Ticket>,
-) -> Result<tokio::task::JoinHandle<()>, Error> {
+pub(crate) fn listen<L: Kept>(context: Context<L>) -> Result<tokio::task::JoinHandle<()>, Error> {
+    let folder = &context.folder;
     let path = socket(folder.root());
     // The log's lock is held, so a socket that is there is a dead node's.
     let _ = std::fs::remove_file(&path);
     let error = |source| Error::File { operation: "listening on", path: path.clone(), source };
     let listener = at(folder.root(), |path| UnixListener::bind(path)).map_err(error)?;
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).map_err(error)?;
-    let context = Arc::new(Context { folder, log, node });
+    let context = Arc::new(context);
     Ok(tokio::spawn(async move {
         loop {
             let stream = match listener.accept().await {
@@ -149,7 +166,7 @@ pub(crate) fn listen(
     }))
 }
 
-async fn converse(stream: UnixStream, context: Arc<Context>) -> io::Result<()> {
+async fn converse<L: Kept>(stream: UnixStream, context: Arc<Context<L>>) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     BufReader::new(read.take(LONGEST_REQUEST)).read_line(&mut line).await?;
@@ -191,7 +208,12 @@ fn tell(answers: Sender<Answer>) -> impl Fn(Step) + Sync {
     }
 }
 
-fn answer(request: Request, context: &Context, runtime: &tokio::runtime::Handle, watch: Watch<'_>) -> Answer {
+fn answer<L: Kept>(
+    request: Request,
+    context: &Context<L>,
+    runtime: &tokio::runtime::Handle,
+    watch: Watch<'_>,
+) -> Answer {
     match request {
         Request::Backup { to } => match snapshot::copy(context.node.kv().as_ref(), &to, watch) {
             Ok(meta) => Answer::BackedUp { position: meta.position.to_string() },
@@ -204,6 +226,9 @@ fn answer(request: Request, context: &Context, runtime: &tokio::runtime::Handle,
             Answer::ClockAccepted { jump_ms }
         }
         Request::Invite { uses, days } => runtime.block_on(crate::invite::make(&context.node, uses, days)),
+        Request::Nodes => nodes::list(&context.node, context.circle.as_deref()),
+        Request::AddNode { node, dc } => runtime.block_on(nodes::add(&context.node, node, dc)),
+        Request::RemoveNode { node } => runtime.block_on(nodes::remove(&context.node, context.log.as_ref(), node)),
         Request::Levels => level::show(&context.node),
         Request::Activate { level } => runtime.block_on(level::activate(&context.node, level)),
     }
@@ -213,12 +238,9 @@ pub(crate) fn failed(error: &dyn std::error::Error) -> Answer {
     Answer::Failed { reason: ieum_node::chain(error) }
 }
 
-fn check(context: &Context, runtime: &tokio::runtime::Handle, watch: Watch<'_>) -> Answer {
+fn check<L: Kept>(context: &Context<L>, runtime: &tokio::runtime::Handle, watch: Watch<'_>) -> Answer {
     let log = context.log.as_ref();
-    let extent = || {
-        let last = core_position(runtime.block_on(ieum_log::Log::last(log))?);
-        Ok(Extent { meta: *log.meta(), trimmed: core_position(log.trimmed()), last })
-    };
+    let extent = || Ok(Extent::of_kept(log, runtime.block_on(log.last())?));
     match verify::running(&context.folder, log, extent, &context.node, runtime, watch) {
         Ok(report) => verified(&report),
         Err(error) => failed(&error),

@@ -31,6 +31,10 @@ const OTHER_VARIABLES: &[&str] = &[
 pub(crate) struct Config {
     /// `[node]`
     pub node: Node,
+    /// `[log]`
+    pub log: Log,
+    /// `[peers]`
+    pub peers: Peers,
     /// `[listen]`
     pub listen: Listen,
     /// `[accounts]`
@@ -57,6 +61,55 @@ pub(crate) struct Node {
     pub data: PathBuf,
     /// Room to keep free on its disk, in MiB.
     pub reserve_mib: u64,
+}
+
+/// Which log the cell has.
+#[derive(Debug, Clone, Copy, Deserialize, PartialEq, Eq, Default)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Engine {
+    /// SQLite in the data folder: a cell of one node.
+    #[default]
+    Sqlite,
+    /// An etcd cluster: a cell of several nodes.
+    Etcd,
+}
+
+/// PEM files by which two sides know each other.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Certificates {
+    /// The authority that signed both.
+    pub authority: PathBuf,
+    /// This side's certificate and its chain.
+    pub certificate: PathBuf,
+    /// The certificate's private key.
+    pub key: PathBuf,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Log {
+    /// Which.
+    pub engine: Engine,
+    /// Where etcd's members answer, the nearest first.
+    pub endpoints: Vec<String>,
+    /// How etcd and the node know each other; needed where the endpoints are `https`.
+    pub certificates: Option<Certificates>,
+}
+
+/// `[peers]`: the other nodes of the cell.
+#[derive(Debug, Clone, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Peers {
+    /// Address and port where they come in.
+    pub listen: Option<SocketAddr>,
+    /// What they are told that this is, such as `http://10.0.0.7:7400`.
+    pub address: Option<String>,
+    /// Where some of them are.
+    pub addresses: Vec<String>,
+    /// How the nodes know each other.
+    pub certificates: Option<Certificates>,
 }
 
 /// `[listen]`: where clients come in.
@@ -283,6 +336,15 @@ impl Config {
         }
         if self.node.reserve_mib > 1 << 40 {
             return Err(invalid("node.reserve_mib", "more than any disk has"));
+        }
+        if (self.log.engine == Engine::Etcd) == self.log.endpoints.is_empty() {
+            return Err(invalid("log", "endpoints are where etcd answers, and go with engine = \"etcd\""));
+        }
+        if self.log.engine == Engine::Sqlite && (self.peers.listen.is_some() || !self.peers.addresses.is_empty()) {
+            return Err(invalid(
+                "peers",
+                "a cell with the log in SQLite has no other nodes: set [log] engine = \"etcd\"",
+            ));
         }
         if self.listen.certificate.is_some() != self.listen.key.is_some() {
             return Err(invalid("listen", "certificate and key go together"));

@@ -6,8 +6,10 @@ mod cell;
 mod config;
 mod invite;
 mod level;
+mod nodes;
 mod operate;
 mod serve;
+mod shared;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -40,6 +42,9 @@ enum Command {
         /// Start although the clock stands over a day past the last time that the cell knows. Cell time never goes back.
         #[arg(long)]
         clock_is_right: bool,
+        /// Found the cell: make its log in etcd if there is none, and be its first node. For the very first start of a cell with etcd.
+        #[arg(long)]
+        found: bool,
     },
     /// What to do about the clock of a running node.
     #[command(subcommand)]
@@ -77,6 +82,9 @@ enum Command {
         #[arg(long, default_value_t = 14, value_parser = clap::value_parser!(u32).range(1..))]
         days: u32,
     },
+    /// The members of the cell. The node that is asked must run.
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Say at which level the cell is and what its members know, or make a higher one active. The node must run.
     #[command(args_conflicts_with_subcommands = true)]
     Level {
@@ -98,6 +106,29 @@ enum Command {
 enum ClockCommand {
     /// Follow the clock although it jumped: it is right now.
     Accept(Settings),
+}
+
+#[derive(Debug, Subcommand)]
+enum NodeCommand {
+    /// List the members, what each says of itself, and where it stands.
+    List(Settings),
+    /// Make a node a member, before it is started for the first time.
+    Add {
+        #[command(flatten)]
+        settings: Settings,
+        /// Its number, which no other node has or had.
+        number: u32,
+        /// The name of its data center.
+        #[arg(long)]
+        dc: String,
+    },
+    /// Take a node out of the cell for good: what it says counts no more.
+    Remove {
+        #[command(flatten)]
+        settings: Settings,
+        /// Its number.
+        number: u32,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -169,7 +200,9 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Person(command) => return ieum_terminal::run(command),
-        Command::Serve { settings, clock_is_right } => serve::run(&settings.load()?, clock_is_right)?,
+        Command::Serve { settings, clock_is_right, found } => {
+            serve::run(&settings.load()?, serve::Start { clock_is_right, found })?;
+        }
         Command::Clock(ClockCommand::Accept(settings)) => return operate::accept_clock(&settings.load()?),
         Command::Backup { settings, to } => return operate::backup(&settings.load()?, &to),
         Command::Restore { settings, from, replace } => return operate::restore(&settings.load()?, &from, replace),
@@ -179,6 +212,13 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Log(LogCommand::Skips(settings)) => return operate::skips(&settings.load()?),
         Command::Invite { settings, uses, days } => return operate::invite(&settings.load()?, uses, days),
+        Command::Node(NodeCommand::List(settings)) => return operate::nodes(&settings.load()?),
+        Command::Node(NodeCommand::Add { settings, number, dc }) => {
+            return operate::add_node(&settings.load()?, number, dc);
+        }
+        Command::Node(NodeCommand::Remove { settings, number }) => {
+            return operate::remove_node(&settings.load()?, number);
+        }
         Command::Level { settings, command: None } => return operate::levels(&settings.load()?),
         Command::Level { command: Some(LevelCommand::Activate { settings, level }), .. } => {
             return operate::activate(&settings.load()?, level);

@@ -11,6 +11,7 @@ use crate::Failure;
 use crate::admin::{self, Answer, Request};
 use crate::bar::Bar;
 use crate::config::Config;
+use crate::nodes::{Row, Says};
 
 pub(crate) fn backup(config: &Config, to: &Path) -> Result<ExitCode, Failure> {
     // The node writes it, from its own working directory.
@@ -110,6 +111,43 @@ pub(crate) fn levels(config: &Config) -> Result<ExitCode, Failure> {
 pub(crate) fn activate(config: &Config, level: u32) -> Result<ExitCode, Failure> {
     match ask_running(config, &Request::Activate { level })? {
         Answer::Activated { level } => println!("The cell is at level {level} now."),
+        other => return unexpected(other),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn nodes(config: &Config) -> Result<ExitCode, Failure> {
+    let members = match ask_running(config, &Request::Nodes)? {
+        Answer::Nodes { members } => members,
+        other => return unexpected(other),
+    };
+    for Row { node, dc, says } in members {
+        match says {
+            Some(Says { phase, applied, endpoint }) => {
+                let endpoint = endpoint.map(|endpoint| format!(", clients come in at {endpoint}")).unwrap_or_default();
+                println!("Node {node} in data center {dc} is {phase}, at {applied}{endpoint}.");
+            }
+            None => println!("Node {node} in data center {dc} was not heard of in the last ten seconds."),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn add_node(config: &Config, node: u32, dc: String) -> Result<ExitCode, Failure> {
+    match ask_running(config, &Request::AddNode { node, dc })? {
+        Answer::NodeAdded { node, dc } => {
+            println!(
+                "Node {node} is a member, in data center {dc}. Start it with [node] number = {node} and dc = \"{dc}\"."
+            );
+        }
+        other => return unexpected(other),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn remove_node(config: &Config, node: u32) -> Result<ExitCode, Failure> {
+    match ask_running(config, &Request::RemoveNode { node })? {
+        Answer::NodeRemoved { node } => println!("Node {node} is no member any more; stop it."),
         other => return unexpected(other),
     }
     Ok(ExitCode::SUCCESS)

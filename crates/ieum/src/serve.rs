@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use ieum_core::kv::{Kv, Read};
 use ieum_gateway::{Gateway, Hub, SigningKeys, Ticket};
-use ieum_log::sqlite::Sqlite;
-use ieum_node::batcher::Bounds;
+use ieum_log::Kept;
 use ieum_node::clock;
-use ieum_node::folder::{self, Folder};
+use ieum_node::folder::{self, Folder, Opened};
 use ieum_node::machine::Delivery;
+use ieum_node::peers::Phase;
 use ieum_node::reserve::Reserve;
 use ieum_node::service::{self, Identity, Node};
 use ieum_node::upkeep::Policy;
+use ieum_peer::circle::Circle;
 use ieum_store::fjall::{self, Fjall};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::pem::PemObject;
@@ -24,9 +25,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
-use crate::admin;
 use crate::cell::NodeCell;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Engine};
+use crate::{admin, shared};
 
 /// How long a stop waits for what was submitted.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -46,6 +47,12 @@ pub(crate) enum Error {
     Clock { hours: u64 },
     #[error("starting the node")]
     Start(#[from] service::StartError),
+    #[error("the log")]
+    Log(#[from] ieum_log::Error),
+    #[error(transparent)]
+    Resync(#[from] ieum_peer::resync::Error),
+    #[error("a setting: {0}")]
+    Setting(String),
     #[error("{operation} {path}")]
     File {
         operation: &'static str,
@@ -71,7 +78,7 @@ pub(crate) enum Error {
 const SPARE_THREADS: usize = 2;
 
 /// Runs a node until it is told to stop.
-pub(crate) fn run(config: &Config, clock_is_right: bool) -> Result<(), Error> {
+pub(crate) fn run(config: &Config, start: Start) -> Result<(), Error> {
     // Two threads for sockets; blocking work (passwords, reads of the view) has a bounded pool.
     raise_files(config.limits.connections);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -80,7 +87,7 @@ pub(crate) fn run(config: &Config, clock_is_right: bool) -> Result<(), Error> {
         .thread_name("ieum-io")
         .enable_all()
         .build()?;
-    runtime.block_on(serve(config, clock_is_right))
+    runtime.block_on(serve(config, start))
 }
 
 /// What this build makes is its owner's alone, but the folder may have been made by hand.
@@ -93,16 +100,68 @@ fn warn_if_open_to_others(data: &Path) {
     }
 }
 
-async fn serve(config: &Config, clock_is_right: bool) -> Result<(), Error> {
+/// What the operator says of this start.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Start {
+    /// The clock is right, although it stands far past cell time.
+    pub(crate) clock_is_right: bool,
+    /// The cell is founded by this node, if it is not founded yet.
+    pub(crate) found: bool,
+}
+
+async fn serve(config: &Config, start: Start) -> Result<(), Error> {
     let tls = tls(config)?;
     let address = config.listen.address;
     // Bound first: a port that is taken is the most common mistake, and nothing has been touched yet.
-    let listener = listen(address).map_err(|source| Error::Listen { address, source })?;
-    let address = listener.local_addr()?;
+    let socket = bind(address).map_err(|source| Error::Listen { address, source })?;
     let folder = Folder::new(&config.node.data);
     warn_if_open_to_others(folder.root());
     let view = fjall::Options { cache_bytes: config.view.cache_mib << 20, ..fjall::Options::default() };
-    let opened = folder.open(config.node.cell, &view).await?;
+    let listen = move |socket: TcpSocket| socket.listen(BACKLOG).map_err(|source| Error::Listen { address, source });
+    match config.log.engine {
+        Engine::Sqlite => {
+            // Clients of a node that is alone may as well wait for it.
+            let door = Door { listener: listen(socket)?, tls };
+            let opened = folder.open(config.node.cell, &view).await?;
+            let running = run_node(config, start, &folder, &opened, true).await?;
+            serve_clients(config, &folder, opened.log, running, door, None).await
+        }
+        Engine::Etcd => {
+            let shared = shared::open(config, &folder, &view, start.found).await?;
+            let running = run_node(config, start, &folder, &shared.opened, start.found).await?;
+            let log = Arc::clone(&shared.opened.log);
+            let (circle, parts) = shared.take_part(&folder, &running.node.handle());
+            // Not before the node is ready: until then its clients are better served elsewhere.
+            let door = Door { listener: listen(socket)?, tls };
+            circle.set_phase(Phase::Ready);
+            let served = serve_clients(config, &folder, log, running, door, Some(circle)).await;
+            drop(parts);
+            served
+        }
+    }
+}
+
+/// Where clients come in.
+struct Door {
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+}
+
+/// A node that runs.
+struct Running<L> {
+    node: Node<L, Fjall, Ticket>,
+    hub: Arc<Hub>,
+    keys: SigningKeys,
+}
+
+/// Starts the node and waits until its first commands were applied.
+async fn run_node<L: Kept>(
+    config: &Config,
+    start: Start,
+    folder: &Folder,
+    opened: &Opened<L>,
+    founds: bool,
+) -> Result<Running<L>, Error> {
     if let Some(reason) = &opened.rebuilt {
         tracing::warn!(%reason, "the view was rebuilt");
     }
@@ -116,30 +175,50 @@ async fn serve(config: &Config, clock_is_right: bool) -> Result<(), Error> {
         public_key: keys.public_key(),
     };
     let options = service::Options {
-        identity,
-        founds: true,
-        bounds: Bounds::default(),
+        founds,
         snapshots: policy(&config.snapshots),
-        folder: folder.snapshots(),
         reserve: Arc::new(Reserve::new(folder.root(), config.node.reserve_mib << 20)),
+        ..service::Options::new(identity, folder)
     };
     service::catch_up(opened.log.as_ref(), Arc::clone(&opened.view)).await?;
     if let Some(ahead) = clock::ahead(&opened.view.snapshot(), clock::wall()).map_err(service::StartError::from)? {
-        ask_about_clock(ahead / 3_600_000, clock_is_right)?;
+        ask_about_clock(ahead / 3_600_000, start.clock_is_right)?;
     }
     let deliver = deliver(Arc::clone(&hub), Arc::clone(&opened.view));
-    let node = Node::start(Arc::clone(&opened.log), opened.view, options, deliver).await?;
-    let handle = node.handle();
+    let node = Node::start(Arc::clone(&opened.log), Arc::clone(&opened.view), options, deliver).await?;
     // Else the first clients get tokens that nobody accepts yet. A log that takes nothing (a full disk) is no reason not to serve reads.
-    let _ = tokio::time::timeout(BEGIN_PATIENCE, handle.begun()).await;
+    let _ = tokio::time::timeout(BEGIN_PATIENCE, node.handle().begun()).await;
+    Ok(Running { node, hub, keys })
+}
+
+/// Serves clients and operators until told to stop, or until the node fails.
+async fn serve_clients<L: Kept>(
+    config: &Config,
+    folder: &Folder,
+    log: Arc<L>,
+    running: Running<L>,
+    door: Door,
+    circle: Option<Arc<Circle>>,
+) -> Result<(), Error> {
+    let (Running { node, hub, keys }, Door { listener, tls }) = (running, door);
+    let (handle, address) = (node.handle(), listener.local_addr()?);
     let gateway = Gateway::new(NodeCell::new(handle.clone()), hub, config.gateway(), keys);
-    let admin = admin::listen(folder.clone(), Arc::clone(&opened.log), handle.clone())?;
+    let context =
+        admin::Context { folder: folder.clone(), log, node: handle.clone(), circle: circle.as_ref().map(Arc::clone) };
+    let admin = admin::listen(context)?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     // Listened to before anybody is told that the node runs: who stops it at once must not kill it.
     let signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
     greet(scheme, address);
     let server = tokio::spawn(ieum_gateway::server::serve(Arc::clone(&gateway), listener, tls));
+    let telling = circle.as_ref().map(|circle| tokio::spawn(tell_elsewhere(Arc::clone(circle), Arc::clone(&gateway))));
     let failure = until_told(&handle, signals).await;
+    if let Some(circle) = circle {
+        circle.set_phase(Phase::Draining);
+    }
+    if let Some(telling) = telling {
+        telling.abort();
+    }
     gateway.stop();
     let _ = server.await;
     admin.abort();
@@ -149,16 +228,28 @@ async fn serve(config: &Config, clock_is_right: bool) -> Result<(), Error> {
     failure.map_or(Ok(()), |reason| Err(Error::Stopped(reason)))
 }
 
+/// Keeps clients told where else they may go.
+async fn tell_elsewhere(circle: Arc<Circle>, gateway: Arc<Gateway<NodeCell>>) {
+    let mut look = tokio::time::interval(LOOK_ELSEWHERE);
+    loop {
+        look.tick().await;
+        gateway.set_elsewhere(circle.endpoints());
+    }
+}
+
+/// How often it is looked where clients may go: a node that is gone is not named for long.
+const LOOK_ELSEWHERE: Duration = Duration::from_millis(500);
+
 /// How many connections may wait to be accepted; the kernel's own bound is below it. One that finds no place tries again after a second, and
 /// ten thousand come at once when a network comes back.
 const BACKLOG: u32 = 65_535;
 
-fn listen(address: std::net::SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: std::net::SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // The address is free again as soon as the process before is gone.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)
+    Ok(socket)
 }
 
 /// The operator must say that the clock is right: cell time would follow it, and never goes back.
@@ -287,6 +378,3 @@ fn make_seed(path: &Path) -> Result<Vec<u8>, Error> {
     write().map_err(|source| Error::File { operation: "writing", path: path.to_owned(), source })?;
     Ok(seed)
 }
-
-/// The log's engine, for the admin socket.
-pub(crate) type Log = Sqlite;

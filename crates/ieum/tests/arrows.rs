@@ -13,14 +13,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("import", &[]),
     ("fuzz", &[]),
     ("drill", &["client", "protocol"]),
+    ("log-etcd", &["log"]),
     ("store", &["core"]),
     ("node", &["core", "log", "store"]),
+    ("peer", &["core", "log", "node"]),
     ("gateway", &["core", "protocol"]),
     ("client", &["protocol"]),
     ("terminal", &["client", "protocol", "import"]),
     ("bench", &["client", "protocol", "core", "log", "node", "store"]),
     ("simulation", &["client", "core", "gateway", "log", "node", "protocol", "store"]),
-    ("ieum", &["bench", "client", "core", "gateway", "log", "node", "protocol", "store", "terminal"]),
+    (
+        "ieum",
+        &["bench", "client", "core", "gateway", "log", "log-etcd", "node", "peer", "protocol", "store", "terminal"],
+    ),
 ];
 
 #[test]

@@ -164,22 +164,6 @@ impl Etcd {
         self.inner.generation
     }
 
-    /// Begins a life of a node and tells its incarnation, which is greater than any before; earlier ones are fenced off.
-    ///
-    /// # Errors
-    /// [`Error::Engine`] when no member answers.
-    pub async fn register(&self, node: u32) -> Result<u64> {
-        self.inner.register(node).await
-    }
-
-    /// Removes a node: what it appends from now on is refused with [`Error::Fenced`].
-    ///
-    /// # Errors
-    /// [`Error::Engine`] when no member answers.
-    pub async fn remove(&self, node: u32) -> Result<()> {
-        self.inner.remove_node(node).await
-    }
-
     /// The members' URLs and how they are.
     #[must_use]
     pub fn members(&self) -> Vec<(String, Health)> {
@@ -325,6 +309,21 @@ impl Inner {
 
 impl Log for Etcd {
     type Tail = Tail;
+
+    async fn register(&self, node: u32, least: u64) -> Result<u64> {
+        let incarnation = self.inner.register(node).await?;
+        if incarnation < least {
+            return Err(Error::Foreign(format!(
+                "node {node} would begin life {incarnation}, but life {least} has begun before: this etcd was made anew or restored; \
+                 reseed the cell with `ieum log reseed`"
+            )));
+        }
+        Ok(incarnation)
+    }
+
+    async fn remove(&self, node: u32) -> Result<()> {
+        self.inner.remove_node(node).await
+    }
 
     async fn append(&self, id: BatchId, bytes: Bytes) -> Result<Position> {
         self.inner.append(id, bytes).await

@@ -87,7 +87,7 @@ impl Harness for InEtcd {
     }
 
     async fn incarnation(&self, log: &Etcd, node: u32) -> u64 {
-        log.register(node).await.unwrap()
+        log.register(node, 0).await.unwrap()
     }
 }
 
@@ -100,7 +100,7 @@ struct Writer {
 
 impl Writer {
     async fn new(log: &Etcd, node: u32) -> Self {
-        Self { id: BatchId { node, incarnation: log.register(node).await.unwrap(), number: 0 } }
+        Self { id: BatchId { node, incarnation: log.register(node, 0).await.unwrap(), number: 0 } }
     }
 
     fn batch(&mut self) -> (BatchId, Bytes) {

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::sqlite::Journal;
-use crate::{BatchId, Entry, Error, Log, Position, Result, Skip, Tail as _};
+use crate::sqlite::{Journal, Meta};
+use crate::{BatchId, Entry, Error, Kept, Log, Position, Result, Skip, Tail as _};
 
 /// A log and the journal of it.
 #[derive(Debug)]
@@ -42,6 +42,16 @@ impl<L: Log> Journaled<L> {
     }
 }
 
+impl<L: Log> Kept for Journaled<L> {
+    fn meta(&self) -> &Meta {
+        self.journal.meta()
+    }
+
+    fn trimmed(&self) -> Position {
+        self.journal.trimmed()
+    }
+}
+
 impl<L: Log> Log for Journaled<L> {
     type Tail = Tail<L>;
 
@@ -51,6 +61,10 @@ impl<L: Log> Log for Journaled<L> {
 
     async fn register(&self, node: u32, least: u64) -> Result<u64> {
         self.shared.register(node, least).await
+    }
+
+    async fn remove(&self, node: u32) -> Result<()> {
+        self.shared.remove(node).await
     }
 
     async fn tail(&self, after: Position) -> Result<Tail<L>> {

@@ -150,6 +150,12 @@ pub trait Log: Send + Sync + 'static {
         async move { Ok(least) }
     }
 
+    /// Has what `node` appends from now on refused, if the log keeps account of the nodes that write to it.
+    fn remove(&self, node: u32) -> impl Future<Output = Result<()>> + Send {
+        let _ = node;
+        async { Ok(()) }
+    }
+
     /// Reads on from the batch after `after`, then waits for new ones.
     ///
     /// MUST: each batch once, ordinals `after.ordinal + 1`, `+ 2`, … without a gap; only durable batches are shown.
@@ -182,6 +188,15 @@ pub trait Log: Send + Sync + 'static {
     fn flush(&self) -> impl Future<Output = Result<()>> + Send {
         async { Ok(()) }
     }
+}
+
+/// A log of which this machine has a copy of its own, in the same kind of database.
+pub trait Kept: Log {
+    /// What the copy says of itself.
+    fn meta(&self) -> &sqlite::Meta;
+
+    /// The last position that was trimmed away here; ordinal 0 when none was.
+    fn trimmed(&self) -> Position;
 }
 
 /// A reader of a log, see [`Log::tail`].

@@ -26,9 +26,9 @@ use ieum_core::codec::Code;
 use ieum_core::ids::Position;
 use ieum_core::kv::{self, Kv, WriteSet};
 use ieum_core::tables::cell::{Applied, COUNTERS, Counters, ENDS, End, FORMER, NODES, Node, ONLY};
-use ieum_log::Log;
 use ieum_log::journaled::Journaled;
 use ieum_log::sqlite::{self, Journal, Meta, Offline, Sqlite};
+use ieum_log::{Kept, Log};
 use ieum_planted::Bug;
 use ieum_store::fjall::{self, Fjall, OpenError};
 
@@ -116,6 +116,12 @@ pub struct Extent {
 }
 
 impl Extent {
+    /// What a log holds here that ends at `last`.
+    #[must_use]
+    pub fn of_kept(log: &impl Kept, last: ieum_log::Position) -> Self {
+        Self { meta: *log.meta(), trimmed: core_position(log.trimmed()), last: core_position(last) }
+    }
+
     /// What a log that no node has open holds.
     #[must_use]
     pub fn of(log: &Offline) -> Self {
@@ -179,7 +185,7 @@ impl Folder {
         let log_options = sqlite::Options { create: fresh, ..sqlite::Options::new(u32::from(cell)) };
         let log = Sqlite::open(&path, &log_options).map_err(log_error)?;
         let last = ieum_log::Log::last(&log).await.map_err(log_error)?;
-        let extent = Extent { meta: *log.meta(), trimmed: core_position(log.trimmed()), last: core_position(last) };
+        let extent = Extent::of_kept(&log, last);
         let (view, rebuilt) = self.open_view(&extent, options)?;
         Ok(Opened { log: Arc::new(log), view: Arc::new(view), rebuilt })
     }
@@ -199,15 +205,14 @@ impl Folder {
             return Err(log_error(missing_log()));
         }
         let journal = Journal::open(&path, about, 0).map_err(log_error)?;
-        let last = core_position(shared.last().await.map_err(log_error)?);
-        let applied = core_position(journal.last());
-        if applied > last {
+        let last = shared.last().await.map_err(log_error)?;
+        if journal.last() > last {
+            let (last, applied) = (core_position(last), core_position(journal.last()));
             return Err(Error::LogBehind { last, what: "this node's copy of it", applied });
         }
-        let extent = Extent { meta: *journal.meta(), trimmed: core_position(journal.trimmed()), last };
-        let (view, rebuilt) = self.open_view(&extent, options)?;
-        let log = Arc::new(Journaled::new(shared, Arc::new(journal)));
-        Ok(Opened { log, view: Arc::new(view), rebuilt })
+        let log = Journaled::new(shared, Arc::new(journal));
+        let (view, rebuilt) = self.open_view(&Extent::of_kept(&log, last), options)?;
+        Ok(Opened { log: Arc::new(log), view: Arc::new(view), rebuilt })
     }
 
     /// Whether something is left of a cell, although there may be no log.

@@ -24,6 +24,8 @@ pub enum Phase {
     Joining,
     /// It serves.
     Ready,
+    /// It cannot keep up with the log just now.
+    Behind,
     /// It sends its clients elsewhere.
     Draining,
     /// Its view differs from the others', and it serves nobody.

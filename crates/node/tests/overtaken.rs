@@ -56,8 +56,8 @@ impl Checked {
         let (folder, log) = (self.folder.clone(), Arc::clone(&self.log));
         let (node, runtime) = (self.node.clone(), self.runtime.clone());
         let extent = || {
-            let last = core_position(runtime.block_on(log.last())?);
-            Ok(Extent { meta: *log.meta(), trimmed: core_position(log.trimmed()), last })
+            let last = runtime.block_on(log.last())?;
+            Ok(Extent::of_kept(log.as_ref(), last))
         };
         let (left, checked) = (AtomicU32::new(times), std::sync::Mutex::new(self));
         let watch = |step: ieum_node::progress::Step| {

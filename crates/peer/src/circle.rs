@@ -26,6 +26,8 @@ use crate::client::{Error as PeerError, Peer};
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long it waits before it asks a node again that does not answer.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// A command that has been waiting for its outcome for so long means that the node does not keep up: its own tick is one each second.
+const BEHIND_AFTER: Duration = Duration::from_millis(1_500);
 /// How often the shared log is trimmed.
 const TRIM_EVERY: Duration = Duration::from_secs(5);
 /// What is newer than this is never trimmed: readers follow it.
@@ -165,8 +167,14 @@ impl Circle {
     fn look<K: Kv, T: Send + 'static>(&self, node: &Handle<K, T>, journal: &Journal) {
         let (applied, synced, digests) = (node.applied(), core_position(journal.synced()), node.checkpoints());
         let addresses = self.addresses();
+        let behind = node.waiting() > BEHIND_AFTER;
         self.own.send_if_modified(|own| {
-            let next = Report { applied, synced, digests, addresses, ..own.clone() };
+            let phase = match own.phase {
+                Phase::Ready if behind => Phase::Behind,
+                Phase::Behind if !behind => Phase::Ready,
+                phase => phase,
+            };
+            let next = Report { phase, applied, synced, digests, addresses, ..own.clone() };
             let moved = next != *own;
             *own = next;
             moved

@@ -136,7 +136,7 @@ impl Peer {
     {
         let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MOST);
         let asking = async {
-            grpc.ready().await.map_err(|error| Status::unavailable(reasons(&error)))?;
+            grpc.ready().await.map_err(|error| Status::unavailable(shortly(&error)))?;
             let codec = ProstCodec::<A, T>::default();
             grpc.server_streaming(Request::new(asked), PathAndQuery::from_static(path), codec).await
         };
@@ -152,18 +152,16 @@ impl Peer {
                 Error::Refused { address, reason }
             }
             Code::DataLoss | Code::Internal => Error::Garbage { address, reason },
-            _ => Error::Unreachable { address, reason: reasons(status) },
+            _ => Error::Unreachable { address, reason },
         }
     }
 }
 
-/// An error with what is behind it, in one line.
-fn reasons(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
+/// What is behind an error, in one line: the last reason tells most.
+fn shortly(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
     }
-    text
+    last.to_string()
 }

@@ -78,7 +78,7 @@ impl<V: Read> Opening<V> {
             pos: at.to_string(),
             user: user.0,
             resync: start == Start::Resync,
-            endpoints: gateway.options.endpoints.clone(),
+            endpoints: gateway.endpoints(),
         };
         let session = Arc::clone(place.session());
         Ok((welcome, Self { session, place: Some(place), last, start, under_way: None }))

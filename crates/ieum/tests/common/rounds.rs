@@ -87,13 +87,19 @@ impl Rounds {
         let acknowledged = crowd.acknowledged();
         let rate = acknowledged as f64 / up.as_secs_f64();
         note(&format!("{} rounds, {acknowledged} acknowledged, {rate:.0} messages/s while it was up", self.count));
-        crowd.rest(PATIENCE).unwrap();
-        let rooms = crowd.read().unwrap();
-        crowd.hear(&rooms, PATIENCE);
-        let report = history::check(&crowd.leave(), &rooms);
-        note(&format!("{} sent, {} held, {} heard", report.sent, report.held, report.heard));
-        assert!(report.acknowledged >= acknowledged);
-        assert!(report.violations.is_empty(), "{}", report.complaint());
+        check(crowd);
         Gave { acknowledged, rate }
     }
+}
+
+/// Checks what everybody lived through against what the cell holds.
+pub(crate) fn check(crowd: Crowd) {
+    let acknowledged = crowd.acknowledged();
+    crowd.rest(PATIENCE).unwrap();
+    let rooms = crowd.read().unwrap();
+    crowd.hear(&rooms, PATIENCE);
+    let report = history::check(&crowd.leave(), &rooms);
+    note(&format!("{} sent, {} held, {} heard", report.sent, report.held, report.heard));
+    assert!(report.acknowledged >= acknowledged);
+    assert!(report.violations.is_empty(), "{}", report.complaint());
 }

@@ -116,18 +116,6 @@ impl Sqlite {
         Ok(Sqlite { meta, directory, shared, thread: Some(thread) })
     }
 
-    /// What the log says of itself.
-    #[must_use]
-    pub fn meta(&self) -> &Meta {
-        &self.meta
-    }
-
-    /// The last position that was trimmed away; ordinal 0 when none was.
-    #[must_use]
-    pub fn trimmed(&self) -> Position {
-        self.shared.position(self.shared.published().trimmed)
-    }
-
     /// How many bytes the log's folder takes on disk, earlier generations and the write-ahead log included.
     ///
     /// # Errors
@@ -207,6 +195,16 @@ pub fn begin_generation(
     }
     store::create(&folder, &Meta { cell, generation, predecessor: Some(predecessor) }, 0)?;
     Ok(Position { generation, ordinal: 0 })
+}
+
+impl crate::Kept for Sqlite {
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    fn trimmed(&self) -> Position {
+        self.shared.position(self.shared.published().trimmed)
+    }
 }
 
 impl Log for Sqlite {

@@ -1,6 +1,7 @@
 //! Opening: whose log it is, who else has it, and generations.
 
 use super::*;
+use crate::Kept as _;
 
 fn foreign(result: Result<Sqlite>) -> String {
     match result {
@@ -62,32 +63,6 @@ fn a_log_is_opened_once() {
     assert!(is_in_use(&Sqlite::open(folder.path(), &Options::new(CELL)).unwrap_err()));
     drop(offline);
     drop(create(folder.path()));
-}
-
-/// What the test below runs in another process; there is nothing to do otherwise.
-#[test]
-fn opens_what_the_environment_names() {
-    let Ok(folder) = std::env::var("IEUM_LOG_TEST_FOLDER") else { return };
-    let error = Sqlite::open(folder, &Options::new(CELL)).unwrap_err();
-    println!("told: {}", error.source().unwrap());
-}
-
-#[test]
-fn another_process_is_told() {
-    let folder = tempfile::tempdir().unwrap();
-    let _log = create(folder.path());
-    let child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "sqlite::tests::files::opens_what_the_environment_names", "--nocapture"])
-        .env("IEUM_LOG_TEST_FOLDER", folder.path())
-        .output()
-        .unwrap();
-    let output = String::from_utf8(child.stdout).unwrap();
-    let expected = format!("told: another process uses the log in {}", folder.path().display());
-    assert!(output.contains(&expected), "{output}");
-    // Nor may a tool that knows nothing of our lock look into the database and hold its write-ahead log back.
-    let stranger = rusqlite::Connection::open(folder.path().join("generation-1.sqlite")).unwrap();
-    stranger.busy_timeout(std::time::Duration::ZERO).unwrap();
-    assert!(stranger.query_row("SELECT last FROM ends", [], |row| row.get::<_, i64>(0)).is_err());
 }
 
 const PREDECESSOR: Predecessor = Predecessor { end: Position { generation: 1, ordinal: 3 }, digest: [9; 32] };
