@@ -18,7 +18,7 @@ use ieum_node::folder::{Error, Extent, Folder};
 use ieum_node::machine::Delivery;
 use ieum_node::progress::unwatched;
 use ieum_node::service::{Handle, Node, Options};
-use ieum_node::{core_position, snapshot, upkeep, verify};
+use ieum_node::{snapshot, upkeep, verify};
 use ieum_store::fjall::Fjall;
 use tokio::runtime::Handle as Runtime;
 
