@@ -8,7 +8,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("planted", &[]),
     ("core", &[]),
     ("log", &[]),
-    ("log-etcd", &["log"]),
     ("protocol", &[]),
     ("import", &[]),
     ("fuzz", &[]),
