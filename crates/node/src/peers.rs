@@ -1,7 +1,7 @@
 //! What a node knows of the other nodes of its cell, and what follows from it: how far the shared log may be trimmed, where clients may go
 //! instead, whether the views agree. A state machine: it is handed reports and the monotonic time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use ieum_core::ids::{Millis, NodeId, Position};
 use ieum_planted::Bug;
@@ -174,28 +174,28 @@ impl Peers {
         Agreement::Same
     }
 
-    /// How far the shared log may be trimmed, given the cell's `members` and what this node says of itself: what two data centers have on
+    /// How far the shared log may be trimmed, given the cell's `members` with their data centers and what this node says of itself: what two data centers have on
     /// their disks, and no further than a member that is not far behind still has to read.
     #[must_use]
-    pub fn trim(&self, members: &BTreeSet<NodeId>, own: &Report, now: Millis) -> Trim {
+    pub fn trim(&self, members: &BTreeMap<NodeId, String>, own: &Report, now: Millis) -> Trim {
         if self.agreement != Agreement::Same {
             return Trim::Diverged;
         }
         let counted = || {
             let others = self.lately(now, GONE_AFTER).filter(|report| report.node != own.node);
-            others.chain([own]).filter(|report| members.contains(&report.node))
+            others.chain([own]).filter_map(|report| Some((members.get(&report.node)?, report.synced)))
         };
         let mut furthest: BTreeMap<&str, Position> = BTreeMap::new();
-        for report in counted().filter(|report| report.synced.generation == own.synced.generation) {
-            let of_dc = furthest.entry(report.dc.as_str()).or_default();
-            *of_dc = report.synced.max(*of_dc);
+        for (dc, synced) in counted().filter(|(_, synced)| synced.generation == own.synced.generation) {
+            let of_dc = furthest.entry(dc.as_str()).or_default();
+            *of_dc = synced.max(*of_dc);
         }
         let mut by_dc: Vec<Position> = furthest.into_values().collect();
         by_dc.sort_unstable_by(|a, b| b.cmp(a));
         let enough = usize::from(!Bug::TrimWithOneDataCenter.planted());
         let Some(safe) = by_dc.get(enough).copied() else { return Trim::OneDataCenter };
-        let near = |report: &&Report| safe.ordinal.saturating_sub(report.synced.ordinal) <= MOST_LAG;
-        let slowest = counted().filter(near).map(|report| report.synced).min().unwrap_or(safe);
+        let near = |synced: &Position| safe.ordinal.saturating_sub(synced.ordinal) <= MOST_LAG;
+        let slowest = counted().map(|(_, synced)| synced).filter(near).min().unwrap_or(safe);
         Trim::UpTo(safe.min(slowest))
     }
 
@@ -242,15 +242,16 @@ mod tests {
         peers
     }
 
-    fn members(numbers: impl IntoIterator<Item = NodeId>) -> BTreeSet<NodeId> {
-        numbers.into_iter().collect()
+    /// Members 1, 2, 3 … in these data centers, as the cell knows them.
+    fn members(dcs: &[&str]) -> BTreeMap<NodeId, String> {
+        (1..).zip(dcs.iter().map(|dc| (*dc).to_owned())).collect()
     }
 
     #[test]
     fn the_log_is_trimmed_to_what_two_data_centers_have_on_their_disks() {
         let own = report(1, "a", 90);
         let all = [report(2, "a", 100), report(3, "b", 70), report(4, "c", 50)];
-        let trim = |others: &[Report]| peers(&own, others, 0).trim(&members(1..=4), &own, 0);
+        let trim = |others: &[Report]| peers(&own, others, 0).trim(&members(&["a", "a", "b", "c"]), &own, 0);
         assert_eq!(trim(&all), Trim::UpTo(at(50)), "the third is not far behind, so that it need not resync");
         assert_eq!(trim(&all[..2]), Trim::UpTo(at(70)));
         assert_eq!(trim(&all[..1]), Trim::OneDataCenter, "two nodes, but of one data center");
@@ -261,18 +262,20 @@ mod tests {
     fn a_member_that_is_far_behind_does_not_hold_the_log_back() {
         let own = report(1, "a", 300_000);
         let peers = peers(&own, &[report(2, "b", 250_000), report(3, "c", 10)], 0);
-        assert_eq!(peers.trim(&members(1..=3), &own, 0), Trim::UpTo(at(250_000)));
+        assert_eq!(peers.trim(&members(&["a", "b", "c"]), &own, 0), Trim::UpTo(at(250_000)));
     }
 
     #[test]
     fn only_members_that_were_heard_of_lately_count() {
         let own = report(1, "a", 90);
         let peers = peers(&own, &[report(2, "b", 70)], 1_000);
-        assert_eq!(peers.trim(&members(1..=2), &own, 11_000), Trim::UpTo(at(70)));
-        assert_eq!(peers.trim(&members(1..=2), &own, 11_001), Trim::OneDataCenter);
-        assert_eq!(peers.trim(&members([1]), &own, 1_000), Trim::OneDataCenter, "it was removed");
+        assert_eq!(peers.trim(&members(&["a", "b"]), &own, 11_000), Trim::UpTo(at(70)));
+        assert_eq!(peers.trim(&members(&["a", "b"]), &own, 11_001), Trim::OneDataCenter);
+        assert_eq!(peers.trim(&members(&["a"]), &own, 1_000), Trim::OneDataCenter, "it was removed");
+        let elsewhere = peers.trim(&members(&["a", "a"]), &own, 1_000);
+        assert_eq!(elsewhere, Trim::OneDataCenter, "it says so of its data center, the cell says otherwise");
         let before = Report { synced: Position::new(0, 70), ..report(2, "b", 70) };
-        assert_eq!(self::peers(&own, &[before], 0).trim(&members(1..=2), &own, 0), Trim::OneDataCenter);
+        assert_eq!(self::peers(&own, &[before], 0).trim(&members(&["a", "b"]), &own, 0), Trim::OneDataCenter);
     }
 
     #[test]
@@ -299,7 +302,7 @@ mod tests {
             peers.heard(Report { digests: on.digests.clone(), ..with_digest(node, 8) }, &on, 1);
         }
         assert_eq!(peers.agreement(), Agreement::OwnDiffers { at: at(32) });
-        assert_eq!(peers.trim(&members(1..=3), &own, 1), Trim::Diverged);
+        assert_eq!(peers.trim(&members(&["1", "2", "3"]), &own, 1), Trim::Diverged);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A node among the others of its cell: it says where it stands, hears where they stand, and does what follows from it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -285,11 +285,11 @@ impl Circle {
     }
 }
 
-/// The cell's members.
-fn members(view: &impl Read) -> kv::Result<BTreeSet<NodeId>> {
-    let mut members = BTreeSet::new();
-    NODES.range(view, &NodeId::MIN, &NodeId::MAX, Direction::Forward, |number, _| {
-        members.insert(number);
+/// The cell's members and their data centers.
+fn members(view: &impl Read) -> kv::Result<BTreeMap<NodeId, String>> {
+    let mut members = BTreeMap::new();
+    NODES.range(view, &NodeId::MIN, &NodeId::MAX, Direction::Forward, |number, node| {
+        members.insert(number, node.dc);
         ControlFlow::Continue(())
     })?;
     Ok(members)
