@@ -87,9 +87,11 @@ pub(crate) async fn remove(node: &Handle<Fjall, Ticket>, log: &impl Log, number:
             // What it appends is ignored all the same.
             Err(error) => failed(&error),
         },
-        Ok(Err(Reject::NodeUnknown)) => {
-            Answer::Failed { reason: format!("node {number} is no member: `ieum node list` tells who is") }
-        }
+        // It may have been removed before, and the log not told.
+        Ok(Err(Reject::NodeUnknown)) => match log.remove(number).await {
+            Ok(()) => Answer::Failed { reason: format!("node {number} is no member: `ieum node list` tells who is") },
+            Err(error) => failed(&error),
+        },
         Ok(Err(Reject::NotYourself)) => {
             Answer::Failed { reason: "this is the node itself: ask another one to remove it".to_owned() }
         }

@@ -54,7 +54,8 @@ pub(crate) async fn open(
     let (listener, address) = match peers.listen {
         Some(address) => {
             let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
-            (Some(listener), Some(peers.address.clone().unwrap_or_else(|| format!("http://{address}"))))
+            let scheme = if peers.certificates.is_some() { "https" } else { "http" };
+            (Some(listener), Some(peers.address.clone().unwrap_or_else(|| format!("{scheme}://{address}"))))
         }
         None => (None, None),
     };

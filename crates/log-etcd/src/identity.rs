@@ -24,7 +24,7 @@ impl Identity {
     /// Takes what a member says of the cell, or says why it is not to be used.
     pub(crate) fn admit(&mut self, cluster: u64, found: Option<Cell>) -> Result<u32, String> {
         let found = found.ok_or_else(|| {
-            "this etcd holds no log of ours: give the endpoints of the cell's etcd, or begin a cell in it with `ieum init`"
+            "this etcd holds no log of ours: give the endpoints of the cell's etcd, or begin a cell in it with `ieum serve --found`"
                 .to_owned()
         })?;
         if found.cell != self.cell && !Bug::EtcdCellUnchecked.planted() {

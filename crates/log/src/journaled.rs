@@ -133,15 +133,17 @@ pub struct Tail<L: Log> {
 impl<L: Log> Tail<L> {
     /// Brings a batch closer; the caller looks again.
     async fn fetch(&mut self) -> Result<()> {
+        // Read once: another reader may put a batch meanwhile, and the live tail must not begin behind it.
+        let last = self.journal.last();
         match &mut self.live {
             Some(live) => match live.next().await {
                 Ok(entry) => self.arrived = Some(entry),
                 // The journal may have it, because another reader was faster.
-                Err(Error::Trimmed { .. }) if self.after < self.journal.last() => self.live = None,
+                Err(Error::Trimmed { .. }) if self.after < last => self.live = None,
                 Err(error) => return Err(error),
             },
-            None if self.after < self.journal.last() => self.read = self.journal.read(self.after).await?.into(),
-            None => self.live = Some(self.shared.tail(self.journal.last()).await?),
+            None if self.after < last => self.read = self.journal.read(self.after).await?.into(),
+            None => self.live = Some(self.shared.tail(last).await?),
         }
         Ok(())
     }

@@ -183,10 +183,11 @@ impl Peers {
         }
         let counted = || {
             let others = self.lately(now, GONE_AFTER).filter(|report| report.node != own.node);
-            others.chain([own]).filter_map(|report| Some((members.get(&report.node)?, report.synced)))
+            let said = others.chain([own]).filter(|report| report.synced.generation == own.synced.generation);
+            said.filter_map(|report| Some((members.get(&report.node)?, report.synced)))
         };
         let mut furthest: BTreeMap<&str, Position> = BTreeMap::new();
-        for (dc, synced) in counted().filter(|(_, synced)| synced.generation == own.synced.generation) {
+        for (dc, synced) in counted() {
             let of_dc = furthest.entry(dc.as_str()).or_default();
             *of_dc = synced.max(*of_dc);
         }

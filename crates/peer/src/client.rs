@@ -32,6 +32,12 @@ pub enum Error {
         #[source]
         source: tonic::transport::Error,
     },
+    /// It would be asked in plain text, although the cell has certificates.
+    #[error("{address} is not https, though there are certificates: correct [peers] addresses")]
+    Plain {
+        /// What was given.
+        address: String,
+    },
     /// It does not have any more what was asked for.
     #[error("the node at {address} no longer has what was asked for: {reason}")]
     Trimmed {
@@ -78,11 +84,14 @@ impl Peer {
     /// The node at `address`, asked by node `node` of `cell`. Connects when it is first asked.
     ///
     /// # Errors
-    /// [`Error::Address`].
+    /// [`Error::Address`], [`Error::Plain`].
     pub fn new(address: &str, cell: u16, node: u32, tls: Option<ClientTlsConfig>) -> Result<Self, Error> {
         let wrong = |source| Error::Address { address: address.to_owned(), source };
         let mut endpoint = Endpoint::from_shared(address.to_owned()).map_err(wrong)?;
         if let Some(tls) = tls {
+            if endpoint.uri().scheme_str() != Some("https") {
+                return Err(Error::Plain { address: address.to_owned() });
+            }
             endpoint = endpoint.tls_config(tls).map_err(wrong)?;
         }
         let endpoint = endpoint

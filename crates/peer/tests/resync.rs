@@ -21,6 +21,7 @@ use ieum_peer::client::{Error as PeerError, Peer};
 use ieum_peer::resync::{Came, Error, bring_back};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tonic::transport::ClientTlsConfig;
 
 /// A cell of two nodes of which only the first runs, and whose log has forgotten its first batches.
 async fn left_behind() -> (TempDir, Arc<Shared>, Member, Folder) {
@@ -152,6 +153,8 @@ async fn without_help_it_says_whom_it_asked() {
     let refused = bring_back(&folder, &ABOUT, log.as_ref(), &[other_cell]).await.unwrap_err();
     assert!(refused.to_string().contains("of cell 4, this one of cell 3"), "{refused}");
     assert!(matches!(Peer::new("::", CELL, 2, None), Err(PeerError::Address { .. })));
+    let plain = Peer::new("http://127.0.0.1:7400", CELL, 2, Some(ClientTlsConfig::new()));
+    assert!(matches!(plain, Err(PeerError::Plain { .. })), "{plain:?}");
     first.stop().await;
 }
 
