@@ -78,7 +78,8 @@ impl Error {
     }
 }
 
-fn io_error<'a>(operation: &'static str, path: &'a Path) -> impl Fn(io::Error) -> Error + 'a {
+/// What failed, on which file of a snapshot's.
+pub fn io_error<'a>(operation: &'static str, path: &'a Path) -> impl Fn(io::Error) -> Error + 'a {
     move |source| Error::Io { operation, path: path.to_owned(), source }
 }
 

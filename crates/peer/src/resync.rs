@@ -1,7 +1,7 @@
 //! Brings a node back to where the shared log still reaches: batches from another node's journal, or a snapshot and the batches behind it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use futures_util::StreamExt as _;
@@ -9,6 +9,7 @@ use ieum_core::ids::Position;
 use ieum_log::sqlite::{Journal, Meta};
 use ieum_log::{Error as LogError, Log};
 use ieum_node::folder::Folder;
+use ieum_node::snapshot::io_error;
 use ieum_node::{core_position, snapshot};
 
 use crate::client::{Error as PeerError, Peer};
@@ -32,17 +33,6 @@ pub enum Error {
     /// A snapshot could not be kept.
     #[error(transparent)]
     Snapshot(#[from] snapshot::Error),
-    /// The disk.
-    #[error("{operation} {path}")]
-    Io {
-        /// What was attempted.
-        operation: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why it failed.
-        #[source]
-        source: io::Error,
-    },
 }
 
 /// What was needed.
@@ -67,31 +57,30 @@ pub async fn bring_back<L: Log>(folder: &Folder, about: &Meta, shared: &L, peers
     }
     let mut reasons = Vec::new();
     for peer in peers {
-        match fill(&journal, peer).await {
-            Ok(()) if reached(shared, &journal).await? => return Ok(Came::FromJournal),
-            Ok(()) => reasons.push(format!("the journal of the node at {} ends too early", peer.address())),
-            Err(Failure::Peer(error)) => reasons.push(error.to_string()),
+        match fill(&journal, peer, shared).await {
+            Ok(()) => return Ok(Came::FromJournal),
+            Err(Failure::Peer(reason)) => reasons.push(reason.to_string()),
             Err(Failure::Own(error)) => return Err(error),
         }
     }
     drop(journal);
     for peer in peers {
-        match fetch(&folder.snapshots(), peer).await {
-            Ok(position) => {
-                Journal::begin_again(folder.log(), about, position.ordinal)?;
-                let journal = Journal::open(folder.log(), about, position.ordinal)?;
-                match fill(&journal, peer).await {
-                    Ok(()) if reached(shared, &journal).await? => return Ok(Came::FromSnapshot(position)),
-                    Ok(()) => reasons.push(format!("the journal of the node at {} ends too early", peer.address())),
-                    Err(Failure::Peer(error)) => reasons.push(error.to_string()),
-                    Err(Failure::Own(error)) => return Err(error),
-                }
-            }
-            Err(Failure::Peer(error)) => reasons.push(error.to_string()),
+        match start_over(folder, about, shared, peer).await {
+            Ok(position) => return Ok(Came::FromSnapshot(position)),
+            Err(Failure::Peer(reason)) => reasons.push(reason.to_string()),
             Err(Failure::Own(error)) => return Err(error),
         }
     }
     Err(Error::NoPeer { reasons })
+}
+
+/// Begins again with a snapshot of `peer` and what its journal has behind it; gives where the snapshot stands.
+async fn start_over<L: Log>(folder: &Folder, about: &Meta, shared: &L, peer: &Peer) -> Result<Position, Failure> {
+    let position = fetch(&folder.snapshots(), peer).await?;
+    Journal::begin_again(folder.log(), about, position.ordinal)?;
+    let journal = Journal::open(folder.log(), about, position.ordinal)?;
+    fill(&journal, peer, shared).await?;
+    Ok(position)
 }
 
 enum Failure {
@@ -116,8 +105,8 @@ async fn reached<L: Log>(shared: &L, journal: &Journal) -> Result<bool, LogError
     }
 }
 
-/// Copies what `peer` has behind the journal's end.
-async fn fill(journal: &Journal, peer: &Peer) -> Result<(), Failure> {
+/// Copies what `peer` has behind the journal's end, which brings it to where the log still reaches.
+async fn fill<L: Log>(journal: &Journal, peer: &Peer, shared: &L) -> Result<(), Failure> {
     let mut batches = peer.batches(core_position(journal.last())).await.map_err(Failure::Peer)?;
     while let Some(entry) = batches.next().await {
         let entry = entry.map_err(Failure::Peer)?;
@@ -129,7 +118,12 @@ async fn fill(journal: &Journal, peer: &Peer) -> Result<(), Failure> {
             put => put?,
         }
     }
-    Ok(journal.flush().await?)
+    journal.flush().await?;
+    if reached(shared, journal).await? {
+        return Ok(());
+    }
+    let address = peer.address().to_owned();
+    Err(Failure::Peer(PeerError::Trimmed { address, reason: "its journal ends too early".to_owned() }))
 }
 
 /// The file that a snapshot arrives in. Its name tells which, so that a later try goes on with it.
@@ -170,7 +164,7 @@ struct Part {
 }
 
 /// What an earlier try has left; older remains are removed.
-fn part(folder: &Path) -> Result<Option<Part>, Error> {
+fn part(folder: &Path) -> Result<Option<Part>, snapshot::Error> {
     let mut found: Option<Part> = None;
     for entry in fs::read_dir(folder).map_err(io_error("listing", folder))? {
         let path = entry.map_err(io_error("listing", folder))?.path();
@@ -213,9 +207,4 @@ fn take(folder: &Path, peer: &Peer, arriving: &mut Option<Part>, piece: &Piece) 
     append().map_err(io_error("writing", &part.path))?;
     part.length += piece.bytes.len() as u64;
     Ok(())
-}
-
-fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Io { operation, path, source }
 }
