@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TOOLS := $(CURDIR)/.tools
 
-.PHONY: help run cluster test check fmt lint fast deny bench planted simulate fuzz drill-fs
+.PHONY: help run cluster test check fmt lint fast deny bench planted simulate fuzz properties
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -45,3 +45,6 @@ simulate: ## Live a cell with its clients from SEED, for MINUTES (60); LIVES for
 fuzz: ## Damage valid input and watch every decoder, for SECONDS (30) per target.
 	FUZZ_SECONDS=$(or $(SECONDS),30) $(CARGO) test --workspace --locked --no-fail-fast --test fuzz
 	FUZZ_SECONDS=$(or $(SECONDS),30) $(CARGO) test --locked -p ieum --bins damaged_settings
+
+properties: ## Draw the property tests anew, SEEDS (20) times; a failure prints its seed.
+	scripts/properties.sh $(or $(SEEDS),20)

@@ -45,7 +45,7 @@ pub(super) struct Outbox {
     entries: VecDeque<Entry>,
     /// Some entry is [`Disk::Changed`].
     changed: bool,
-    /// Acknowledged, by number, with the time.
+    /// Acknowledged, or used up so long ago that the outcome is unknown, by number, with the time.
     kept: VecDeque<(Command, u64)>,
     /// The last number given; `None` until the counter is known.
     last: Option<u64>,
@@ -321,7 +321,8 @@ impl Outbox {
         let body = Arc::clone(body);
         let n = n.unwrap_or(0);
         self.answered = self.answered.max(n);
-        let keep = result.is_ok() && self.limits.kept > 0;
+        // What is too old to be remembered may have taken effect, too.
+        let keep = (result.is_ok() || code == Some(Code::TooOld)) && self.limits.kept > 0;
         writes.push(Write::Answered { place, n, keep });
         if keep {
             let after = self.kept.partition_point(|(command, _)| command.n < Some(n));
@@ -351,11 +352,17 @@ impl Outbox {
     }
 
     /// A number was not taken.
-    pub(super) fn refused(&mut self, n: u64, problem: &Problem, filler: CommandId, writes: &mut Vec<Write>) -> Refused {
+    pub(super) fn refused(
+        &mut self,
+        n: u64,
+        problem: &Problem,
+        (filler, now): (CommandId, u64),
+        writes: &mut Vec<Write>,
+    ) -> Refused {
         self.answer();
         let Some(at) = self.find(n) else { return Refused::Stale };
         if matches!(problem.known(), Some(Code::NumberReused | Code::TooOld)) {
-            return Refused::Final(self.finish(at, Err(problem.clone()), 0, writes));
+            return Refused::Final(self.finish(at, Err(problem.clone()), now, writes));
         }
         self.sent = at;
         self.draining = self.due > 0;

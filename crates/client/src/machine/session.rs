@@ -275,7 +275,7 @@ impl Machine {
     fn refused(&mut self, moment: Moment, n: u64, problem: Problem) {
         let filler = filler(moment);
         let timing = self.settings.timing;
-        match self.outbox.refused(n, &problem, filler, &mut self.writes) {
+        match self.outbox.refused(n, &problem, (filler, moment.now), &mut self.writes) {
             Refused::Stale => {}
             Refused::Final(outcome) => {
                 if let Some(outcome) = outcome {

@@ -232,6 +232,23 @@ fn after_a_generation_change_what_was_acknowledged_is_offered_again_before_what_
 }
 
 #[test]
+fn what_was_too_old_to_be_answered_is_offered_again_after_a_generation_change() {
+    for refused in [false, true] {
+        let mut driver = live(0);
+        driver.submit("a");
+        let first = driver.cmds();
+        match refused {
+            true => driver.refuse(1, Code::TooOld.problem()),
+            false => driver.reject(1, Code::TooOld),
+        }
+        driver.lose_connection();
+        // The log was restored to before it.
+        driver.live(0, "2.1");
+        assert_eq!(driver.cmds(), first);
+    }
+}
+
+#[test]
 fn offered_again_commands_keep_their_ids_and_get_new_numbers_where_some_are_missing() {
     let mut driver = live(0);
     driver.submit("a");
