@@ -70,6 +70,7 @@ pub(crate) async fn open(
         endpoint: config.listen.endpoints.first().cloned(),
         peers: peers.addresses.clone(),
         tls: client,
+        out: Arc::new(|_| {}),
     });
     let log = open_log(config, found).await?;
     let about = Meta { cell: config.node.cell.into(), generation: log.generation(), predecessor: None };

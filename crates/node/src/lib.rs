@@ -11,6 +11,7 @@
 //! [`folder`] opens what lies on the disk and repairs what can be repaired; [`snapshot`], [`backup`] and [`verify`] are about
 //! whole views; [`marks`] are the operator's.
 
+pub mod agreement;
 mod alarms;
 mod appender;
 pub mod applier;

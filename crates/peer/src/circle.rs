@@ -24,6 +24,10 @@ use crate::client::{Error as PeerError, Peer};
 
 /// How often a node looks where it stands.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often it says where it stands although nothing has changed: who is silent for long counts as gone.
+const BEAT_EVERY: Duration = Duration::from_millis(500);
+/// How often it looks who the members are.
+const MEMBERS_EVERY: Duration = Duration::from_secs(1);
 /// How long it waits before it asks a node again that does not answer.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// A command that has been waiting for its outcome for so long means that the node does not keep up: its own tick is one each second.
@@ -56,6 +60,8 @@ pub struct Settings {
     pub peers: Vec<String>,
     /// How it proves who it is; nothing where the network is trusted.
     pub tls: Option<ClientTlsConfig>,
+    /// Is told, before the node stops, what is known when its view is found to differ from the others'.
+    pub out: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
 /// A node among the others.
@@ -143,28 +149,59 @@ impl Circle {
 
     /// Takes part, until the future is dropped.
     pub async fn run<L: Log, K: Kv, T: Send + 'static>(self: Arc<Self>, node: Handle<K, T>, log: Arc<Journaled<L>>) {
-        let mut asking = JoinSet::new();
+        // What may take long has a task of its own: a node that says nothing counts as gone.
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Arc::clone(&self).know_members(node.clone()));
+        tasks.spawn(Arc::clone(&self).trim_on(node.clone(), Arc::clone(&log)));
         let mut asked = BTreeSet::new();
-        let mut trimming = Trimming::default();
         let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let (mut beat, mut told) = (Instant::now(), Agreement::Same);
+        loop {
+            look.tick().await;
+            let beats = beat.elapsed() >= BEAT_EVERY;
+            if beats {
+                beat = Instant::now();
+            }
+            self.look(&node, log.journal(), beats);
+            for address in self.addresses() {
+                if asked.insert(address.clone()) {
+                    tasks.spawn(Arc::clone(&self).ask(address));
+                }
+            }
+            self.judge(&node, &mut told);
+        }
+    }
+
+    /// Reads again and again from the view who the members are.
+    async fn know_members<K: Kv, T: Send + 'static>(self: Arc<Self>, node: Handle<K, T>) {
+        let mut look = tokio::time::interval(MEMBERS_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             look.tick().await;
-            self.look(&node, log.journal());
-            for address in self.addresses() {
-                if asked.insert(address.clone()) {
-                    asking.spawn(Arc::clone(&self).ask(address));
-                }
-            }
-            self.judge(&node);
-            if trimming.is_due(self.started.elapsed(), node.applied()) {
-                self.trim(&node, &log, &trimming).await;
+            let view = node.clone();
+            // It may wait for the disk. A view that cannot be read stops the node elsewhere.
+            if let Ok(Ok(members)) = tokio::task::spawn_blocking(move || members(&view.view())).await {
+                self.peers.lock().set_members(members);
             }
         }
     }
 
-    /// Looks where this node stands, and says so if it has moved.
-    fn look<K: Kv, T: Send + 'static>(&self, node: &Handle<K, T>, journal: &Journal) {
+    /// Trims the shared log again and again.
+    async fn trim_on<L: Log, K: Kv, T: Send + 'static>(self: Arc<Self>, node: Handle<K, T>, log: Arc<Journaled<L>>) {
+        let mut trimming = Trimming::default();
+        let mut look = tokio::time::interval(TRIM_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            look.tick().await;
+            if trimming.is_due(self.started.elapsed(), node.applied()) {
+                self.trim(&log, &trimming).await;
+            }
+        }
+    }
+
+    /// Looks where this node stands, and says so if it has moved, or if it `beats`.
+    fn look<K: Kv, T: Send + 'static>(&self, node: &Handle<K, T>, journal: &Journal, beats: bool) {
         let (applied, synced, digests) = (node.applied(), core_position(journal.synced()), node.checkpoints());
         let addresses = self.addresses();
         let behind = node.waiting() > BEHIND_AFTER;
@@ -177,7 +214,7 @@ impl Circle {
             let next = Report { phase, applied, synced, digests, addresses, ..own.clone() };
             let moved = next != *own;
             *own = next;
-            moved
+            moved || beats
         });
     }
 
@@ -247,37 +284,48 @@ impl Circle {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// A node whose view differs from the others' must not serve.
-    fn judge<K: Kv, T: Send + 'static>(&self, node: &Handle<K, T>) {
-        match self.agreement() {
-            Agreement::OwnDiffers { at } => {
+    /// A node whose view differs from the others' must not serve; a difference that was not `told` yet is.
+    fn judge<K: Kv, T: Send + 'static>(&self, node: &Handle<K, T>, told: &mut Agreement) {
+        let own = self.own.borrow().clone();
+        let (agreement, evidence) = {
+            let mut peers = self.peers.lock();
+            peers.judge(&own, self.now());
+            (peers.agreement(), peers.evidence())
+        };
+        if let Agreement::OwnDiffers { at } = agreement {
+            if own.phase != Phase::Out {
                 self.set_phase(Phase::Out);
+                (self.settings.out)(&evidence);
                 node.fail(format!(
-                    "alarm: at {at} this node's view differs from the others' of the cell. It serves no more and keeps its view as evidence"
+                    "alarm: at {at} this node's view differs from the others' of the cell. It serves no more and keeps its view as evidence: {evidence}"
                 ));
             }
-            Agreement::Same | Agreement::OtherDiffers { .. } => {}
+            return;
+        }
+        if std::mem::replace(told, agreement) == agreement {
+            return;
+        }
+        match agreement {
+            Agreement::Undecided { at } => tracing::error!(
+                %at, evidence,
+                "alarm: views of the cell differ, and it is open which is the wrong one. The shared log is not trimmed meanwhile"
+            ),
+            Agreement::OtherDiffers { at, node } => {
+                tracing::error!(%at, node, evidence, "alarm: another node's view differs from the others' of the cell");
+            }
+            Agreement::Same => tracing::info!("the views of the cell agree again"),
+            Agreement::OwnDiffers { .. } => {}
         }
     }
 
     /// Trims the shared log, if that is this node's part: the ready one with the lowest number. Two at once do no harm.
-    async fn trim<L: Log, K: Kv, T: Send + 'static>(
-        &self,
-        node: &Handle<K, T>,
-        log: &Journaled<L>,
-        trimming: &Trimming,
-    ) {
+    async fn trim<L: Log>(&self, log: &Journaled<L>, trimming: &Trimming) {
         let own = self.own.borrow().clone();
         let lowest = |report: &Report| report.phase == Phase::Ready && report.node < own.node;
         if own.phase != Phase::Ready || self.heard().iter().any(lowest) {
             return;
         }
-        let members = match members(&node.view()) {
-            Ok(members) => members,
-            // A view that cannot be read stops the node elsewhere.
-            Err(_) => return,
-        };
-        let Trim::UpTo(safe) = self.peers.lock().trim(&members, &own, self.now()) else { return };
+        let Trim::UpTo(safe) = self.peers.lock().trim(&own, self.now()) else { return };
         let Some(up_to) = trimming.old.map(|old| old.min(safe)).filter(|up_to| up_to.ordinal > 0) else { return };
         if let Err(error) = log.shared().trim(log_position(up_to)).await {
             tracing::warn!(error = &error as &dyn std::error::Error, %up_to, "the shared log was not trimmed");

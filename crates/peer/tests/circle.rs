@@ -6,6 +6,7 @@ mod common;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 
 use common::{ABOUT, CELL, Member, report, start};
 use ieum_core::commands::operate::AddNode;
@@ -24,12 +25,20 @@ struct Present {
     circle: Arc<Circle>,
     address: String,
     running: JoinHandle<()>,
+    /// What it said when it went out.
+    out: Receiver<String>,
+}
+
+/// Makes a node a member in a data center of its own.
+fn add(node: u32) -> AddNode {
+    AddNode { node, dc: node.to_string(), level: ieum_core::commands::LEVEL, cell: CELL }
 }
 
 async fn join(log: &Arc<Shared>, data: &Path, number: u32, peers: &[String]) -> Present {
     let member = start(log, data, number).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
+    let (out, said) = std::sync::mpsc::channel();
     let circle = Circle::new(Settings {
         cell: CELL,
         node: number,
@@ -40,6 +49,7 @@ async fn join(log: &Arc<Shared>, data: &Path, number: u32, peers: &[String]) -> 
         endpoint: Some(format!("https://{number}.example")),
         peers: peers.to_vec(),
         tls: None,
+        out: Arc::new(move |evidence| drop(out.send(evidence.to_owned()))),
     });
     let offer = Offer {
         cell: CELL,
@@ -53,7 +63,7 @@ async fn join(log: &Arc<Shared>, data: &Path, number: u32, peers: &[String]) -> 
     };
     tokio::spawn(server::serve(offer, listener, None));
     let running = tokio::spawn(Arc::clone(&circle).run(member.node.handle(), Arc::clone(&member.log)));
-    Present { member, circle, address, running }
+    Present { member, circle, address, running, out: said }
 }
 
 impl Present {
@@ -78,8 +88,7 @@ async fn nodes_find_each_other_through_one_and_send_clients_to_those_that_are_re
     let (root, log) = (tempfile::tempdir().unwrap(), Arc::new(Shared::new(1)));
     let mut first = join(&log, &root.path().join("1"), 1, &[]).await;
     for node in [2, 3] {
-        let add = AddNode { node, dc: node.to_string(), level: ieum_core::commands::LEVEL, cell: CELL };
-        first.member.ask(add).await;
+        first.member.ask(add(node)).await;
     }
     // Each of the others knows the first alone, and the first knows nobody.
     let known = [first.address.clone()];
@@ -129,6 +138,9 @@ async fn a_node_whose_view_differs_stops() {
         tokio::spawn(server::serve(offer, listener, None));
     }
     let mut first = join(&log, &root.path().join("1"), 1, &peers).await;
+    for node in [2, 3] {
+        first.member.ask(add(node)).await;
+    }
     first.member.register(0..40).await;
     // What they say again is compared with what this node has come to meanwhile.
     let failed = first.member.node.handle();
@@ -145,5 +157,8 @@ async fn a_node_whose_view_differs_stops() {
     };
     assert!(reason.contains("view differs"), "{reason}");
     assert!(matches!(first.circle.agreement(), Agreement::OwnDiffers { .. }));
+    let evidence = first.out.try_recv().unwrap();
+    assert!(evidence.contains("node 1 ") && evidence.contains("node 3 (build 9) has 0909"), "{evidence}");
+    assert!(reason.contains(&evidence), "{reason}");
     first.leave().await;
 }

@@ -114,6 +114,8 @@ pub enum Bug {
     TrimWithOneDataCenter,
     /// A node whose view differs from the others' goes on.
     MinorityStays,
+    /// Which view is the wrong one is decided before all have voted who are there.
+    FirstVoteDecides,
     /// A journal goes on behind a gap.
     JournalGapIgnored,
     /// A node founds a cell although another is to.

@@ -1,0 +1,386 @@
+//! Whether the views of a cell are the same. The digests that nodes have at checkpoints are votes; the minority takes itself out.
+//!
+//! A digest holds all that came before it: two views that agree at a position agreed at every earlier one, and two that differ never agree
+//! again, unless one of them is replaced by a copy of the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use ieum_core::ids::{NodeId, Position};
+use ieum_planted::Bug;
+
+use crate::peers::Report;
+
+/// Digests are compared at positions that are multiples of this.
+const CHECKPOINT_EVERY: u64 = 32;
+/// So many of them are told.
+const CHECKPOINTS: usize = 64;
+/// At so many positions votes are kept beside those at which views differ: a node that is slow is compared with what the others said.
+const KEPT: usize = 1024;
+
+type Digest = [u8; 32];
+
+/// The digests of a view at positions that every node of the cell passes.
+#[derive(Debug, Clone, Default)]
+pub struct Checkpoints {
+    latest: BTreeMap<Position, Digest>,
+}
+
+impl Checkpoints {
+    /// Notes where the view stands, if that is a checkpoint.
+    pub fn note(&mut self, position: Position, digest: Digest) {
+        if !position.ordinal.is_multiple_of(CHECKPOINT_EVERY) {
+            return;
+        }
+        self.latest.insert(position, digest);
+        while self.latest.len() > CHECKPOINTS {
+            self.latest.pop_first();
+        }
+    }
+
+    /// Those noted last, by position.
+    #[must_use]
+    pub fn latest(&self) -> Vec<(Position, Digest)> {
+        self.latest.iter().map(|(position, digest)| (*position, *digest)).collect()
+    }
+}
+
+/// Whether the views of a cell are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Agreement {
+    /// No difference is known.
+    Same,
+    /// Views differ, and it is open who has to go: votes are missing, or it is a tie of one build.
+    Undecided {
+        /// Where.
+        at: Position,
+    },
+    /// Another node's view differs from the others', and that node is the one to go.
+    OtherDiffers {
+        /// Where.
+        at: Position,
+        /// Which node.
+        node: NodeId,
+    },
+    /// This node's view differs from the others': it must not serve.
+    OwnDiffers {
+        /// Where.
+        at: Position,
+    },
+}
+
+/// What a node said of its view at a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Vote {
+    digest: Digest,
+    build: u64,
+    life: u64,
+}
+
+/// How two views compare where both voted last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Compared {
+    at: Position,
+    same: bool,
+}
+
+/// What the nodes of a cell said of their views. It stays when they are gone.
+#[derive(Debug, Default)]
+pub(crate) struct Votes {
+    at: BTreeMap<Position, BTreeMap<NodeId, Vote>>,
+    /// Up to where each node has voted, and in which life.
+    heard: BTreeMap<NodeId, (u64, Position)>,
+    /// By two nodes, the lower number first.
+    pairs: BTreeMap<(NodeId, NodeId), Compared>,
+    /// The life of each node that alone counts.
+    counts: BTreeMap<NodeId, u64>,
+}
+
+/// Who has to go, and where that shows; and where it is open.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) out: BTreeMap<NodeId, Position>,
+    pub(crate) undecided: Option<Position>,
+}
+
+impl Votes {
+    /// Takes in what a node says of its view.
+    pub(crate) fn hear(&mut self, report: &Report) {
+        let node = report.node;
+        let before = self.heard.get(&node).filter(|(life, _)| *life == report.life).map(|(_, at)| *at);
+        let new = report.digests.iter().filter(|(at, _)| before.is_none_or(|before| *at > before));
+        for (at, digest) in new {
+            self.vote(node, *at, Vote { digest: *digest, build: report.build, life: report.life });
+        }
+        self.drop_old();
+    }
+
+    fn vote(&mut self, node: NodeId, at: Position, vote: Vote) {
+        self.heard.insert(node, (vote.life, at));
+        let votes = self.at.entry(at).or_default();
+        votes.insert(node, vote);
+        let mut compared = Vec::new();
+        for (other, theirs) in votes.iter().filter(|(other, _)| **other != node) {
+            let newest = Compared { at, same: theirs.digest == vote.digest };
+            let pair = self.pairs.entry((node.min(*other), node.max(*other))).or_insert(newest);
+            if at >= pair.at {
+                *pair = newest;
+            }
+            compared.extend([(node, vote.life), (*other, theirs.life)]);
+        }
+        for (node, life) in compared {
+            if self.counts.insert(node, life) != Some(life) {
+                self.forget_earlier_lives(node, life);
+            }
+        }
+    }
+
+    /// What counts of a node that was started again is its new life, once that was compared with another node: it may have come back with
+    /// another view.
+    fn forget_earlier_lives(&mut self, node: NodeId, life: u64) {
+        self.at.retain(|_, votes| {
+            if votes.get(&node).is_some_and(|vote| vote.life != life) {
+                votes.remove(&node);
+            }
+            !votes.is_empty()
+        });
+        let at = &self.at;
+        let voted = |pair: &Compared| at.get(&pair.at).is_some_and(|votes| votes.contains_key(&node));
+        self.pairs.retain(|(a, b), pair| (*a != node && *b != node) || voted(pair));
+    }
+
+    /// Keeps the newest votes, and those that show a difference.
+    fn drop_old(&mut self) {
+        if self.at.len() <= KEPT {
+            return;
+        }
+        let evidence: BTreeSet<Position> = self.disputes(|_| true).map(|(_, at)| at).collect();
+        let more = self.at.len() - KEPT;
+        let old: Vec<Position> = self.at.keys().filter(|at| !evidence.contains(at)).take(more).copied().collect();
+        for at in old {
+            self.at.remove(&at);
+        }
+    }
+
+    /// Pairs of members whose views differ, and where that shows.
+    fn disputes(&self, is_member: impl Fn(NodeId) -> bool) -> impl Iterator<Item = ((NodeId, NodeId), Position)> {
+        let between_members = move |((a, b), _): &(&(NodeId, NodeId), &Compared)| is_member(*a) && is_member(*b);
+        self.pairs.iter().filter(between_members).filter(|(_, pair)| !pair.same).map(|(nodes, pair)| (*nodes, pair.at))
+    }
+
+    /// Judges, given who the members are and which of them are there and may still vote.
+    pub(crate) fn judge(&self, members: &BTreeSet<NodeId>, there: &BTreeSet<NodeId>) -> Verdict {
+        let mut verdict = Verdict::default();
+        let disputes: Vec<_> = self.disputes(|node| members.contains(&node)).collect();
+        let positions: BTreeSet<Position> = disputes.iter().map(|(_, at)| *at).collect();
+        for at in positions {
+            for node in self.losers(at, members, there) {
+                verdict.out.entry(node).or_insert(at);
+            }
+        }
+        let open = |(a, b): &(NodeId, NodeId)| !verdict.out.contains_key(a) && !verdict.out.contains_key(b);
+        verdict.undecided = disputes.iter().filter(|(nodes, _)| open(nodes)).map(|(_, at)| *at).min();
+        verdict
+    }
+
+    /// The members whose views differ at a position from the one that stays; none while that is open.
+    fn losers(&self, at: Position, members: &BTreeSet<NodeId>, there: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+        let sides = self.sides(at, members);
+        let mut groups: BTreeMap<Digest, BTreeSet<NodeId>> = BTreeMap::new();
+        for (node, digest) in &sides {
+            groups.entry(*digest).or_default().insert(*node);
+        }
+        let is_most = |count: usize| count * 2 > members.len();
+        let majority = groups.iter().find(|(_, group)| is_most(group.len())).map(|(digest, _)| *digest);
+        let all_have_voted = is_most(sides.len()) && there.iter().all(|node| sides.contains_key(node));
+        let enough = all_have_voted || Bug::FirstVoteDecides.planted();
+        let stays = majority.or_else(|| if enough { self.strongest(&groups) } else { None });
+        let Some(stays) = stays else { return BTreeSet::new() };
+        sides.into_iter().filter(|(_, digest)| *digest != stays).map(|(node, _)| node).collect()
+    }
+
+    /// The view that most have; of several the one that an older build has; none when that is a tie, too.
+    fn strongest(&self, groups: &BTreeMap<Digest, BTreeSet<NodeId>>) -> Option<Digest> {
+        let most = groups.values().map(BTreeSet::len).max()?;
+        let build = |node: &NodeId| self.build(*node);
+        let mut tied: Vec<(u64, Digest)> = groups
+            .iter()
+            .filter(|(_, group)| group.len() == most)
+            .map(|(digest, group)| (group.iter().filter_map(build).min().unwrap_or(u64::MAX), *digest))
+            .collect();
+        tied.sort_unstable();
+        match tied.as_slice() {
+            [(_, one)] => Some(*one),
+            [(oldest, one), (next, _), ..] if oldest < next => Some(*one),
+            _ => None,
+        }
+    }
+
+    /// The build of a node's latest vote.
+    fn build(&self, node: NodeId) -> Option<u64> {
+        self.at.values().rev().find_map(|votes| votes.get(&node)).map(|vote| vote.build)
+    }
+
+    /// Which digest each member's view had at a position: what it said, or what somebody said with whom it agreed there or later.
+    fn sides(&self, at: Position, members: &BTreeSet<NodeId>) -> BTreeMap<NodeId, Digest> {
+        let said = self.at.get(&at).into_iter().flatten();
+        let mut sides: BTreeMap<NodeId, Digest> =
+            said.filter(|(node, _)| members.contains(node)).map(|(node, vote)| (*node, vote.digest)).collect();
+        // Each round finds at least one more, or ends.
+        loop {
+            let agreed = self.pairs.iter().filter(|(_, pair)| pair.same && pair.at >= at);
+            let found = agreed.flat_map(|((a, b), _)| [(a, b), (b, a)]).find_map(|(unknown, known)| {
+                let is_new = members.contains(unknown) && !sides.contains_key(unknown);
+                sides.get(known).filter(|_| is_new).map(|digest| (*unknown, *digest))
+            });
+            let Some((node, digest)) = found else { return sides };
+            sides.insert(node, digest);
+        }
+    }
+
+    /// What is known of the differences, in words: who said what where.
+    pub(crate) fn evidence(&self, members: &BTreeSet<NodeId>) -> String {
+        let positions: BTreeSet<Position> = self.disputes(|node| members.contains(&node)).map(|(_, at)| at).collect();
+        let mut text = String::new();
+        for at in positions {
+            for (node, vote) in self.at.get(&at).into_iter().flatten() {
+                let hex = vote.digest.iter().take(8).fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+                // Writing to a string cannot fail.
+                let _ = write!(text, "at {at} node {node} (build {}) has {hex}; ", vote.build);
+            }
+        }
+        text.trim_end_matches("; ").to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peers::tests::report;
+
+    fn at(ordinal: u64) -> Position {
+        Position::new(1, ordinal)
+    }
+
+    /// What a node of this build says in this life of positions 32, 64 …
+    fn says(node: NodeId, build: u64, life: u64, digests: &[(u64, u8)]) -> Report {
+        let digests = digests.iter().map(|(ordinal, digest)| (at(*ordinal), [*digest; 32])).collect();
+        Report { build, life, digests, ..report(node, "a", 1) }
+    }
+
+    fn nodes(nodes: &[NodeId]) -> BTreeSet<NodeId> {
+        nodes.iter().copied().collect()
+    }
+
+    /// Each node's digest at 32, all of build 1.
+    fn votes(digests: &[(NodeId, u8)]) -> Votes {
+        let mut votes = Votes::default();
+        for (node, digest) in digests {
+            votes.hear(&says(*node, 1, 1, &[(32, *digest)]));
+        }
+        votes
+    }
+
+    fn out(nodes: &[NodeId], ordinal: u64) -> Verdict {
+        Verdict { out: nodes.iter().map(|node| (*node, at(ordinal))).collect(), undecided: None }
+    }
+
+    fn open(ordinal: u64) -> Verdict {
+        Verdict { out: BTreeMap::new(), undecided: Some(at(ordinal)) }
+    }
+
+    #[test]
+    fn the_minority_goes_once_enough_have_voted() {
+        let three = nodes(&[1, 2, 3]);
+        let judge = |digests: &[(NodeId, u8)], there: &[NodeId]| votes(digests).judge(&three, &nodes(there));
+        assert_eq!(judge(&[(1, 7), (2, 7), (3, 7)], &[1, 2, 3]), Verdict::default());
+        assert_eq!(judge(&[(1, 7), (2, 8)], &[1, 2, 3]), open(32), "the third will tell");
+        assert_eq!(judge(&[(1, 7), (2, 8), (3, 8)], &[1, 2, 3]), out(&[1], 32));
+        assert_eq!(judge(&[(1, 7), (2, 7), (3, 8)], &[1]), out(&[3], 32), "whoever is there");
+        assert_eq!(judge(&[(1, 7), (2, 8), (3, 9)], &[1, 2, 3]), open(32));
+        let five = nodes(&[1, 2, 3, 4, 5]);
+        let two_of_five = votes(&[(1, 7), (2, 8)]);
+        assert_eq!(two_of_five.judge(&five, &nodes(&[1, 2])), open(32), "most are gone");
+        let three_of_five = votes(&[(1, 7), (2, 8), (3, 8)]);
+        assert_eq!(three_of_five.judge(&five, &nodes(&[1, 2, 3, 4])), open(32), "the fourth may yet make it a tie");
+        assert_eq!(three_of_five.judge(&five, &nodes(&[1, 2, 3])), out(&[1], 32));
+    }
+
+    #[test]
+    fn on_a_tie_the_older_build_stays() {
+        let judge = |builds: &[(NodeId, u64, u8)]| {
+            let mut votes = Votes::default();
+            for (node, build, digest) in builds {
+                votes.hear(&says(*node, *build, 1, &[(32, *digest)]));
+            }
+            let all: BTreeSet<NodeId> = builds.iter().map(|(node, ..)| *node).collect();
+            votes.judge(&all, &all)
+        };
+        assert_eq!(judge(&[(1, 2, 7), (2, 1, 8)]), out(&[1], 32));
+        assert_eq!(judge(&[(1, 1, 7), (2, 1, 8)]), open(32), "both alarm");
+        assert_eq!(judge(&[(1, 1, 7), (2, 2, 7), (3, 2, 8), (4, 2, 8)]), out(&[3, 4], 32));
+        assert_eq!(judge(&[(1, 3, 7), (2, 2, 8), (3, 1, 9)]), out(&[1, 2], 32), "three views of three nodes");
+        assert_eq!(judge(&[(1, 3, 7), (2, 1, 8), (3, 1, 9)]), open(32));
+        assert_eq!(judge(&[(1, 1, 7), (2, 9, 8), (3, 9, 8)]), out(&[1], 32), "most count, whatever the build");
+    }
+
+    #[test]
+    fn only_members_vote() {
+        let votes = votes(&[(1, 7), (2, 7), (3, 8), (8, 8), (9, 8)]);
+        assert_eq!(votes.judge(&nodes(&[1, 2, 3]), &nodes(&[1, 2, 3])), out(&[3], 32));
+        assert_eq!(votes.judge(&nodes(&[1, 2]), &nodes(&[1, 2])), Verdict::default());
+    }
+
+    /// One that joined later has no digest where the others differ, but agrees with one of them since.
+    #[test]
+    fn who_came_later_votes_by_whom_it_agrees_with() {
+        let mut votes = votes(&[(1, 7), (2, 8)]);
+        let all = nodes(&[1, 2, 3]);
+        votes.hear(&says(2, 1, 1, &[(64, 9)]));
+        assert_eq!(votes.judge(&all, &nodes(&[2, 3])), open(32));
+        votes.hear(&says(3, 1, 1, &[(64, 9)]));
+        assert_eq!(votes.judge(&all, &nodes(&[2, 3])), out(&[1], 32));
+    }
+
+    #[test]
+    fn a_difference_stays_until_the_node_has_come_back_with_another_view() {
+        let all = nodes(&[1, 2, 3]);
+        let mut votes = votes(&[(1, 7), (2, 7), (3, 8)]);
+        for checkpoint in 2..3_000 {
+            for node in [1, 2] {
+                votes.hear(&says(node, 1, 1, &[(checkpoint * 32, 7)]));
+            }
+        }
+        assert_eq!(votes.judge(&all, &nodes(&[1, 2])), out(&[3], 32), "long after it has gone");
+        assert!(votes.at.len() <= KEPT + 1, "{}", votes.at.len());
+        votes.hear(&says(3, 1, 2, &[(3_000 * 32, 6)]));
+        assert_eq!(votes.judge(&all, &all), out(&[3], 32), "its new life has not been compared yet");
+        votes.hear(&says(1, 1, 1, &[(3_000 * 32, 7)]));
+        votes.hear(&says(2, 1, 1, &[(3_000 * 32, 7)]));
+        assert_eq!(votes.judge(&all, &all), out(&[3], 3_000 * 32), "it still differs");
+        votes.hear(&says(3, 1, 3, &[(3_000 * 32, 7)]));
+        assert_eq!(votes.judge(&all, &all), Verdict::default());
+        assert_eq!(votes.evidence(&all), "");
+    }
+
+    #[test]
+    fn the_evidence_names_who_said_what_where() {
+        let votes = votes(&[(1, 7), (2, 7), (3, 8)]);
+        assert_eq!(
+            votes.evidence(&nodes(&[1, 2, 3])),
+            "at 1.32 node 1 (build 1) has 0707070707070707; at 1.32 node 2 (build 1) has 0707070707070707; \
+             at 1.32 node 3 (build 1) has 0808080808080808"
+        );
+    }
+
+    #[test]
+    fn checkpoints_are_where_every_node_has_them_and_few() {
+        let mut checkpoints = Checkpoints::default();
+        for ordinal in 1..=10_000 {
+            checkpoints.note(at(ordinal), [0; 32]);
+        }
+        let positions: Vec<u64> = checkpoints.latest().iter().map(|(position, _)| position.ordinal).collect();
+        assert_eq!(positions.len(), CHECKPOINTS);
+        assert_eq!((positions[0], positions[CHECKPOINTS - 1]), (9_984 - 63 * 32, 9_984));
+    }
+}
