@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TOOLS := $(CURDIR)/.tools
 
-.PHONY: help run cluster test check fmt lint fast deny bench planted simulate fuzz properties
+.PHONY: help run cluster test check fmt lint fast deny drill bench planted simulate fuzz properties
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,10 @@ deny: ## Check dependencies: bans, licences, sources.
 cluster: ## Run a cell over three data centers on this machine (namespaces; NODES=2 for two nodes in each). Needs root and etcd-server.
 	$(CARGO) build --release --locked -p ieum
 	scripts/cluster.sh
+
+drill: ## Lose data centers on purpose: NAME (all, which goes on where it was stopped), RUNS (5), SHORT=1. Needs root, etcd-server, etcd-client, nftables.
+	$(CARGO) build --release --locked -p ieum -p ieum-drill
+	target/release/drill $(or $(NAME),all) --runs $(or $(RUNS),5) $(if $(SHORT),--short)
 
 bench: ## Measure; QUICK=1 for smaller sizes. Table and bench/results/latest.json.
 	$(CARGO) run --release --locked -p ieum -- bench $(if $(QUICK),--quick)

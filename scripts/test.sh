@@ -39,10 +39,15 @@ if [ "$(id -u)" -ne 0 ] || [ ! -c /dev/fuse ]; then
     echo "the tests of drill and those of ieum called power and disk will FAIL." >&2
 fi
 
-# The log's tests run a cluster of Debian's etcd.
-if ! command -v etcd >/dev/null || ! command -v etcdctl >/dev/null; then
-    { apt-get update -qq && apt-get install -y -qq --no-install-recommends etcd-server etcd-client; } >/dev/null 2>&1 ||
-        echo "etcd and etcdctl are not here and could not be installed (Debian: etcd-server, etcd-client): tests of log-etcd will FAIL." >&2
+# The log's tests run a cluster of Debian's etcd, the drills' put data centers into namespaces.
+missing=
+for needed in etcd:etcd-server etcdctl:etcd-client ip:iproute2 nft:nftables; do
+    command -v "${needed%:*}" >/dev/null || missing+=" ${needed#*:}"
+done
+if [ -n "$missing" ]; then
+    # shellcheck disable=SC2086 # A list of packages.
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends $missing; } >/dev/null 2>&1 ||
+        echo "Not here, and could not be installed:$missing (Debian's names): tests of log-etcd and drill will FAIL." >&2
 fi
 
 stage format 30 cargo fmt --all --check

@@ -2,6 +2,8 @@
 //!
 //! - [`crowd`]: many clients that write, and [`history`]: whether what they lived through fits what a server holds
 //! - [`unsynced`]: the file system to put under a server's log and view, and its power switch
+//! - [`world`]: three data centers on this machine, [`scenario`]: what happens to them, [`faults`]: how, and [`run`]: one run of it, for
+//!   `drill`
 //! - [`etcd`]: an etcd cluster on loopback, its members killed, frozen, wiped
 //! - [`process`]: runs a real server binary, waits for what it says, kills it
 //! - [`server`]: `ieum serve` on loopback, to be killed and started again
@@ -12,10 +14,14 @@
 pub mod crowd;
 mod error;
 pub mod etcd;
+pub mod faults;
 pub mod history;
 pub mod process;
+pub mod run;
+pub mod scenario;
 pub mod server;
 pub mod tmpfs;
 pub mod unsynced;
+pub mod world;
 
 pub use error::Error;

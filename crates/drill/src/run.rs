@@ -1,0 +1,193 @@
+//! One run of a scenario: a new world, people in it, what happens to them, and what is kept of it.
+//!
+//! ```text
+//! FOLDER/load/      what the people lived through (drill-load)
+//! FOLDER/run.json   what the runner saw, written last: a run without it was not completed
+//! FOLDER/a, b, c/   the data centers: standard errors, data
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Naming as _};
+use crate::faults::{self, Kind};
+use crate::process::Process;
+use crate::scenario::Scenario;
+use crate::world::node::Node;
+use crate::world::{self, NAMES, World, net};
+
+/// What a run's people do.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// How many people.
+    pub users: u32,
+    /// How many messages a second they write together.
+    pub rate: u32,
+}
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The scenario's name.
+    pub name: String,
+    /// What happens.
+    pub scenario: Scenario,
+    /// The how-manieth run; from 1.
+    pub run: u32,
+    /// Only what belongs to a short one.
+    pub short: bool,
+    /// The people.
+    pub load: Load,
+    /// A new folder.
+    pub folder: PathBuf,
+    /// Where `ieum` and `drill-load` are.
+    pub programs: PathBuf,
+}
+
+/// What is kept of a run, beside what the people lived through.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Record {
+    /// The scenario's name.
+    pub scenario: String,
+    /// The how-manieth run; from 1.
+    pub run: u32,
+    /// What the load was drawn from.
+    pub seed: u64,
+    /// What ended by itself, and whatever else is worth a look.
+    pub notes: Vec<String>,
+    /// What `ieum verify` said of each data center's stopped node.
+    pub verify: BTreeMap<String, String>,
+}
+
+/// The file of a [`Record`].
+pub const RECORD: &str = "run.json";
+
+/// How long the people may take until they talk, and until they have all heard everything and written it down.
+const LIVE: Duration = Duration::from_secs(120);
+const SETTLED: Duration = Duration::from_secs(120);
+/// How long is watched after the last step.
+const AFTERWARDS: Duration = Duration::from_secs(5);
+/// How long `ieum verify` may take.
+const VERIFIED: Duration = Duration::from_secs(120);
+
+/// Runs it.
+pub fn run(options: &Options) -> Result<Record, Error> {
+    let begun = Instant::now();
+    let say = |what: &str| println!("    {:5.1} s  {what}", begun.elapsed().as_secs_f64());
+    let mut world = World::start(world::Settings {
+        ieum: options.programs.join("ieum"),
+        folder: options.folder.clone(),
+        disks: options.scenario.disks,
+        clocks: options.scenario.clocks,
+    })?;
+    say("the cell is whole");
+    let mut people = People::gather(options)?;
+    say("people talk");
+    for step in options.scenario.steps.iter().filter(|step| !(step.long && options.short)) {
+        faults::prepare(&mut world, &step.act, options.run)?;
+        world.pass(Duration::from_secs_f64(step.after))?;
+        people.still_there()?;
+        let (kind, text) = faults::tell(&step.act, options.run);
+        if matches!(kind, Kind::Fault | Kind::Uncounted | Kind::Act) {
+            people.mark(kind, &text)?;
+        }
+        let done = faults::carry_out(&mut world, &step.act);
+        done.map_err(|error| Error::other(text.clone(), error.to_string()))?;
+        if matches!(kind, Kind::Heal | Kind::Counted | Kind::Whole) {
+            people.mark(kind, &text)?;
+        }
+        say(&text);
+    }
+    world.pass(AFTERWARDS)?;
+    let settled = people.leave()?;
+    say(&settled);
+    let mut notes = std::mem::take(&mut world.notes);
+    if settled != SETTLED_WORD {
+        notes.push(settled);
+    }
+    world.stop()?;
+    let verify = world.dcs.iter().map(|dc| (dc.name.clone(), verified(&dc.node))).collect();
+    say("stopped and verified");
+    let record = Record { scenario: options.name.clone(), run: options.run, seed: options.run.into(), notes, verify };
+    write(&options.folder.join(RECORD), &record)?;
+    Ok(record)
+}
+
+fn verified(node: &Node) -> String {
+    match node.operate(&["verify"], VERIFIED) {
+        Ok(said) => said.trim().to_owned(),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn write(file: &Path, record: &Record) -> Result<(), Error> {
+    let writing = || format!("writing {}", file.display());
+    let text = serde_json::to_string_pretty(record).naming(writing)?;
+    std::fs::write(file, text + "\n").naming(writing)
+}
+
+/// What `drill-load` says when nobody waits for anything any more.
+const SETTLED_WORD: &str = "settled";
+
+/// The people: the program `drill-load`, in the users' namespace.
+struct People {
+    process: Process,
+}
+
+impl People {
+    /// Returns when they talk.
+    fn gather(options: &Options) -> Result<Self, Error> {
+        let program = options.programs.join("drill-load");
+        let mut with = net::process_within(net::WORLD, &program, &options.folder)
+            .stderr(options.folder.join("load.log"))
+            .hold_stdin();
+        for (at, name) in NAMES.iter().enumerate() {
+            with = with.arg("--dc").arg(format!("{name}=ws://{}", Node::address(at)));
+        }
+        let Load { users, rate } = options.load;
+        for (name, number) in [("--users", users), ("--rate", rate), ("--seed", options.run)] {
+            with = with.arg(name).arg(number.to_string());
+        }
+        let mut process = Process::spawn(&with.arg("--out").arg(options.folder.join("load")))?;
+        process.wait_for_line(|line| line == "live", LIVE)?;
+        Ok(Self { process })
+    }
+
+    fn still_there(&mut self) -> Result<(), Error> {
+        match self.process.ended()? {
+            None => Ok(()),
+            Some(status) => {
+                Err(Error::other("looking after the people", format!("{status}: {}", self.process.stderr())))
+            }
+        }
+    }
+
+    /// Writes down what is done.
+    fn mark(&mut self, kind: Kind, text: &str) -> Result<(), Error> {
+        let line = match kind {
+            Kind::Fault => format!("mark fault {text}"),
+            Kind::Uncounted => format!("uncounted fault {text}"),
+            Kind::Heal => format!("mark heal {text}"),
+            Kind::Counted => format!("counted heal {text}"),
+            Kind::Act => format!("mark act {text}"),
+            Kind::Whole => "mark whole".to_owned(),
+        };
+        self.process.write_line(&line)
+    }
+
+    /// They stop writing, hear what there is to hear, and go; what they say of it.
+    fn leave(mut self) -> Result<String, Error> {
+        self.process.write_line("stop")?;
+        let settled = |line: &str| line == SETTLED_WORD || line.starts_with("not settled");
+        let said = self.process.wait_for_line(settled, SETTLED)?;
+        let status = self.process.wait(SETTLED)?;
+        if status.success() {
+            Ok(said)
+        } else {
+            Err(Error::other("writing what people lived through", self.process.stderr()))
+        }
+    }
+}

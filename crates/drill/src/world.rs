@@ -1,0 +1,295 @@
+//! Three data centers on this machine: in each a member of etcd and a node, in a network namespace of its own, all of them real processes.
+//!
+//! One run of a drill has a process that is the first of its own namespace of processes and mounts (see [`inside`]); whatever it starts ends with it.
+
+pub mod disk;
+pub mod inside;
+pub mod member;
+pub mod net;
+pub mod node;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use disk::Disk;
+use member::Member;
+use node::Node;
+
+use crate::error::{Error, Naming as _};
+
+/// The data centers' names.
+pub const NAMES: [&str; 3] = ["a", "b", "c"];
+
+/// How long the cell may take to be whole.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+/// How often something that is waited for is looked at.
+const GLANCE: Duration = Duration::from_millis(50);
+/// How long an operator's question to a node may take, and a change.
+const QUESTION: Duration = Duration::from_secs(5);
+/// How long a node may take to end by itself.
+const END: Duration = Duration::from_secs(30);
+/// How long a process that ended by itself stays so before it is started again: systemd's `RestartSec=` in our units.
+const RESTART: Duration = Duration::from_secs(1);
+
+/// What a world is made of.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The binary.
+    pub ieum: PathBuf,
+    /// An empty folder for everything.
+    pub folder: PathBuf,
+    /// What the data lies on.
+    pub disks: disk::Kind,
+    /// Whether the nodes' clocks can be turned.
+    pub clocks: bool,
+}
+
+/// One data center.
+#[derive(Debug)]
+pub struct Dc {
+    /// Its name.
+    pub name: String,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Its member of etcd.
+    pub member: Member,
+    /// Its node.
+    pub node: Node,
+    /// What the member's data lies on.
+    pub member_disk: Disk,
+    /// What the node's data lies on.
+    pub node_disk: Disk,
+}
+
+/// The three of them.
+#[derive(Debug)]
+pub struct World {
+    settings: Settings,
+    /// The data centers, in the order of [`NAMES`].
+    pub dcs: Vec<Dc>,
+    /// The number of the last node that was added.
+    pub last_node: u32,
+    /// What an operator would want to know afterwards: what ended by itself.
+    pub notes: Vec<String>,
+    /// When each process that ended by itself may start again.
+    ended: Vec<(String, Instant)>,
+}
+
+impl World {
+    /// Makes the networks and starts everything: the members of etcd, the first node, the others.
+    pub fn start(settings: Settings) -> Result<Self, Error> {
+        net::build(&NAMES)?;
+        let numbers = 1..;
+        let dcs = numbers.zip(NAMES).enumerate().map(|(at, (number, name))| Dc::new(&settings, at, name, number));
+        let dcs = dcs.collect::<Result<Vec<_>, _>>()?;
+        let last_node = u32::try_from(dcs.len()).unwrap_or(u32::MAX);
+        let mut world = Self { settings, dcs, last_node, notes: Vec::new(), ended: Vec::new() };
+        let cluster = world.cluster();
+        world.dcs.iter_mut().try_for_each(|dc| dc.member.spawn(&cluster, "new"))?;
+        let Some((first, others)) = world.dcs.split_first_mut() else { return Ok(world) };
+        first.node.spawn(true)?;
+        first.node.wait_until_it_serves(PATIENCE)?;
+        for dc in others {
+            first.node.operate(&["node", "add", &dc.node.number.to_string(), "--dc", &dc.name], QUESTION)?;
+            dc.node.spawn(false)?;
+        }
+        world.until_whole()?;
+        Ok(world)
+    }
+
+    /// All members, as etcd takes them.
+    pub fn cluster(&self) -> String {
+        let member = |dc: &Dc| format!("{}={}", dc.name, dc.member.peer_url());
+        self.dcs.iter().map(member).collect::<Vec<_>>().join(",")
+    }
+
+    /// A data center by its name.
+    pub fn dc(&mut self, name: &str) -> Result<&mut Dc, Error> {
+        let found = self.dcs.iter_mut().find(|dc| dc.name == name);
+        found.ok_or_else(|| Error::other("looking for a data center", format!("there is no {name:?}")))
+    }
+
+    /// The data centers other than this one.
+    pub fn others(&self, name: &str) -> impl Iterator<Item = &Dc> {
+        self.dcs.iter().filter(move |dc| dc.name != name)
+    }
+
+    /// The data center whose member of etcd leads.
+    pub fn leader(&self) -> Result<String, Error> {
+        let leads = |dc: &&Dc| dc.member.process.is_some() && dc.member.status().is_ok_and(|status| status.leads);
+        let found = self.dcs.iter().find(leads);
+        found.map(|dc| dc.name.clone()).ok_or_else(|| Error::other("looking for the leader of etcd", "there is none"))
+    }
+
+    /// Has a data center's member lead, or another one's.
+    pub fn move_leader(&self, name: &str, inside: bool) -> Result<(), Error> {
+        let leader = self.leader()?;
+        if (leader == name) == inside {
+            return Ok(());
+        }
+        let to = if inside { self.dcs.iter().find(|dc| dc.name == name) } else { self.others(name).next() };
+        let from = self.dcs.iter().find(|dc| dc.name == leader);
+        let (Some(to), Some(from)) = (to, from) else { return Ok(()) };
+        let id = to.member.status()?.id;
+        member::control(&[&from.member.endpoint()], &["move-leader", &id]).map(drop)
+    }
+
+    /// Lets time pass. What ends by itself meanwhile is started again, as systemd would.
+    pub fn pass(&mut self, time: Duration) -> Result<(), Error> {
+        let deadline = Instant::now() + time;
+        while Instant::now() < deadline {
+            self.look_after()?;
+            std::thread::sleep(GLANCE.min(deadline.saturating_duration_since(Instant::now())));
+        }
+        Ok(())
+    }
+
+    /// Waits for something. What ends by itself meanwhile is started again.
+    pub fn until(
+        &mut self,
+        what: &str,
+        patience: Duration,
+        mut come: impl FnMut(&Self) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let deadline = Instant::now() + patience;
+        loop {
+            self.look_after()?;
+            match come(self) {
+                Ok(()) => return Ok(()),
+                Err(why) if Instant::now() >= deadline => {
+                    return Err(Error::other(format!("waiting until {what}"), why.to_string()));
+                }
+                Err(_) => std::thread::sleep(GLANCE),
+            }
+        }
+    }
+
+    /// Waits until every member and every node runs and says of itself that it is ready.
+    pub fn until_whole(&mut self) -> Result<(), Error> {
+        self.until("the cell is whole", PATIENCE, Self::is_whole)
+    }
+
+    /// An error says what is missing.
+    fn is_whole(&self) -> Result<(), Error> {
+        let missing = |what: String| Error::other("looking at the cell", what);
+        for dc in &self.dcs {
+            let all: Vec<String> = self.dcs.iter().map(|dc| dc.member.endpoint()).collect();
+            let name = &dc.name;
+            // Of a frozen or stuck one the question has no answer in time.
+            dc.member.status().map_err(|error| missing(format!("etcd in data center {name} of {all:?}: {error}")))?;
+            let listed = dc.node.operate(&["node", "list"], QUESTION)?;
+            for other in &self.dcs {
+                let ready = format!("Node {} in data center {} is ready", other.node.number, other.name);
+                if !listed.contains(&ready) {
+                    return Err(missing(format!("node {} says: {listed}", dc.node.number)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts again what ended by itself.
+    fn look_after(&mut self) -> Result<(), Error> {
+        inside::still_wanted()?;
+        let cluster = self.cluster();
+        for dc in &mut self.dcs {
+            let member = format!("etcd in data center {}", dc.name);
+            if let Some(process) = &mut dc.member.process
+                && let Some(status) = process.ended()?
+                && Self::may_start(&mut self.ended, &mut self.notes, &member, status)
+            {
+                dc.member.spawn(&cluster, "existing")?;
+            }
+            let node = format!("node {}", dc.node.number);
+            if let Some(process) = &mut dc.node.process
+                && let Some(status) = process.ended()?
+                && Self::may_start(&mut self.ended, &mut self.notes, &node, status)
+            {
+                dc.node.spawn(false)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn may_start(
+        ended: &mut Vec<(String, Instant)>,
+        notes: &mut Vec<String>,
+        who: &str,
+        how: std::process::ExitStatus,
+    ) -> bool {
+        let now = Instant::now();
+        match ended.iter().position(|(name, _)| name == who) {
+            Some(at) if ended.get(at).is_some_and(|(_, when)| now >= *when) => {
+                ended.remove(at);
+                true
+            }
+            Some(_) => false,
+            None => {
+                notes.push(format!("{who} ended by itself ({how}) and was started again"));
+                ended.push((who.to_owned(), now + RESTART));
+                false
+            }
+        }
+    }
+
+    /// Stops the nodes, then etcd, as an operator would.
+    pub fn stop(&mut self) -> Result<(), Error> {
+        self.dcs.iter_mut().try_for_each(|dc| dc.node.stop(END))?;
+        self.dcs.iter_mut().try_for_each(|dc| dc.member.stop())
+    }
+
+    /// A node of this number in the place of a data center's old one, with an empty folder. It does not run yet.
+    pub fn replace_node(&mut self, name: &str, number: u32) -> Result<(), Error> {
+        let settings = self.settings.clone();
+        let at = self.dcs.iter().position(|dc| dc.name == name);
+        let at = at.ok_or_else(|| Error::other("looking for a data center", format!("there is no {name:?}")))?;
+        let dc = self.dc(name)?;
+        let data = dc.node_disk.path().join(format!("node-{number}"));
+        dc.node = Node::new(number, (name, at, NAMES.len()), &settings.ieum, &dc.folder, data);
+        dc.prepare(&settings);
+        Ok(())
+    }
+}
+
+impl Dc {
+    fn new(settings: &Settings, at: usize, name: &str, number: u32) -> Result<Self, Error> {
+        let folder = settings.folder.join(name);
+        std::fs::create_dir_all(&folder).naming(|| format!("making {}", folder.display()))?;
+        let member_disk = Disk::new(settings.disks, &folder, "etcd")?;
+        let node_disk = Disk::new(settings.disks, &folder, "node")?;
+        let member = Member::new(name, at, &folder, member_disk.path().join("data"));
+        let data = node_disk.path().join(format!("node-{number}"));
+        let node = Node::new(number, (name, at, NAMES.len()), &settings.ieum, &folder, data);
+        let mut dc = Self { name: name.to_owned(), folder, member, node, member_disk, node_disk };
+        dc.prepare(settings);
+        Ok(dc)
+    }
+
+    fn prepare(&mut self, settings: &Settings) {
+        if settings.disks != disk::Kind::Folder {
+            // Small disks.
+            self.node.set("NODE__RESERVE_MIB", "64");
+        }
+        if settings.clocks {
+            self.node.follow_clock(self.clock());
+        }
+    }
+
+    /// The file that says how far the nodes' clocks are off.
+    pub fn clock(&self) -> PathBuf {
+        self.folder.join("clock")
+    }
+
+    /// Turns the nodes' clocks, such as by `+600`.
+    pub fn turn_clock(&self, by: &str) -> Result<(), Error> {
+        write_whole(&self.clock(), &format!("{by}\n"))
+    }
+}
+
+/// A reader never sees half of it.
+fn write_whole(path: &Path, text: &str) -> Result<(), Error> {
+    let partial = path.with_extension("partial");
+    std::fs::write(&partial, text)
+        .and_then(|()| std::fs::rename(&partial, path))
+        .naming(|| format!("writing {}", path.display()))
+}
