@@ -96,6 +96,7 @@ endpoints = ["http://$host:2379", "http://10.77.0.$second:2379", "http://10.77.0
 [peers]
 listen = "$host:$((7400 + offset))"
 addresses = $peers
+trusted_network = true # nobody else is in these namespaces
 
 [listen]
 address = "$host:$((8080 + offset))"

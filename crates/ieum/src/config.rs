@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ieum_gateway::options::{Limits, Passwords, Rate};
 use ieum_gateway::{Options, Registration};
+use ieum_planted::Bug;
 use serde::Deserialize;
 
 /// Variables that begin like ours and are no settings.
@@ -110,6 +111,31 @@ pub(crate) struct Peers {
     pub addresses: Vec<String>,
     /// How the nodes know each other.
     pub certificates: Option<Certificates>,
+    /// Nobody but the nodes of the cell reaches the network that `listen` is in, so that there need be no certificates.
+    pub trusted_network: bool,
+}
+
+impl Peers {
+    /// What the others are told that this node is.
+    pub(crate) fn own_address(&self) -> Option<String> {
+        let scheme = if self.certificates.is_some() { "https" } else { "http" };
+        self.listen.map(|listen| self.address.clone().unwrap_or_else(|| format!("{scheme}://{listen}")))
+    }
+
+    /// Whoever reaches it reads every message and is believed.
+    fn check(&self) -> Result<(), Error> {
+        let reached = self.listen.is_some_and(|listen| !listen.ip().is_loopback());
+        let bare = self.certificates.is_none() && !self.trusted_network && !Bug::ListensUnguarded.planted();
+        if reached && bare {
+            return Err(invalid(
+                "peers",
+                "listen can be reached from other machines, and whoever reaches it would read every message and be believed: set \
+                 certificates (docs/operating/three-data-centers.md), or trusted_network = true where nobody but the nodes of the \
+                 cell reaches it",
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// `[listen]`: where clients come in.
@@ -346,6 +372,7 @@ impl Config {
                 "a cell with the log in SQLite has no other nodes: set [log] engine = \"etcd\"",
             ));
         }
+        self.peers.check()?;
         if self.listen.certificate.is_some() != self.listen.key.is_some() {
             return Err(invalid("listen", "certificate and key go together"));
         }
@@ -502,6 +529,20 @@ mod tests {
         assert!(Config::load(None, passed_over.into_iter()).is_ok());
         let error = Config::load(None, [("IEUM_NODE__DC".into(), odd())].into_iter()).unwrap_err();
         assert!(error.to_string().contains("IEUM_NODE__DC"), "{error}");
+    }
+
+    #[test]
+    fn a_node_that_others_reach_needs_certificates() {
+        let peers = |rest: &str| load(&format!("[log]\nengine = \"etcd\"\nendpoints = [\"x\"]\n[peers]\n{rest}"), &[]);
+        let certificates = "certificates = { authority = \"a\", certificate = \"c\", key = \"k\" }\n";
+        for listen in ["0.0.0.0:7400", "10.1.0.2:7400", "[::]:7400"] {
+            let listen = format!("listen = \"{listen}\"\n");
+            let error = peers(&listen).unwrap_err().to_string();
+            assert!(error.contains("set certificates") && error.contains("trusted_network"), "{error}");
+            assert!(peers(&format!("{listen}{certificates}")).is_ok());
+            assert!(peers(&format!("{listen}trusted_network = true")).is_ok());
+        }
+        assert!(peers("listen = \"127.0.0.1:7400\"").is_ok());
     }
 
     #[test]

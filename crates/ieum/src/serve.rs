@@ -68,6 +68,12 @@ pub(crate) enum Error {
         #[source]
         source: io::Error,
     },
+    #[error("listening on {address} for other nodes; is another node running there? Set [peers] listen")]
+    Peers {
+        address: std::net::SocketAddr,
+        #[source]
+        source: io::Error,
+    },
     #[error("{0}")]
     Runtime(#[from] io::Error),
     #[error("{0}")]
@@ -130,12 +136,13 @@ async fn serve(config: &Config, start: Start) -> Result<(), Error> {
             let shared = shared::open(config, &folder, &view, start.found).await?;
             let running = run_node(config, start, &folder, &shared.opened, start.found).await?;
             let log = Arc::clone(&shared.opened.log);
-            let (circle, parts) = shared.take_part(&folder, &running.node.handle());
+            let part = shared.take_part(&running.node.handle());
+            let circle = Arc::clone(&part.circle);
             // Not before the node is ready: until then its clients are better served elsewhere.
             let door = Door { listener: listen(socket)?, tls };
             circle.set_phase(Phase::Ready);
             let served = serve_clients(config, &folder, log, running, door, Some(circle)).await;
-            drop(parts);
+            part.leave().await;
             served
         }
     }

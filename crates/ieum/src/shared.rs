@@ -1,6 +1,6 @@
 //! A node of a cell of several: its log is etcd's, and the others are asked where that no longer reaches.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,13 +14,14 @@ use ieum_node::{progress, snapshot};
 use ieum_peer::circle::{Circle, Settings};
 use ieum_peer::client;
 use ieum_peer::resync::{self, Came};
-use ieum_peer::server::{self, FindSnapshot, Offer};
+use ieum_peer::server::{self, Offer};
+use ieum_peer::shelf::{FindSnapshot, Shelf};
+use ieum_peer::tls::{self, Files};
 use ieum_store::fjall::{self, Fjall};
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
 
 use crate::config::{Certificates, Config};
 use crate::serve::Error;
@@ -39,44 +40,60 @@ pub(crate) type SharedLog = Journaled<Etcd>;
 pub(crate) struct Shared {
     pub(crate) opened: Opened<SharedLog>,
     pub(crate) circle: Arc<Circle>,
-    listener: Option<TcpListener>,
-    tls: Option<ServerTlsConfig>,
+    shelf: Arc<Shelf>,
+    /// What it does among the others.
+    parts: JoinSet<()>,
 }
 
-/// Opens the log, brings the node back to where it reaches, and opens the view.
+/// Opens the log, brings the node back to where it reaches, and opens the view. The others are answered from the start.
 pub(crate) async fn open(
     config: &Config,
     folder: &Folder,
     options: &fjall::Options,
     found: bool,
 ) -> Result<Shared, Error> {
-    let peers = &config.peers;
-    let (listener, address) = match peers.listen {
-        Some(address) => {
-            let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
-            let scheme = if peers.certificates.is_some() { "https" } else { "http" };
-            (Some(listener), Some(peers.address.clone().unwrap_or_else(|| format!("{scheme}://{address}"))))
-        }
-        None => (None, None),
+    let node = &config.node;
+    let files = |Certificates { authority, certificate, key }: Certificates| Files { authority, certificate, key };
+    let tls = config.peers.certificates.clone().map(files);
+    let tls = tls.map(|files| tls::Tls::read(&files, node.cell, node.number)).transpose()?;
+    let listener = match config.peers.listen {
+        Some(address) => Some(TcpListener::bind(address).await.map_err(|source| Error::Peers { address, source })?),
+        None => None,
     };
-    let (client, server) = certificates(peers.certificates.as_ref())?;
     let circle = Circle::new(Settings {
-        cell: config.node.cell,
-        node: config.node.number,
-        dc: config.node.dc.clone(),
+        cell: node.cell,
+        node: node.number,
+        dc: node.dc.clone(),
         build: BUILD,
         life: life()?,
-        address,
+        address: config.peers.own_address(),
         endpoint: config.listen.endpoints.first().cloned(),
-        peers: peers.addresses.clone(),
-        tls: client,
+        peers: config.peers.addresses.clone(),
+        tls: tls.clone(),
         out: Arc::new(|_| {}),
     });
+    let (shelf, mut parts) = (Arc::new(Shelf::default()), JoinSet::new());
+    if let Some(listener) = listener {
+        let met = Arc::clone(&circle);
+        let offer = Offer {
+            cell: node.cell,
+            report: circle.report(),
+            shelf: Arc::clone(&shelf),
+            met: Arc::new(move |address: &str| met.meet(address)),
+        };
+        parts.spawn(async move {
+            if let Err(error) = server::serve(offer, listener, tls).await {
+                tracing::error!(error = &error as &dyn std::error::Error, "alarm: other nodes are served no more");
+            }
+        });
+    }
     let log = open_log(config, found).await?;
-    let about = Meta { cell: config.node.cell.into(), generation: log.generation(), predecessor: None };
-    bring_back(&circle, folder, &about, &log).await?;
+    let about = Meta { cell: node.cell.into(), generation: log.generation(), predecessor: None };
+    bring_back(&circle, folder, &about, &log, &shelf).await?;
     let opened = folder.open_shared(&about, Arc::new(log), options).await?;
-    Ok(Shared { opened, circle, listener, tls: server })
+    shelf.put_journal(Arc::clone(opened.log.journal())).await;
+    shelf.put_snapshots(find_snapshot(Arc::clone(&opened.view), folder.snapshots(), &opened.log));
+    Ok(Shared { opened, circle, shelf, parts })
 }
 
 async fn open_log(config: &Config, found: bool) -> Result<Etcd, Error> {
@@ -97,10 +114,10 @@ async fn open_log(config: &Config, found: bool) -> Result<Etcd, Error> {
 }
 
 /// Until this is done the node serves nobody.
-async fn bring_back(circle: &Circle, folder: &Folder, about: &Meta, log: &Etcd) -> Result<(), Error> {
+async fn bring_back(circle: &Circle, folder: &Folder, about: &Meta, log: &Etcd, shelf: &Shelf) -> Result<(), Error> {
     let peers = circle.asked()?;
     loop {
-        match resync::bring_back(folder, about, log, &peers).await {
+        match resync::bring_back(folder, about, log, &peers, shelf).await {
             Ok(Came::FromLog) => return Ok(()),
             Ok(Came::FromJournal) => {
                 tracing::info!("another node gave the batches that the log has forgotten");
@@ -126,29 +143,26 @@ fn life() -> Result<u64, Error> {
 }
 
 impl Shared {
-    /// Takes part among the others, from when the node runs until the set is dropped.
-    pub(crate) fn take_part(self, folder: &Folder, node: &Handle<Fjall, Ticket>) -> (Arc<Circle>, JoinSet<()>) {
-        let Self { opened: Opened { log, view, .. }, circle, listener, tls } = self;
-        let mut parts = JoinSet::new();
-        if let Some(listener) = listener {
-            let offer = Offer {
-                cell: u16::try_from(ieum_log::Kept::meta(log.as_ref()).cell).unwrap_or(u16::MAX),
-                report: circle.report(),
-                journal: Arc::clone(log.journal()),
-                snapshot: find_snapshot(view, folder.snapshots(), &log),
-                met: {
-                    let circle = Arc::clone(&circle);
-                    Arc::new(move |address| circle.meet(address))
-                },
-            };
-            parts.spawn(async move {
-                if let Err(error) = server::serve(offer, listener, tls).await {
-                    tracing::error!(error = &error as &dyn std::error::Error, "alarm: other nodes are served no more");
-                }
-            });
-        }
+    /// Takes part among the others, from when the node runs until what is given back is dropped.
+    pub(crate) fn take_part(self, node: &Handle<Fjall, Ticket>) -> Part {
+        let Self { opened: Opened { log, .. }, circle, shelf, mut parts } = self;
         parts.spawn(Arc::clone(&circle).run(node.clone(), log));
-        (circle, parts)
+        Part { circle, shelf, parts }
+    }
+}
+
+/// A node's part among the others.
+pub(crate) struct Part {
+    pub(crate) circle: Arc<Circle>,
+    shelf: Arc<Shelf>,
+    parts: JoinSet<()>,
+}
+
+impl Part {
+    /// Takes part no longer. Nobody reads the journal when this returns.
+    pub(crate) async fn leave(mut self) {
+        self.parts.shutdown().await;
+        self.shelf.clear().await;
     }
 }
 
@@ -172,23 +186,14 @@ fn find_snapshot(view: Arc<Fjall>, folder: PathBuf, log: &Arc<SharedLog>) -> Arc
     })
 }
 
-type BothSides = (Option<ClientTlsConfig>, Option<ServerTlsConfig>);
-
-/// Both sides show the node's certificate and ask for one of the cell's authority.
-fn certificates(files: Option<&Certificates>) -> Result<BothSides, Error> {
-    let Some(Certificates { authority, certificate, key }) = files else { return Ok((None, None)) };
-    let read = |path: &Path| {
-        std::fs::read(path).map_err(|source| Error::File { operation: "reading", path: path.to_owned(), source })
-    };
-    let (authority, identity) =
-        (Certificate::from_pem(read(authority)?), Identity::from_pem(read(certificate)?, read(key)?));
-    let client = ClientTlsConfig::new().ca_certificate(authority.clone()).identity(identity.clone());
-    let server = ServerTlsConfig::new().identity(identity).client_ca_root(authority);
-    Ok((Some(client), Some(server)))
-}
-
 impl From<client::Error> for Error {
     fn from(error: client::Error) -> Self {
+        Self::Setting(error.to_string())
+    }
+}
+
+impl From<tls::Unusable> for Error {
+    fn from(error: tls::Unusable) -> Self {
         Self::Setting(error.to_string())
     }
 }

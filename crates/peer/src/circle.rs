@@ -17,10 +17,11 @@ use ieum_node::service::Handle;
 use ieum_node::{core_position, log_position};
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tonic::transport::ClientTlsConfig;
+use tokio::task::{AbortHandle, JoinSet};
 
-use crate::client::{Error as PeerError, Peer};
+use crate::addresses::Addresses;
+use crate::client::{Caller, Error as PeerError, Peer};
+use crate::tls::Tls;
 
 /// How often a node looks where it stands.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -36,8 +37,6 @@ const BEHIND_AFTER: Duration = Duration::from_millis(1_500);
 const TRIM_EVERY: Duration = Duration::from_secs(5);
 /// What is newer than this is never trimmed: readers follow it.
 const KEPT: Duration = Duration::from_secs(30);
-/// More addresses than this are not learned from others.
-const MOST_ADDRESSES: usize = 64;
 
 /// Who a node is to the others.
 #[derive(Clone)]
@@ -59,7 +58,7 @@ pub struct Settings {
     /// Where some of the others are.
     pub peers: Vec<String>,
     /// How it proves who it is; nothing where the network is trusted.
-    pub tls: Option<ClientTlsConfig>,
+    pub tls: Option<Tls>,
     /// Is told, before the node stops, what is known when its view is found to differ from the others'.
     pub out: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -72,8 +71,7 @@ pub struct Circle {
     own: watch::Sender<Report>,
     /// Counts what was heard.
     hears: watch::Sender<u64>,
-    /// Addresses of nodes that have asked this one.
-    met: Mutex<BTreeSet<String>>,
+    addresses: Mutex<Addresses>,
 }
 
 impl Circle {
@@ -89,11 +87,12 @@ impl Circle {
             build: settings.build,
             life: settings.life,
             endpoint: settings.endpoint.clone(),
-            addresses: settings.address.iter().chain(&settings.peers).cloned().collect(),
+            addresses: settings.address.iter().cloned().collect(),
             digests: Vec::new(),
         };
         let (own, hears) = (watch::Sender::new(report), watch::Sender::new(0));
-        Arc::new(Self { settings, started: Instant::now(), peers: Mutex::default(), own, hears, met: Mutex::default() })
+        let addresses = Mutex::new(Addresses::new(settings.address.clone(), &settings.peers));
+        Arc::new(Self { settings, started: Instant::now(), peers: Mutex::default(), own, hears, addresses })
     }
 
     fn now(&self) -> Millis {
@@ -140,11 +139,13 @@ impl Circle {
     /// # Errors
     /// [`PeerError::Address`].
     pub fn asked(&self) -> Result<Vec<Peer>, PeerError> {
-        self.settings.peers.iter().map(|address| self.peer(address)).collect()
+        let addresses = self.addresses.lock().where_to_ask(self.now());
+        addresses.iter().map(|address| self.peer(address)).collect()
     }
 
     fn peer(&self, address: &str) -> Result<Peer, PeerError> {
-        Peer::new(address, self.settings.cell, self.settings.node, self.settings.tls.clone())
+        let Settings { cell, node, life, .. } = self.settings;
+        Peer::new(address, Caller { cell, node, life }, self.settings.tls.clone())
     }
 
     /// Takes part, until the future is dropped.
@@ -153,7 +154,7 @@ impl Circle {
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&self).know_members(node.clone()));
         tasks.spawn(Arc::clone(&self).trim_on(node.clone(), Arc::clone(&log)));
-        let mut asked = BTreeSet::new();
+        let mut asking = Asking::default();
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let (mut beat, mut told) = (Instant::now(), Agreement::Same);
@@ -164,11 +165,8 @@ impl Circle {
                 beat = Instant::now();
             }
             self.look(&node, log.journal(), beats);
-            for address in self.addresses() {
-                if asked.insert(address.clone()) {
-                    tasks.spawn(Arc::clone(&self).ask(address));
-                }
-            }
+            let addresses = self.addresses.lock().where_to_ask(self.now());
+            asking.only(addresses, |address| Arc::clone(&self).ask(address));
             self.judge(&node, &mut told);
         }
     }
@@ -203,7 +201,7 @@ impl Circle {
     /// Looks where this node stands, and says so if it has moved, or if it `beats`.
     fn look<K: Kv, T: Send + 'static>(&self, node: &Handle<K, T>, journal: &Journal, beats: bool) {
         let (applied, synced, digests) = (node.applied(), core_position(journal.synced()), node.checkpoints());
-        let addresses = self.addresses();
+        let addresses = self.addresses.lock().to_tell();
         let behind = node.waiting() > BEHIND_AFTER;
         self.own.send_if_modified(|own| {
             let phase = match own.phase {
@@ -219,24 +217,8 @@ impl Circle {
     }
 
     /// A node that has asked this one is at `address`.
-    pub fn meet(&self, address: String) {
-        let mut met = self.met.lock();
-        if met.len() < MOST_ADDRESSES {
-            met.insert(address);
-        }
-    }
-
-    /// Its own address, those that are set, and those that were heard of.
-    fn addresses(&self) -> Vec<String> {
-        let Settings { address, peers, .. } = &self.settings;
-        let mut addresses: Vec<String> = address.iter().chain(peers).cloned().collect();
-        let met = self.met.lock().clone();
-        for address in met.into_iter().chain(self.heard().into_iter().flat_map(|report| report.addresses)) {
-            if addresses.len() < MOST_ADDRESSES && !addresses.contains(&address) {
-                addresses.push(address);
-            }
-        }
-        addresses
+    pub fn meet(&self, address: &str) {
+        self.addresses.lock().heard(address, self.now());
     }
 
     /// Listens to the node at `address` for as long as there may be one.
@@ -247,10 +229,11 @@ impl Circle {
         };
         let mut silent = false;
         loop {
-            match self.listen(&peer, &mut silent).await {
-                // It is this very process.
-                Ok(ControlFlow::Break(())) => return,
-                Ok(ControlFlow::Continue(())) => {}
+            let listened = self.listen(&peer, &mut silent).await;
+            self.addresses.lock().is_silent(&address);
+            match listened {
+                Ok(()) => {}
+                Err(PeerError::Itself { .. }) => return self.addresses.lock().is_itself(&address),
                 Err(error) if silent => tracing::debug!(%error, "another node does not answer"),
                 Err(error) => tracing::warn!(%error, "another node does not answer"),
             }
@@ -259,14 +242,11 @@ impl Circle {
         }
     }
 
-    async fn listen(&self, peer: &Peer, silent: &mut bool) -> Result<ControlFlow<()>, PeerError> {
+    async fn listen(&self, peer: &Peer, silent: &mut bool) -> Result<(), PeerError> {
         let mut reports = Box::pin(peer.watch(self.settings.address.clone()).await?);
         while let Some(report) = reports.next().await {
             let report = report?;
-            let own = self.own.borrow().clone();
-            if report.life == own.life {
-                return Ok(ControlFlow::Break(()));
-            }
+            let (own, now) = (self.own.borrow().clone(), self.now());
             if std::mem::take(silent) {
                 tracing::info!(node = report.node, address = peer.address(), "another node answers again");
             }
@@ -278,10 +258,15 @@ impl Circle {
                 );
                 continue;
             }
-            self.peers.lock().heard(report, &own, self.now());
+            {
+                let mut addresses = self.addresses.lock();
+                addresses.answers(peer.address(), now);
+                report.addresses.iter().for_each(|address| addresses.heard(address, now));
+            }
+            self.peers.lock().heard(report, &own, now);
             self.hears.send_modify(|count| *count += 1);
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(())
     }
 
     /// A node whose view differs from the others' must not serve; a difference that was not `told` yet is.
@@ -329,6 +314,37 @@ impl Circle {
         let Some(up_to) = trimming.old.map(|old| old.min(safe)).filter(|up_to| up_to.ordinal > 0) else { return };
         if let Err(error) = log.shared().trim(log_position(up_to)).await {
             tracing::warn!(error = &error as &dyn std::error::Error, %up_to, "the shared log was not trimmed");
+        }
+    }
+}
+
+/// The tasks that listen to others, by address.
+#[derive(Default)]
+struct Asking {
+    tasks: JoinSet<()>,
+    running: BTreeMap<String, AbortHandle>,
+}
+
+impl Asking {
+    /// Those at `addresses` are listened to from now on, and no others.
+    fn only<F: Future<Output = ()> + Send + 'static>(
+        &mut self,
+        addresses: BTreeSet<String>,
+        ask: impl Fn(String) -> F,
+    ) {
+        self.running.retain(|address, task| {
+            let wanted = addresses.contains(address);
+            if !wanted {
+                task.abort();
+            }
+            wanted
+        });
+        while self.tasks.try_join_next().is_some() {}
+        for address in addresses {
+            if !self.running.contains_key(&address) {
+                let task = self.tasks.spawn(ask(address.clone()));
+                self.running.insert(address, task);
+            }
         }
     }
 }

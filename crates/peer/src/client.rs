@@ -1,40 +1,45 @@
 //! Asking another node.
 
-use std::time::Duration;
+use std::error::Error as _;
+use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _};
+use http::Uri;
 use http::uri::PathAndQuery;
-use ieum_core::ids::Position;
+use ieum_core::ids::{NodeId, Position};
 use ieum_log::Entry;
 use ieum_node::peers::Report;
+use parking_lot::Mutex;
 use tonic::client::Grpc;
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use crate::MOST;
+use crate::connect::Connector;
 use crate::messages::{Batch, BatchesAsked, Hello, Piece, Said, SnapshotAsked, WatchAsked};
-
-/// How long a connection may take to be there, and a node to answer that it lives.
-const ANSWER: Duration = Duration::from_millis(1_500);
-/// How often it is asked.
-const PING: Duration = Duration::from_secs(1);
+use crate::tls::{self, Tls};
+use crate::{ANSWER, MOST, PING};
 
 /// Why another node gave nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Its address is none.
-    #[error("{address} is no address of a node, such as http://10.0.0.7:7400")]
+    #[error("{address} is no address of a node, such as http://10.0.0.7:7400: correct [peers] addresses")]
     Address {
         /// What was given.
         address: String,
-        /// Why not.
-        #[source]
-        source: tonic::transport::Error,
     },
-    /// It would be asked in plain text, although the cell has certificates.
-    #[error("{address} is not https, though there are certificates: correct [peers] addresses")]
-    Plain {
+    /// It would be asked in plain text, although the cell has certificates, or the other way round.
+    #[error(
+        "{address}: nodes with [peers] certificates are reached by https, and others by http: correct [peers] addresses"
+    )]
+    Scheme {
+        /// What was given.
+        address: String,
+    },
+    /// It is the very process that asks.
+    #[error("{address} is this node itself")]
+    Itself {
         /// What was given.
         address: String,
     },
@@ -72,35 +77,51 @@ pub enum Error {
     },
 }
 
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// Its cell.
+    pub cell: u16,
+    /// Its number.
+    pub node: NodeId,
+    /// Names this life of its process; random.
+    pub life: u64,
+}
+
 /// Another node of the cell.
 #[derive(Debug, Clone)]
 pub struct Peer {
     address: String,
     hello: Hello,
     channel: Channel,
+    has_certificates: bool,
+    /// Whose certificate it has shown.
+    named: Arc<Mutex<Option<NodeId>>>,
 }
 
 impl Peer {
-    /// The node at `address`, asked by node `node` of `cell`. Connects when it is first asked.
+    /// The node at `address`, asked by `caller`. Connects when it is first asked.
     ///
     /// # Errors
-    /// [`Error::Address`], [`Error::Plain`].
-    pub fn new(address: &str, cell: u16, node: u32, tls: Option<ClientTlsConfig>) -> Result<Self, Error> {
-        let wrong = |source| Error::Address { address: address.to_owned(), source };
-        let mut endpoint = Endpoint::from_shared(address.to_owned()).map_err(wrong)?;
-        if let Some(tls) = tls {
-            if endpoint.uri().scheme_str() != Some("https") {
-                return Err(Error::Plain { address: address.to_owned() });
-            }
-            endpoint = endpoint.tls_config(tls).map_err(wrong)?;
+    /// [`Error::Address`], [`Error::Scheme`].
+    pub fn new(address: &str, caller: Caller, tls: Option<Tls>) -> Result<Self, Error> {
+        let (address, has_certificates) = (address.to_owned(), tls.is_some());
+        let Some((scheme, host, port)) = parts(&address) else { return Err(Error::Address { address }) };
+        if (scheme == "https") != has_certificates {
+            return Err(Error::Scheme { address });
         }
-        let endpoint = endpoint
-            .connect_timeout(ANSWER)
-            .http2_keep_alive_interval(PING)
-            .keep_alive_timeout(ANSWER)
-            .keep_alive_while_idle(true);
-        let channel = endpoint.connect_lazy();
-        Ok(Self { address: address.to_owned(), hello: Hello { cell: cell.into(), node }, channel })
+        let named = Arc::new(Mutex::new(None));
+        let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let connector = Connector::new(bare, port, tls, Arc::clone(&named));
+        // TLS is the connector's own matter.
+        let Ok(endpoint) = Endpoint::from_shared(format!("http://{host}:{port}")) else {
+            return Err(Error::Address { address });
+        };
+        let endpoint = endpoint.http2_keep_alive_interval(PING).keep_alive_timeout(ANSWER).keep_alive_while_idle(true);
+        let channel = endpoint.connect_with_connector_lazy(connector);
+        let Caller { cell, node, life } = caller;
+        let hello = Hello { cell: cell.into(), node, life };
+        Ok(Self { address, hello, channel, has_certificates, named })
     }
 
     /// Where it is.
@@ -114,10 +135,15 @@ impl Peer {
         &self,
         address: Option<String>,
     ) -> Result<impl Stream<Item = Result<Report, Error>> + Send + use<>, Error> {
-        let asked = WatchAsked { hello: Some(self.hello.clone()), address };
+        let asked = WatchAsked { hello: Some(self.hello), address };
         let said: Streaming<Said> = self.ask("/ieum.peer.v1.Peer/Watch", asked).await?;
         let peer = self.clone();
-        Ok(said.map(move |said| said.and_then(Report::try_from).map_err(|status| peer.error(&status))))
+        Ok(said.map(move |said| {
+            let report = said.and_then(Report::try_from).map_err(|status| peer.error(&status))?;
+            let (address, named) = (&peer.address, *peer.named.lock());
+            tls::is(report.node, named).map_err(|reason| Error::Refused { address: address.clone(), reason })?;
+            Ok(report)
+        }))
     }
 
     /// What its journal holds behind `after`, up to its end.
@@ -125,7 +151,7 @@ impl Peer {
         &self,
         after: Position,
     ) -> Result<impl Stream<Item = Result<Entry, Error>> + Send + use<>, Error> {
-        let asked = BatchesAsked { hello: Some(self.hello.clone()), after: Some(after.into()) };
+        let asked = BatchesAsked { hello: Some(self.hello), after: Some(after.into()) };
         let batches: Streaming<Batch> = self.ask("/ieum.peer.v1.Peer/Batches", asked).await?;
         let peer = self.clone();
         Ok(batches.map(move |batch| batch.and_then(Entry::try_from).map_err(|status| peer.error(&status))))
@@ -134,7 +160,7 @@ impl Peer {
     /// A snapshot's pieces: from the offset on if it still has the one that the caller has a part of.
     pub(crate) async fn snapshot(&self, part: Option<(Position, u64)>) -> Result<Streaming<Piece>, Error> {
         let (at, offset) = part.map_or((None, 0), |(at, offset)| (Some(at.into()), offset));
-        let asked = SnapshotAsked { hello: Some(self.hello.clone()), at, offset };
+        let asked = SnapshotAsked { hello: Some(self.hello), at, offset };
         self.ask("/ieum.peer.v1.Peer/Snapshot", asked).await
     }
 
@@ -145,7 +171,7 @@ impl Peer {
     {
         let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MOST);
         let asking = async {
-            grpc.ready().await.map_err(|error| Status::unavailable(shortly(&error)))?;
+            grpc.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
             let codec = ProstCodec::<A, T>::default();
             grpc.server_streaming(Request::new(asked), PathAndQuery::from_static(path), codec).await
         };
@@ -154,21 +180,38 @@ impl Peer {
 
     /// What a status means to whoever asked.
     pub(crate) fn error(&self, status: &Status) -> Error {
-        let (address, reason) = (self.address.clone(), status.message().to_owned());
+        let (address, reason) = (self.address.clone(), shortly(status));
         match status.code() {
+            Code::AlreadyExists => Error::Itself { address },
             Code::OutOfRange => Error::Trimmed { address, reason },
             Code::FailedPrecondition | Code::InvalidArgument | Code::Unimplemented | Code::PermissionDenied => {
                 Error::Refused { address, reason }
             }
-            Code::DataLoss | Code::Internal => Error::Garbage { address, reason },
+            // From a connection that broke, not from the node.
+            Code::DataLoss | Code::Internal if status.source().is_none() => Error::Garbage { address, reason },
+            // With TLS 1.3 a caller learns only now that its certificate was not taken.
+            _ if self.has_certificates && reason.contains("received fatal alert") => {
+                let reason = format!(
+                    "it does not take this node's certificate ({reason}): is it in date, and of the cell's authority?"
+                );
+                Error::Refused { address, reason }
+            }
             _ => Error::Unreachable { address, reason },
         }
     }
 }
 
-/// What is behind an error, in one line: the last reason tells most.
-fn shortly(error: &dyn std::error::Error) -> String {
-    let mut last = error;
+/// Scheme, host and port of `http://HOST:PORT` or `https://HOST:PORT`.
+fn parts(address: &str) -> Option<(String, String, u16)> {
+    let uri: Uri = address.parse().ok()?;
+    let scheme = uri.scheme_str().filter(|scheme| ["http", "https"].contains(scheme))?.to_owned();
+    let bare = uri.path().trim_matches('/').is_empty() && uri.query().is_none();
+    bare.then_some((scheme, uri.host()?.to_owned(), uri.port_u16()?))
+}
+
+/// What is behind a status, in one line: the last reason tells most.
+fn shortly(status: &Status) -> String {
+    let Some(mut last) = status.source() else { return status.message().to_owned() };
     while let Some(source) = last.source() {
         last = source;
     }

@@ -9,11 +9,22 @@
 //! [`server`] offers them, [`client`] asks, [`resync`] brings a node back that the log no longer reaches. Messages are written down in
 //! `messages`, so that no `protoc` is needed.
 
+mod addresses;
 pub mod circle;
 pub mod client;
+mod connect;
+mod door;
 mod messages;
 pub mod resync;
 pub mod server;
+pub mod shelf;
+pub mod tls;
+
+use std::time::Duration;
+
+/// How often the other end of a connection is asked whether it lives, and how long it may take to say so.
+const PING: Duration = Duration::from_secs(1);
+const ANSWER: Duration = Duration::from_millis(1_500);
 
 /// How much a piece of a snapshot holds, in bytes.
 const PIECE: usize = 1024 * 1024;

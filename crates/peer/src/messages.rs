@@ -7,7 +7,7 @@ use ieum_node::peers::{Phase, Report};
 use tonic::Status;
 
 /// Who asks: every request begins with it.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub(crate) struct Hello {
     /// The cell that the caller belongs to.
     #[prost(uint32, tag = "1")]
@@ -15,6 +15,9 @@ pub(crate) struct Hello {
     /// The caller's number.
     #[prost(uint32, tag = "2")]
     pub(crate) node: u32,
+    /// The life of its process.
+    #[prost(fixed64, tag = "3")]
+    pub(crate) life: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]

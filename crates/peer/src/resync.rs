@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use ieum_core::ids::Position;
@@ -14,6 +15,7 @@ use ieum_node::{core_position, snapshot};
 
 use crate::client::{Error as PeerError, Peer};
 use crate::messages::Piece;
+use crate::shelf::Shelf;
 
 /// Why a node is not back.
 #[derive(Debug, thiserror::Error)]
@@ -47,23 +49,26 @@ pub enum Came {
 }
 
 /// Makes the data in `folder` such that a node can go on with `shared`, of which `about` is what it says of itself. No node may run there.
+/// Meanwhile others may have what is on the `shelf`.
 ///
 /// # Errors
 /// [`Error::NoPeer`] may be tried again: what has arrived of a snapshot is kept.
-pub async fn bring_back<L: Log>(folder: &Folder, about: &Meta, shared: &L, peers: &[Peer]) -> Result<Came, Error> {
-    let journal = Journal::open(folder.log(), about, 0)?;
-    if reached(shared, &journal).await? {
-        return Ok(Came::FromLog);
-    }
-    let mut reasons = Vec::new();
-    for peer in peers {
-        match fill(&journal, peer, shared).await {
-            Ok(()) => return Ok(Came::FromJournal),
-            Err(Failure::Peer(reason)) => reasons.push(reason.to_string()),
-            Err(Failure::Own(error)) => return Err(error),
-        }
-    }
+pub async fn bring_back<L: Log>(
+    folder: &Folder,
+    about: &Meta,
+    shared: &L,
+    peers: &[Peer],
+    shelf: &Shelf,
+) -> Result<Came, Error> {
+    let journal = Arc::new(Journal::open(folder.log(), about, 0)?);
+    shelf.put_journal(Arc::clone(&journal)).await;
+    let filled = fill_from_any(&journal, shared, peers).await;
+    shelf.clear().await;
     drop(journal);
+    let mut reasons = match filled? {
+        Filled::Yes(came) => return Ok(came),
+        Filled::No(reasons) => reasons,
+    };
     for peer in peers {
         match start_over(folder, about, shared, peer).await {
             Ok(position) => return Ok(Came::FromSnapshot(position)),
@@ -72,6 +77,28 @@ pub async fn bring_back<L: Log>(folder: &Folder, about: &Meta, shared: &L, peers
         }
     }
     Err(Error::NoPeer { reasons })
+}
+
+enum Filled {
+    Yes(Came),
+    /// Why not, by peer.
+    No(Vec<String>),
+}
+
+/// Has the journal reach the log, with the help of any of the `peers` if it does not.
+async fn fill_from_any<L: Log>(journal: &Journal, shared: &L, peers: &[Peer]) -> Result<Filled, Error> {
+    if reached(shared, journal).await? {
+        return Ok(Filled::Yes(Came::FromLog));
+    }
+    let mut reasons = Vec::new();
+    for peer in peers {
+        match fill(journal, peer, shared).await {
+            Ok(()) => return Ok(Filled::Yes(Came::FromJournal)),
+            Err(Failure::Peer(reason)) => reasons.push(reason.to_string()),
+            Err(Failure::Own(error)) => return Err(error),
+        }
+    }
+    Ok(Filled::No(reasons))
 }
 
 /// Begins again with a snapshot of `peer` and what its journal has behind it; gives where the snapshot stands.

@@ -12,23 +12,21 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use ieum_core::ids::Position;
-use ieum_log::sqlite::Journal;
-use ieum_node::log_position;
+use ieum_node::core_position;
 use ieum_node::peers::Report;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
-use tokio_stream::wrappers::{TcpListenerStream, WatchStream};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::{ReceiverStream, WatchStream};
 use tonic::body::Body;
 use tonic::server::{Grpc, NamedService, ServerStreamingService};
-use tonic::transport::{Server, ServerTlsConfig};
+use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
 use crate::messages::{Batch, BatchesAsked, Hello, Piece, Place, Said, SnapshotAsked, WatchAsked};
-use crate::{MOST, PIECE};
-
-/// Makes a snapshot that a newcomer may start from, or finds one that is new enough: where it stands and where it lies. Blocks.
-pub type FindSnapshot = dyn Fn() -> Result<(Position, PathBuf), String> + Send + Sync;
+use crate::shelf::Shelf;
+use crate::tls::{self, Tls};
+use crate::{ANSWER, MOST, PIECE, PING, door};
 
 /// What a node offers.
 #[derive(Clone)]
@@ -37,28 +35,36 @@ pub struct Offer {
     pub cell: u16,
     /// What the node says of itself.
     pub report: watch::Receiver<Report>,
-    /// Its journal.
-    pub journal: Arc<Journal>,
-    /// Its snapshots.
-    pub snapshot: Arc<FindSnapshot>,
+    /// What it has to give.
+    pub shelf: Arc<Shelf>,
     /// Takes the addresses of nodes that ask.
-    pub met: Arc<dyn Fn(String) + Send + Sync>,
+    pub met: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
-/// Serves the nodes of the cell until it is dropped. With `tls`, callers need a certificate of the cell's own authority.
+/// Streams of one caller at a time: it watches, and may need batches and a snapshot.
+const STREAMS: u32 = 16;
+/// Connections that are in and not served yet.
+const WAITING: usize = 16;
+
+/// Serves the nodes of the cell until it is dropped. With `tls`, callers need a certificate of the cell's own authority that names them.
 ///
 /// # Errors
-/// When the certificates cannot be used, or the listener fails.
-pub async fn serve(
-    offer: Offer,
-    listener: TcpListener,
-    tls: Option<ServerTlsConfig>,
-) -> Result<(), tonic::transport::Error> {
-    let mut server = Server::builder();
-    if let Some(tls) = tls {
-        server = server.tls_config(tls)?;
+/// When it cannot serve on.
+pub async fn serve(offer: Offer, listener: TcpListener, tls: Option<Tls>) -> Result<(), tonic::transport::Error> {
+    let (let_in, came) = mpsc::channel(WAITING);
+    let serving = Server::builder()
+        .max_concurrent_streams(STREAMS)
+        .http2_keepalive_interval(Some(PING))
+        .http2_keepalive_timeout(Some(ANSWER))
+        .add_service(Service(Arc::new(offer)))
+        .serve_with_incoming(ReceiverStream::new(came));
+    let door = door::open(listener, tls, let_in);
+    tokio::pin!(serving, door);
+    tokio::select! {
+        served = &mut serving => served,
+        // Not before the other one has ended.
+        () = &mut door => serving.await,
     }
-    server.add_service(Service(Arc::new(offer))).serve_with_incoming(TcpListenerStream::new(listener)).await
 }
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -105,14 +111,21 @@ where
 }
 
 impl Offer {
-    fn check(&self, hello: Option<Hello>) -> Result<(), Status> {
-        let Some(hello) = hello else { return Err(Status::invalid_argument("who asks is missing")) };
-        if hello.cell != u32::from(self.cell) {
-            let (theirs, ours) = (hello.cell, self.cell);
+    /// Refuses nodes of another cell, those that their certificate does not name, and this one itself.
+    fn check<T>(&self, hello: Option<Hello>, request: &Request<T>) -> Result<(), Status> {
+        let Some(Hello { cell, node, life }) = hello else {
+            return Err(Status::invalid_argument("who asks is missing"));
+        };
+        if cell != u32::from(self.cell) {
+            let ours = self.cell;
             return Err(Status::failed_precondition(format!(
-                "node {} is of cell {theirs}, this one of cell {ours}: correct [node] cell, or the address of the peer",
-                hello.node
+                "node {node} is of cell {cell}, this one of cell {ours}: correct [node] cell, or the address of the peer"
             )));
+        }
+        let named = request.extensions().get::<door::From>().and_then(|from| from.0);
+        tls::is(node, named).map_err(Status::permission_denied)?;
+        if life == self.report.borrow().life {
+            return Err(Status::already_exists("it is the node itself"));
         }
         Ok(())
     }
@@ -128,9 +141,8 @@ impl ServerStreamingService<WatchAsked> for Watch {
     fn call(&mut self, request: Request<WatchAsked>) -> Self::Future {
         let offer = Arc::clone(&self.0);
         Box::pin(async move {
-            let WatchAsked { hello, address } = request.into_inner();
-            offer.check(hello)?;
-            if let Some(address) = address {
+            offer.check(request.get_ref().hello, &request)?;
+            if let Some(address) = &request.get_ref().address {
                 (offer.met)(address);
             }
             let reports = WatchStream::new(offer.report.clone()).map(|report| Ok(Said::from(&report)));
@@ -149,15 +161,14 @@ impl ServerStreamingService<BatchesAsked> for Batches {
     fn call(&mut self, request: Request<BatchesAsked>) -> Self::Future {
         let offer = Arc::clone(&self.0);
         Box::pin(async move {
-            let BatchesAsked { hello, after } = request.into_inner();
-            offer.check(hello)?;
-            let after: Position = after.ok_or_else(|| Status::invalid_argument("a position is missing"))?.into();
+            offer.check(request.get_ref().hello, &request)?;
+            let after = request.get_ref().after.ok_or_else(|| Status::invalid_argument("a position is missing"))?;
             // The first read tells whether the journal reaches back so far.
-            let first = offer.journal.read(log_position(after)).await.map_err(told)?;
+            let first = offer.shelf.read(after.into()).await?;
             let pages = stream::unfold(Some((offer, first)), |state| async {
                 let (offer, page) = state?;
                 let last = page.last()?.position;
-                let next = match offer.journal.read(last).await {
+                let next = match offer.shelf.read(core_position(last)).await {
                     Ok(page) => Some((offer, page)),
                     // It was trimmed away under the reader, who asks again.
                     Err(_) => None,
@@ -167,15 +178,6 @@ impl ServerStreamingService<BatchesAsked> for Batches {
             let batches = pages.flat_map(|page| stream::iter(page).map(|entry| Ok(Batch::from(entry))));
             Ok(Response::new(Box::pin(batches) as Answers<Batch>))
         })
-    }
-}
-
-/// What a caller is told of the journal's error.
-fn told(error: ieum_log::Error) -> Status {
-    match error {
-        ieum_log::Error::Trimmed { .. } => Status::out_of_range(error.to_string()),
-        ieum_log::Error::NotInLog { .. } => Status::failed_precondition(error.to_string()),
-        _ => Status::unavailable(error.to_string()),
     }
 }
 
@@ -189,10 +191,11 @@ impl ServerStreamingService<SnapshotAsked> for Snapshot {
     fn call(&mut self, request: Request<SnapshotAsked>) -> Self::Future {
         let offer = Arc::clone(&self.0);
         Box::pin(async move {
-            let SnapshotAsked { hello, at, offset } = request.into_inner();
-            offer.check(hello)?;
+            offer.check(request.get_ref().hello, &request)?;
+            let SnapshotAsked { at, offset, .. } = request.into_inner();
+            let find = offer.shelf.snapshots()?;
             let open = move || {
-                let (position, path) = (offer.snapshot)().map_err(Status::unavailable)?;
+                let (position, path) = find().map_err(Status::unavailable)?;
                 let asked = at.is_some_and(|at| Position::from(at) == position);
                 Reader::open(position, path, if asked { offset } else { 0 }).map_err(unreadable)
             };

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use common::{ABOUT, CELL, Member, report, start};
+use common::{ABOUT, CELL, Member, report, shelf, start};
 use ieum_core::commands::operate::AddNode;
 use ieum_core::ids::Position;
 use ieum_log::memory::Memory as Shared;
@@ -54,11 +54,10 @@ async fn join(log: &Arc<Shared>, data: &Path, number: u32, peers: &[String]) -> 
     let offer = Offer {
         cell: CELL,
         report: circle.report(),
-        journal: Arc::clone(&member.journal),
-        snapshot: Arc::new(|| Err("not here".to_owned())),
+        shelf: shelf(&member.journal, || Err("not here".to_owned())).await,
         met: {
             let circle = Arc::clone(&circle);
-            Arc::new(move |address| circle.meet(address))
+            Arc::new(move |address: &str| circle.meet(address))
         },
     };
     tokio::spawn(server::serve(offer, listener, None));
@@ -131,9 +130,8 @@ async fn a_node_whose_view_differs_stops() {
         let offer = Offer {
             cell: CELL,
             report: other.subscribe(),
-            journal: Arc::clone(&journal),
-            snapshot: Arc::new(|| Err("not here".to_owned())),
-            met: Arc::new(drop),
+            shelf: shelf(&journal, || Err("not here".to_owned())).await,
+            met: Arc::new(|_| ()),
         };
         tokio::spawn(server::serve(offer, listener, None));
     }

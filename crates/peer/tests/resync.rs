@@ -7,7 +7,7 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{ABOUT, CELL, Member, peer, report, start};
+use common::{ABOUT, CALLER, CELL, Member, peer, report, start};
 use futures_util::StreamExt as _;
 use ieum_core::commands::operate::AddNode;
 use ieum_core::tables::accounts::HANDLES;
@@ -17,11 +17,11 @@ use ieum_node::folder::Folder;
 use ieum_node::peers::{Phase, Report};
 use ieum_node::progress::unwatched;
 use ieum_node::{core_position, snapshot, verify};
-use ieum_peer::client::{Error as PeerError, Peer};
+use ieum_peer::client::{Caller, Error as PeerError, Peer};
 use ieum_peer::resync::{Came, Error, bring_back};
+use ieum_peer::shelf::Shelf;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tonic::transport::ClientTlsConfig;
 
 /// A cell of two nodes of which only the first runs, and whose log has forgotten its first batches.
 async fn left_behind() -> (TempDir, Arc<Shared>, Member, Folder) {
@@ -32,6 +32,10 @@ async fn left_behind() -> (TempDir, Arc<Shared>, Member, Folder) {
     first.register(0..20).await;
     let folder = Folder::new(root.path().join("2"));
     (root, log, first, folder)
+}
+
+async fn back(folder: &Folder, log: &Shared, peers: &[Peer]) -> Result<Came, Error> {
+    bring_back(folder, &ABOUT, log, peers, &Shelf::default()).await
 }
 
 async fn forget(log: &Shared) {
@@ -68,7 +72,7 @@ async fn a_node_that_starts_empty_gets_a_snapshot_and_what_follows() {
     let (_root, log, mut first, folder) = left_behind().await;
     forget_all(&log, &first).await;
     let peers = [peer(&first.offer().await)];
-    let came = bring_back(&folder, &ABOUT, log.as_ref(), &peers).await.unwrap();
+    let came = back(&folder, &log, &peers).await.unwrap();
     assert!(matches!(came, Came::FromSnapshot(_)), "{came:?}");
     first.register(20..30).await;
     comes_back(&log, &folder, first, 30).await;
@@ -82,8 +86,8 @@ async fn a_node_that_was_away_gets_batches() {
     forget(&log).await;
     first.register(30..31).await;
     let peers = [peer(&first.offer().await)];
-    assert_eq!(bring_back(&folder, &ABOUT, log.as_ref(), &peers).await.unwrap(), Came::FromJournal);
-    assert_eq!(bring_back(&folder, &ABOUT, log.as_ref(), &[]).await.unwrap(), Came::FromLog, "now nobody is needed");
+    assert_eq!(back(&folder, &log, &peers).await.unwrap(), Came::FromJournal);
+    assert_eq!(back(&folder, &log, &[]).await.unwrap(), Came::FromLog, "now nobody is needed");
     comes_back(&log, &folder, first, 31).await;
 }
 
@@ -106,7 +110,7 @@ async fn a_snapshot_that_breaks_off_is_gone_on_with() {
     std::fs::write(&served, second_half).unwrap();
     let position = meta.position;
     let peers = [peer(&first.offer_snapshot(move || Ok((position, served.clone()))).await)];
-    let came = bring_back(&folder, &ABOUT, log.as_ref(), &peers).await.unwrap();
+    let came = back(&folder, &log, &peers).await.unwrap();
     assert_eq!(came, Came::FromSnapshot(position));
     let left: Vec<_> = std::fs::read_dir(folder.snapshots()).unwrap().map(|file| file.unwrap().path()).collect();
     assert_eq!(left.len(), 1, "{left:?}");
@@ -132,11 +136,11 @@ async fn a_damaged_snapshot_is_refused_and_another_node_helps() {
             Ok((position, file.clone()))
         })
         .await;
-    let error = bring_back(&folder, &ABOUT, log.as_ref(), &[peer(&damaged)]).await.unwrap_err();
+    let error = back(&folder, &log, &[peer(&damaged)]).await.unwrap_err();
     assert!(matches!(&error, Error::NoPeer { reasons } if reasons.iter().any(|r| r.contains("damaged"))), "{error}");
     assert_eq!(std::fs::read_dir(folder.snapshots()).unwrap().count(), 0, "nothing is kept of it");
     let peers = [peer(&damaged), peer(&first.offer().await)];
-    bring_back(&folder, &ABOUT, log.as_ref(), &peers).await.unwrap();
+    back(&folder, &log, &peers).await.unwrap();
     assert_eq!(asked.load(Ordering::Relaxed), 2);
     comes_back(&log, &folder, first, 20).await;
 }
@@ -147,14 +151,16 @@ async fn without_help_it_says_whom_it_asked() {
     forget_all(&log, &first).await;
     // Nobody listens there any more.
     let nobody = format!("http://{}", TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap());
-    let error = bring_back(&folder, &ABOUT, log.as_ref(), &[peer(&nobody)]).await.unwrap_err();
+    let error = back(&folder, &log, &[peer(&nobody)]).await.unwrap_err();
     assert!(error.to_string().contains(&nobody), "{error}");
-    let other_cell = Peer::new(&first.offer().await, 4, 2, None).unwrap();
-    let refused = bring_back(&folder, &ABOUT, log.as_ref(), &[other_cell]).await.unwrap_err();
+    let other_cell = Peer::new(&first.offer().await, Caller { cell: 4, ..CALLER }, None).unwrap();
+    let refused = back(&folder, &log, &[other_cell]).await.unwrap_err();
     assert!(refused.to_string().contains("of cell 4, this one of cell 3"), "{refused}");
-    assert!(matches!(Peer::new("::", CELL, 2, None), Err(PeerError::Address { .. })));
-    let plain = Peer::new("http://127.0.0.1:7400", CELL, 2, Some(ClientTlsConfig::new()));
-    assert!(matches!(plain, Err(PeerError::Plain { .. })), "{plain:?}");
+    for text in ["::", "10.0.0.7:7400", "http://10.0.0.7", "ftp://10.0.0.7:7400"] {
+        assert!(matches!(Peer::new(text, CALLER, None), Err(PeerError::Address { .. })), "{text}");
+    }
+    let secured = Peer::new("https://127.0.0.1:7400", CALLER, None);
+    assert!(matches!(secured, Err(PeerError::Scheme { .. })), "{secured:?}");
     first.stop().await;
 }
 

@@ -116,6 +116,12 @@ pub enum Bug {
     MinorityStays,
     /// Which view is the wrong one is decided before all have voted who are there.
     FirstVoteDecides,
+    /// A node is believed whatever node its certificate names.
+    CertificateOfAnyNode,
+    /// Other nodes are let in from everywhere without certificates.
+    ListensUnguarded,
+    /// An address of a node that was heard of is asked for ever.
+    AddressesKeptForEver,
     /// A journal goes on behind a gap.
     JournalGapIgnored,
     /// A node founds a cell although another is to.

@@ -20,8 +20,9 @@ use ieum_node::peers::{Phase, Report};
 use ieum_node::progress::unwatched;
 use ieum_node::service::{Identity, Node, Options};
 use ieum_node::snapshot;
-use ieum_peer::client::Peer;
+use ieum_peer::client::{Caller, Peer};
 use ieum_peer::server::{self, Offer};
+use ieum_peer::shelf::Shelf;
 use ieum_store::fjall::Fjall;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
@@ -111,8 +112,8 @@ impl Member {
     ) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let (journal, snapshot) = (Arc::clone(&self.journal), Arc::new(snapshot));
-        let offer = Offer { cell: CELL, report: self.report.subscribe(), journal, snapshot, met: Arc::new(drop) };
+        let shelf = shelf(&self.journal, snapshot).await;
+        let offer = Offer { cell: CELL, report: self.report.subscribe(), shelf, met: Arc::new(|_| ()) };
         tokio::spawn(server::serve(offer, listener, None));
         address
     }
@@ -122,6 +123,19 @@ impl Member {
     }
 }
 
+/// A node with all to give.
+pub(crate) async fn shelf(
+    journal: &Arc<Journal>,
+    snapshot: impl Fn() -> Result<(Position, PathBuf), String> + Send + Sync + 'static,
+) -> Arc<Shelf> {
+    let shelf = Shelf::default();
+    shelf.put_journal(Arc::clone(journal)).await;
+    shelf.put_snapshots(Arc::new(snapshot));
+    Arc::new(shelf)
+}
+
+pub(crate) const CALLER: Caller = Caller { cell: CELL, node: 2, life: 2 };
+
 pub(crate) fn peer(address: &str) -> Peer {
-    Peer::new(address, CELL, 2, None).unwrap()
+    Peer::new(address, CALLER, None).unwrap()
 }

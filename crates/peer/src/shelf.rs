@@ -1,0 +1,64 @@
+//! What a node has to give to others at the moment: nothing at first, then its journal, then snapshots too.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ieum_core::ids::Position;
+use ieum_log::Entry;
+use ieum_log::sqlite::Journal;
+use ieum_node::log_position;
+use parking_lot::Mutex;
+use tokio::sync::RwLock;
+use tonic::Status;
+
+/// Makes a snapshot that a newcomer may start from, or finds one that is new enough: where it stands and where it lies. Blocks.
+pub type FindSnapshot = dyn Fn() -> Result<(Position, PathBuf), String> + Send + Sync;
+
+/// What a node has to give.
+#[derive(Default)]
+pub struct Shelf {
+    journal: RwLock<Option<Arc<Journal>>>,
+    snapshots: Mutex<Option<Arc<FindSnapshot>>>,
+}
+
+impl Shelf {
+    /// From now on others may have the batches of `journal`.
+    pub async fn put_journal(&self, journal: Arc<Journal>) {
+        *self.journal.write().await = Some(journal);
+    }
+
+    /// From now on others may have snapshots.
+    pub fn put_snapshots(&self, find: Arc<FindSnapshot>) {
+        *self.snapshots.lock() = Some(find);
+    }
+
+    /// Takes everything back. When this returns nobody reads the journal any more: whoever has it alone may close it.
+    pub async fn clear(&self) {
+        *self.journal.write().await = None;
+        *self.snapshots.lock() = None;
+    }
+
+    /// Batches behind `after`, some of them; none when there is none.
+    pub(crate) async fn read(&self, after: Position) -> Result<Vec<Entry>, Status> {
+        let journal = self.journal.read().await;
+        let journal = journal.as_ref().ok_or_else(not_yet)?;
+        journal.read(log_position(after)).await.map_err(told)
+    }
+
+    pub(crate) fn snapshots(&self) -> Result<Arc<FindSnapshot>, Status> {
+        self.snapshots.lock().clone().ok_or_else(not_yet)
+    }
+}
+
+fn not_yet() -> Status {
+    Status::unavailable("it is coming up itself")
+}
+
+/// What a caller is told of the journal's error.
+fn told(error: ieum_log::Error) -> Status {
+    match error {
+        ieum_log::Error::Trimmed { .. } => Status::out_of_range(error.to_string()),
+        ieum_log::Error::NotInLog { .. } => Status::failed_precondition(error.to_string()),
+        _ => Status::unavailable(error.to_string()),
+    }
+}

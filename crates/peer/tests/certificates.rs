@@ -1,0 +1,182 @@
+//! Nodes know each other by certificates that name them, and let go of whoever shows another one, or none, or takes too long.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what fails here fails the test")]
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use common::{CALLER, CELL, report};
+use futures_util::StreamExt as _;
+use ieum_node::peers::Report;
+use ieum_peer::client::{Caller, Error, Peer};
+use ieum_peer::server::{self, Offer};
+use ieum_peer::shelf::Shelf;
+use ieum_peer::tls::{Files, Tls, Unusable};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// A certificate for loopback and these names, changed by `change`.
+    fn issue(&self, folder: &Path, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Files {
+        let names: Vec<String> = ["127.0.0.1"].iter().chain(names).map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names.clone()).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        let write = |kind: &str, text: &str| {
+            let path = folder.join(format!("{}-{kind}.pem", names.join("-")));
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        Files {
+            authority: write("authority", &self.pem),
+            certificate: write("certificate", &certificate),
+            key: write("key", &key.serialize_pem()),
+        }
+    }
+
+    fn node(&self, folder: &Path, node: u32) -> Tls {
+        let files = self.issue(folder, &[&format!("node-{node}.cell-{CELL}.ieum")], |_| ());
+        Tls::read(&files, CELL, node).unwrap()
+    }
+}
+
+/// A node that says so of itself.
+async fn serve(says: Report, tls: Option<Tls>) -> (String, watch::Sender<Report>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let address = format!("{scheme}://{}", listener.local_addr().unwrap());
+    let report = watch::Sender::new(says);
+    let offer =
+        Offer { cell: CELL, report: report.subscribe(), shelf: Arc::new(Shelf::default()), met: Arc::new(|_| ()) };
+    tokio::spawn(server::serve(offer, listener, tls));
+    (address, report)
+}
+
+async fn first(address: &str, caller: Caller, tls: Option<Tls>) -> Result<Report, Error> {
+    let reports = Peer::new(address, caller, tls)?.watch(None).await?;
+    let report = Box::pin(reports).next().await;
+    report.expect("a report")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_believed_as_the_one_that_its_certificate_names() {
+    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let tls = |node| authority.node(folder.path(), node);
+    let (address, _report) = serve(report(1), Some(tls(1))).await;
+    assert_eq!(first(&address, CALLER, Some(tls(2))).await.unwrap(), report(1));
+    let posing = first(&address, CALLER, Some(tls(3))).await.unwrap_err().to_string();
+    assert!(posing.contains("names node 3, and it says that it is node 2"), "{posing}");
+    let (posing, _report) = serve(report(1), Some(tls(3))).await;
+    let error = first(&posing, CALLER, Some(tls(2))).await.unwrap_err().to_string();
+    assert!(error.contains("names node 3, and it says that it is node 1"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_are_refused_on_both_sides() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let (address, _report) = serve(report(1), Some(ours.node(folder.path(), 1))).await;
+    let error = first(&address, CALLER, Some(theirs.node(folder.path(), 2))).await.unwrap_err().to_string();
+    assert!(error.contains("UnknownIssuer") || error.contains("BadSignature"), "{error}");
+    // It trusts both authorities, the other one does not.
+    let mut both = theirs.issue(folder.path(), &[&format!("node-2.cell-{CELL}.ieum"), "both"], |_| ());
+    std::fs::write(&both.authority, format!("{}{}", ours.pem, theirs.pem)).unwrap();
+    let error = first(&address, CALLER, Some(Tls::read(&both, CELL, 2).unwrap())).await.unwrap_err();
+    assert!(matches!(error, Error::Refused { .. }), "{error}");
+    assert!(error.to_string().contains("does not take this node's certificate"), "{error}");
+    both.authority = ours.issue(folder.path(), &["ours"], |_| ()).authority;
+    assert!(matches!(Tls::read(&both, CELL, 2), Err(Unusable::Own { .. })), "it is looked at before it is used");
+    let plain = first(&address.replace("https", "http"), CALLER, None).await.unwrap_err();
+    assert!(matches!(plain, Error::Unreachable { .. } | Error::Garbage { .. }), "{plain}");
+    let scheme = first(&address, CALLER, None).await.unwrap_err().to_string();
+    assert!(scheme.contains("[peers] certificates"), "{scheme}");
+}
+
+/// Own certificates that the others would refuse are noticed before anything is done.
+#[test]
+fn certificates_that_the_others_would_refuse_are_not_used() {
+    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let name = format!("node-2.cell-{CELL}.ieum");
+    let refused = |names: &[&str], change: fn(&mut CertificateParams), says: &str| {
+        let files = authority.issue(folder.path(), names, change);
+        let error = Tls::read(&files, CELL, 2).unwrap_err().to_string();
+        assert!(error.contains(says) && error.contains(&files.certificate.display().to_string()), "{error}");
+    };
+    refused(&[&name], |params| params.not_after = rcgen::date_time_ymd(2001, 1, 1), "expired");
+    refused(&[&name], |params| params.not_before = rcgen::date_time_ymd(4000, 1, 1), "not valid yet");
+    refused(&[&name], |params| drop(params.extended_key_usages.pop()), "client authentication");
+    refused(&[], |_| (), "names no node, and this is node 2 of cell 3");
+    refused(&["node-3.cell-3.ieum"], |_| (), "names node 3 of cell 3, and this is node 2 of cell 3");
+    refused(&["node-2.cell-4.ieum"], |_| (), "DNS:node-2.cell-3.ieum");
+    refused(&["node-2.cell-3.ieum", "node-3.cell-3.ieum"], |_| (), "several");
+    let good = authority.issue(folder.path(), &[&name], |_| ());
+    let no_authority = Files { authority: good.key.clone(), ..good.clone() };
+    assert!(matches!(Tls::read(&no_authority, CELL, 2), Err(Unusable::Authority { .. })));
+    let gone = Files { key: folder.path().join("gone"), ..good };
+    assert!(Tls::read(&gone, CELL, 2).unwrap_err().to_string().contains("gone"));
+}
+
+/// One that accepts connections and says nothing, one that talks of something else, and one that hangs up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_does_not_shake_hands_is_not_waited_for() {
+    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let tls = authority.node(folder.path(), 2);
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let talker = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = |listener: &TcpListener| format!("https://{}", listener.local_addr().unwrap());
+    let urls = [url(&silent), url(&talker)];
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = talker.accept().await {
+            // Whoever connects may be gone already.
+            let _ = stream.write_all(b"220 smtp.example ESMTP\r\n").await;
+        }
+    });
+    let slow = first(&urls[0], CALLER, Some(tls.clone())).await.unwrap_err().to_string();
+    assert!(slow.contains("no connection within"), "{slow}");
+    let garbage = first(&urls[1], CALLER, Some(tls)).await.unwrap_err();
+    assert!(matches!(garbage, Error::Unreachable { .. }), "{garbage}");
+    drop(silent);
+}
+
+/// By whatever address, with certificates and without.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_asks_itself_is_told_so() {
+    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    for tls in [None, Some(authority.node(folder.path(), 2))] {
+        let own = Report { life: CALLER.life, ..report(2) };
+        let (address, _report) = serve(own, tls.clone()).await;
+        let peer = Peer::new(&address, CALLER, tls).unwrap();
+        assert!(matches!(peer.watch(None).await.err(), Some(Error::Itself { .. })));
+        let batches = peer.batches(ieum_core::ids::Position::default()).await.err();
+        assert!(matches!(batches, Some(Error::Itself { .. })), "{batches:?}");
+    }
+}
+
+/// A node that is coming up answers others although it has nothing to give yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_coming_up_says_so() {
+    let (address, _report) = serve(report(1), None).await;
+    assert_eq!(first(&address, CALLER, None).await.unwrap(), report(1));
+    let peer = Peer::new(&address, CALLER, None).unwrap();
+    let error = peer.batches(ieum_core::ids::Position::default()).await.err().unwrap().to_string();
+    assert!(error.contains("coming up"), "{error}");
+}
