@@ -129,6 +129,8 @@ enum NodeCommand {
         /// Its number.
         number: u32,
     },
+    /// Have this node of a cell of several begin anew from the others: what it has is set aside and kept. The node must be stopped.
+    Resync(Settings),
 }
 
 #[derive(Debug, Subcommand)]
@@ -219,6 +221,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Node(NodeCommand::Remove { settings, number }) => {
             return operate::remove_node(&settings.load()?, number);
         }
+        Command::Node(NodeCommand::Resync(settings)) => return operate::resync(&settings.load()?),
         Command::Level { settings, command: None } => return operate::levels(&settings.load()?),
         Command::Level { command: Some(LevelCommand::Activate { settings, level }), .. } => {
             return operate::activate(&settings.load()?, level);

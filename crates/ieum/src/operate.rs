@@ -10,7 +10,7 @@ use ieum_node::{backup, marks, verify};
 use crate::Failure;
 use crate::admin::{self, Answer, Request};
 use crate::bar::Bar;
-use crate::config::Config;
+use crate::config::{Config, Engine};
 use crate::nodes::{Row, Says};
 
 pub(crate) fn backup(config: &Config, to: &Path) -> Result<ExitCode, Failure> {
@@ -150,6 +150,18 @@ pub(crate) fn remove_node(config: &Config, node: u32) -> Result<ExitCode, Failur
         Answer::NodeRemoved { node } => println!("Node {node} is no member any more; stop it."),
         other => return unexpected(other),
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn resync(config: &Config) -> Result<ExitCode, Failure> {
+    if config.log.engine != Engine::Etcd {
+        return Err(
+            "a node that is alone has no others to begin anew from: `ieum restore` begins anew from a backup".into()
+        );
+    }
+    let aside = Folder::new(&config.node.data).set_aside()?;
+    println!("What this node had is kept in {}.", aside.display());
+    println!("Start it, and it begins anew from the others of its cell: ieum serve");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -10,6 +10,7 @@ use ieum_gateway::{Gateway, Hub, SigningKeys, Ticket};
 use ieum_log::Kept;
 use ieum_node::clock;
 use ieum_node::folder::{self, Folder, Opened};
+use ieum_node::leases::Leases;
 use ieum_node::machine::Delivery;
 use ieum_node::peers::Phase;
 use ieum_node::reserve::Reserve;
@@ -129,12 +130,13 @@ async fn serve(config: &Config, start: Start) -> Result<(), Error> {
             // Clients of a node that is alone may as well wait for it.
             let door = Door { listener: listen(socket)?, tls };
             let opened = folder.open(config.node.cell, &view).await?;
-            let running = run_node(config, start, &folder, &opened, true).await?;
+            let leases = Leases::new(folder.snapshots());
+            let running = run_node(config, start, &folder, &opened, (leases, true)).await?;
             serve_clients(config, &folder, opened.log, running, door, None).await
         }
         Engine::Etcd => {
             let shared = shared::open(config, &folder, &view, start.found).await?;
-            let running = run_node(config, start, &folder, &shared.opened, start.found).await?;
+            let running = run_node(config, start, &folder, &shared.opened, (shared.leases(), start.found)).await?;
             let log = Arc::clone(&shared.opened.log);
             let part = shared.take_part(&running.node.handle());
             let circle = Arc::clone(&part.circle);
@@ -167,7 +169,7 @@ async fn run_node<L: Kept>(
     start: Start,
     folder: &Folder,
     opened: &Opened<L>,
-    founds: bool,
+    (leases, founds): (Arc<Leases>, bool),
 ) -> Result<Running<L>, Error> {
     if let Some(reason) = &opened.rebuilt {
         tracing::warn!(%reason, "the view was rebuilt");
@@ -183,6 +185,7 @@ async fn run_node<L: Kept>(
     };
     let options = service::Options {
         founds,
+        leases,
         snapshots: policy(&config.snapshots),
         reserve: Arc::new(Reserve::new(folder.root(), config.node.reserve_mib << 20)),
         ..service::Options::new(identity, folder)

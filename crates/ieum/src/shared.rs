@@ -1,16 +1,16 @@
 //! A node of a cell of several: its log is etcd's, and the others are asked where that no longer reaches.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ieum_gateway::Ticket;
 use ieum_log::journaled::Journaled;
-use ieum_log::sqlite::Meta;
+use ieum_log::sqlite::{Journal, Meta};
 use ieum_log_etcd::{Endpoint, Etcd, Tls};
 use ieum_node::folder::{Folder, Opened};
+use ieum_node::leases::Leases;
 use ieum_node::service::Handle;
-use ieum_node::{progress, snapshot};
+use ieum_node::{chain, core_position};
 use ieum_peer::circle::{Circle, Settings};
 use ieum_peer::client;
 use ieum_peer::resync::{self, Came};
@@ -18,7 +18,6 @@ use ieum_peer::server::{self, Offer};
 use ieum_peer::shelf::{FindSnapshot, Shelf};
 use ieum_peer::tls::{self, Files};
 use ieum_store::fjall::{self, Fjall};
-use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -28,8 +27,6 @@ use crate::serve::Error;
 
 /// How long it waits before it asks the other nodes again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// A snapshot is new enough for a newcomer with no more batches behind it than this.
-const FEW_BATCHES: u64 = 20_000;
 /// The build's number: later ones are greater.
 const BUILD: u64 = 1;
 
@@ -40,6 +37,7 @@ pub(crate) type SharedLog = Journaled<Etcd>;
 pub(crate) struct Shared {
     pub(crate) opened: Opened<SharedLog>,
     pub(crate) circle: Arc<Circle>,
+    leases: Arc<Leases>,
     shelf: Arc<Shelf>,
     /// What it does among the others.
     parts: JoinSet<()>,
@@ -70,8 +68,9 @@ pub(crate) async fn open(
         endpoint: config.listen.endpoints.first().cloned(),
         peers: config.peers.addresses.clone(),
         tls: tls.clone(),
-        out: Arc::new(|_| {}),
+        out: keep_out(folder.clone()),
     });
+    folder.refuse_differing()?;
     let (shelf, mut parts) = (Arc::new(Shelf::default()), JoinSet::new());
     if let Some(listener) = listener {
         let met = Arc::clone(&circle);
@@ -91,9 +90,11 @@ pub(crate) async fn open(
     let about = Meta { cell: node.cell.into(), generation: log.generation(), predecessor: None };
     bring_back(&circle, folder, &about, &log, &shelf).await?;
     let opened = folder.open_shared(&about, Arc::new(log), options).await?;
+    let leases = Leases::new(folder.snapshots());
     shelf.put_journal(Arc::clone(opened.log.journal())).await;
-    shelf.put_snapshots(find_snapshot(Arc::clone(&opened.view), folder.snapshots(), &opened.log));
-    Ok(Shared { opened, circle, shelf, parts })
+    let (view, journal) = (Arc::clone(&opened.view), Arc::clone(opened.log.journal()));
+    shelf.put_snapshots(find_snapshot(view, Arc::clone(&leases), journal));
+    Ok(Shared { opened, circle, leases, shelf, parts })
 }
 
 async fn open_log(config: &Config, found: bool) -> Result<Etcd, Error> {
@@ -136,6 +137,19 @@ async fn bring_back(circle: &Circle, folder: &Folder, about: &Meta, log: &Etcd, 
     }
 }
 
+/// What keeps a node from starting again with a view that differs from the others'.
+fn keep_out(folder: Folder) -> Arc<dyn Fn(&str) + Send + Sync> {
+    Arc::new(move |evidence| {
+        if let Err(error) = folder.mark_differing(evidence) {
+            let folder = folder.root().display();
+            tracing::error!(
+                %error,
+                "alarm: nothing keeps this node from starting again with the view in {folder}, which differs: run `ieum node resync` first"
+            );
+        }
+    })
+}
+
 fn life() -> Result<u64, Error> {
     let mut life = [0; 8];
     SystemRandom::new().fill(&mut life).map_err(|_| std::io::Error::other("no randomness"))?;
@@ -143,9 +157,14 @@ fn life() -> Result<u64, Error> {
 }
 
 impl Shared {
+    /// The node's snapshots.
+    pub(crate) fn leases(&self) -> Arc<Leases> {
+        Arc::clone(&self.leases)
+    }
+
     /// Takes part among the others, from when the node runs until what is given back is dropped.
     pub(crate) fn take_part(self, node: &Handle<Fjall, Ticket>) -> Part {
-        let Self { opened: Opened { log, .. }, circle, shelf, mut parts } = self;
+        let Self { opened: Opened { log, .. }, circle, shelf, mut parts, .. } = self;
         parts.spawn(Arc::clone(&circle).run(node.clone(), log));
         Part { circle, shelf, parts }
     }
@@ -166,23 +185,11 @@ impl Part {
     }
 }
 
-/// A snapshot for a newcomer: the newest one, or a new one when much has happened since.
-fn find_snapshot(view: Arc<Fjall>, folder: PathBuf, log: &Arc<SharedLog>) -> Arc<FindSnapshot> {
-    // One at a time: a second newcomer gets what the first one waits for.
-    let (journal, taking) = (Arc::clone(log.journal()), Mutex::new(()));
-    Arc::new(move || {
-        let _alone = taking.lock();
-        let told = |error: snapshot::Error| error.to_string();
-        let newest = snapshot::list(&folder).map_err(told)?.pop();
-        let last = journal.last();
-        if let Some((position, path)) = newest
-            && position.generation == last.generation
-            && position.ordinal.saturating_add(FEW_BATCHES) >= last.ordinal
-        {
-            return Ok((position, path));
-        }
-        let (meta, path) = snapshot::take(view.as_ref(), &folder, progress::unwatched()).map_err(told)?;
-        Ok((meta.position, path))
+/// Snapshots for newcomers, with the log behind them in the journal.
+fn find_snapshot(view: Arc<Fjall>, leases: Arc<Leases>, journal: Arc<Journal>) -> Arc<FindSnapshot> {
+    Arc::new(move |asked| {
+        let log = || (core_position(journal.trimmed()), core_position(journal.last()));
+        leases.lend(view.as_ref(), asked, log).map_err(|error| chain(&error))
     })
 }
 

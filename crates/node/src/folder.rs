@@ -6,6 +6,8 @@
 //!    view/       the view (fjall); can be rebuilt
 //!    view.before/  the view that the last rebuilding replaced, if there was one
 //!    before-restore-N/  what was here before a restore
+//!    before-resync-N/   what was here before an operator had the node begin anew from the others
+//!    differs     says that this node's view differs from the others', and keeps it from starting
 //!    snapshots/  two verified copies of the view, outside its folder; the log reaches back to the older
 //! ```
 //!
@@ -81,6 +83,17 @@ pub enum Error {
         trimmed: Position,
         /// What was tried.
         tried: String,
+    },
+    /// The node went out because its view differs from the others' of its cell.
+    #[error(
+        "this node's view differs from the others' of its cell, which is why it went out: {evidence}. It does not start with this data. \
+         `ieum node resync` keeps the data aside as evidence and has the node begin anew from the others ({marker} keeps it from starting)"
+    )]
+    Differs {
+        /// What is known of it.
+        evidence: String,
+        /// The file that says so.
+        marker: PathBuf,
     },
     /// A snapshot could not be read or written.
     #[error(transparent)]
@@ -198,6 +211,7 @@ impl Folder {
         shared: Arc<L>,
         options: &fjall::Options,
     ) -> Result<Opened<Journaled<L>>, Error> {
+        self.refuse_differing()?;
         let path = self.log();
         create(&self.root).map_err(self.io("creating", &self.root))?;
         let log_error = |source| Error::Log { path: path.clone(), source };

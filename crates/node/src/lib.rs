@@ -8,7 +8,7 @@
 //! ```
 //!
 //! [`batcher`] and [`applier`] are state machines without threads, clocks or sockets of their own; [`service`] runs them.
-//! [`folder`] opens what lies on the disk and repairs what can be repaired; [`snapshot`], [`backup`] and [`verify`] are about
+//! [`folder`] opens what lies on the disk and repairs what can be repaired; [`snapshot`], [`leases`], [`backup`] and [`verify`] are about
 //! whole views; [`marks`] are the operator's.
 
 pub mod agreement;
@@ -18,8 +18,10 @@ pub mod applier;
 pub mod backup;
 pub mod batcher;
 pub mod clock;
+mod differs;
 pub mod folder;
 mod kept;
+pub mod leases;
 pub mod levels;
 pub mod machine;
 pub mod marks;

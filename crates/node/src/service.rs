@@ -8,7 +8,6 @@
 //! | `upkeep` | persists the view, takes snapshots, trims the log |
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -28,6 +27,7 @@ use crate::applier::{Applier, KEPT_BYTES};
 use crate::batcher::{Batcher, Bounds, Refusal};
 use crate::clock::{self, Clock};
 use crate::folder::Folder;
+use crate::leases::Leases;
 use crate::levels;
 use crate::machine::{self, Delivery, deliver};
 use crate::peers::Checkpoints;
@@ -68,8 +68,8 @@ pub struct Options {
     pub bounds: Bounds,
     /// Where snapshots lie and when they are taken.
     pub snapshots: Policy,
-    /// The folder for snapshots.
-    pub folder: PathBuf,
+    /// The snapshots, and who reads them.
+    pub leases: Arc<Leases>,
     /// Room on the disk to keep free.
     pub reserve: Arc<Reserve>,
 }
@@ -83,7 +83,7 @@ impl Options {
             founds: true,
             bounds: Bounds::default(),
             snapshots: Policy::default(),
-            folder: folder.snapshots(),
+            leases: Leases::new(folder.snapshots()),
             reserve: Arc::new(Reserve::new(folder.root(), 0)),
         }
     }
@@ -337,8 +337,8 @@ impl<L: Log, K: Kv, T: Send + 'static> Node<L, K, T> {
             spawn("upkeep", &shared, {
                 let (log, shared, stop, runtime) =
                     (Arc::clone(&log), Arc::clone(&shared), stop.subscribe(), Runtime::current());
-                let (policy, folder) = (options.snapshots, options.folder.clone());
-                move || upkeep::run(&log, &shared, &folder, policy, stop, &runtime)
+                let (policy, leases) = (options.snapshots, Arc::clone(&options.leases));
+                move || upkeep::run(&log, &shared, &leases, policy, stop, &runtime)
             }),
         ];
         let threads = threads.into_iter().collect::<Result<_, _>>().map_err(StartError::Thread)?;

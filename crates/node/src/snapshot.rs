@@ -29,6 +29,8 @@ const CHUNK_BYTES: usize = 256 * 1024;
 /// Longest chunk that is believed; a row may be larger than [`CHUNK_BYTES`].
 const MAX_CHUNK: u32 = 64 * 1024 * 1024;
 const SUFFIX: &str = "snap";
+/// How a file ends that is being written.
+pub(crate) const PARTIAL: &str = "partial";
 const ENDS_TOO_EARLY: &str = "it ends too early";
 /// So much is written between two fsyncs: the log's own fsync may have to wait for one piece, not for the whole file.
 const SYNC_BYTES: usize = 8 << 20;
@@ -122,12 +124,30 @@ fn path_of(folder: &Path, Position { generation, ordinal }: Position) -> PathBuf
     folder.join(format!("{generation:010}-{ordinal:020}.{SUFFIX}"))
 }
 
-/// Takes `file`, which lies in `folder` and came from another node, as the snapshot at `position`, if it is one and whole.
-pub fn adopt(file: &Path, folder: &Path, position: Position) -> Result<(), Error> {
+/// Removes files in `folder` that end so; no matter if there is no such folder.
+pub fn sweep(folder: &Path, endings: &[&str]) -> Result<(), Error> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(io_error("listing", folder))?,
+    };
+    for entry in entries {
+        let path = entry.map_err(io_error("listing", folder))?.path();
+        if path.extension().is_some_and(|extension| endings.iter().any(|ending| extension == *ending)) {
+            fs::remove_file(&path).map_err(io_error("removing", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes `file`, which lies in `folder` and came from another node, as the snapshot of `cell` at `position`, if it is one and whole.
+pub fn adopt(file: &Path, folder: &Path, cell: u32, position: Position) -> Result<(), Error> {
     let meta = check(file)?;
+    let damaged = |what| Err(Error::Damaged { path: file.to_owned(), what });
     if meta.position != position {
-        let what = format!("it stands at {}, not at {position}", meta.position);
-        return Err(Error::Damaged { path: file.to_owned(), what });
+        return damaged(format!("it stands at {}, not at {position}", meta.position));
+    }
+    if u32::from(meta.cell) != cell && !Bug::PeerSnapshotOfAnyCell.planted() {
+        return damaged(format!("it is of cell {}, not of cell {cell}", meta.cell));
     }
     let path = path_of(folder, position);
     File::open(file).and_then(|file| file.sync_all()).map_err(io_error("syncing", file))?;
@@ -185,7 +205,7 @@ fn write_file(
     watch: Watch<'_>,
     fill: impl FnOnce(&mut Rowwise<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let partial = path.with_extension("partial");
+    let partial = path.with_extension(PARTIAL);
     let written = write_partial(meta, &partial, path, watch, fill);
     if written.is_err() {
         // The error that counts is the one above; a partial file is overwritten by the next attempt.

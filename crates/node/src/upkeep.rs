@@ -11,6 +11,7 @@ use ieum_planted::Bug;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::watch;
 
+use crate::leases::Leases;
 use crate::service::{PERSIST_COMMANDS, Shared};
 use crate::{chain, log_position, progress, snapshot};
 
@@ -45,14 +46,15 @@ impl Default for Policy {
 pub(crate) fn run<L: Log, K: Kv, T: Send + 'static>(
     log: &Arc<L>,
     shared: &Arc<Shared<K, T>>,
-    folder: &Path,
+    leases: &Arc<Leases>,
     policy: Policy,
     mut stop: watch::Receiver<bool>,
     runtime: &Runtime,
 ) {
+    warn_of("snapshots of an earlier life were not removed", leases.sweep());
     let mut persisted = Instant::now();
     // None: never.
-    let mut due_at = Instant::now().checked_add(first_due(folder, policy));
+    let mut due_at = Instant::now().checked_add(first_due(leases.folder(), policy));
     let mut snapshot: Option<JoinHandle<bool>> = None;
     loop {
         let stopping =
@@ -76,6 +78,7 @@ pub(crate) fn run<L: Log, K: Kv, T: Send + 'static>(
             }
             persisted = Instant::now();
         }
+        warn_of("a snapshot made for another node was not removed", leases.prune(Instant::now()));
         if let Some(done) = snapshot.take_if(|s| s.is_finished()) {
             // One that failed or panicked has said so; the log is kept until one succeeds.
             let taken = done.join().unwrap_or(false);
@@ -90,7 +93,7 @@ pub(crate) fn run<L: Log, K: Kv, T: Send + 'static>(
             let mut progress = shared.progress.lock();
             (progress.log_bytes, progress.commands) = (0, 0);
             drop(progress);
-            snapshot = start_snapshot(Arc::clone(log), Arc::clone(shared), folder, runtime.clone());
+            snapshot = start_snapshot(Arc::clone(log), Arc::clone(shared), Arc::clone(leases), runtime.clone());
         }
     }
     if let Some(running) = snapshot {
@@ -110,13 +113,15 @@ fn first_due(folder: &Path, policy: Policy) -> Duration {
 fn start_snapshot<L: Log, K: Kv, T: Send + 'static>(
     log: Arc<L>,
     shared: Arc<Shared<K, T>>,
-    folder: &Path,
+    leases: Arc<Leases>,
     runtime: Runtime,
 ) -> Option<JoinHandle<bool>> {
-    let folder = folder.to_owned();
     let work = move || {
         progress::step_back();
-        match snapshot::take(shared.view.as_ref(), &folder, progress::unwatched()) {
+        let alone = leases.making();
+        let taken = snapshot::take(shared.view.as_ref(), leases.folder(), progress::unwatched());
+        drop(alone);
+        match taken {
             Ok((meta, path)) => {
                 tracing::info!(position = %meta.position, path = %path.display(), "snapshot taken");
                 shared.alarms.lock().snapshots += 1;
@@ -127,7 +132,7 @@ fn start_snapshot<L: Log, K: Kv, T: Send + 'static>(
                 return false;
             }
         }
-        if let Err(error) = runtime.block_on(trim(log.as_ref(), &folder)) {
+        if let Err(error) = runtime.block_on(trim(log.as_ref(), &leases)) {
             tracing::error!(error = chain(error.as_ref()), "the log was not trimmed");
         }
         true
@@ -136,9 +141,15 @@ fn start_snapshot<L: Log, K: Kv, T: Send + 'static>(
     spawned.map_err(|error| tracing::error!(%error, "no thread for a snapshot")).ok()
 }
 
-/// Keeps the two newest snapshots that can be read whole, and the log from the older of them on.
-pub async fn trim<L: Log>(log: &L, folder: &Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let mut all = snapshot::list(folder)?;
+fn warn_of(what: &'static str, done: Result<(), snapshot::Error>) {
+    if let Err(error) = done {
+        tracing::warn!(error = chain(&error), "{what}");
+    }
+}
+
+/// Keeps the two newest snapshots that can be read whole and those that others are reading, and the log from the oldest of them on.
+pub async fn trim<L: Log>(log: &L, leases: &Leases) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let mut all = snapshot::list(leases.folder())?;
     if all.len() < KEPT {
         return Ok(());
     }
@@ -148,11 +159,12 @@ pub async fn trim<L: Log>(log: &L, folder: &Path) -> Result<(), Box<dyn std::err
     for (_, path) in &kept {
         snapshot::check(path)?;
     }
+    let floor = leases.raise_floor(*older, Instant::now());
     let last = log.last().await?;
-    if older.generation == last.generation {
-        log.trim(log_position(*older)).await?;
+    if floor.generation == last.generation {
+        log.trim(log_position(floor)).await?;
     }
-    for (_, path) in all {
+    for (_, path) in all.iter().filter(|(at, _)| *at < floor) {
         std::fs::remove_file(path)?;
     }
     Ok(())

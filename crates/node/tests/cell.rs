@@ -163,6 +163,31 @@ async fn what_one_node_takes_every_node_has() {
     assert!(ends.iter().all(|end| *end == ends[0]), "{ends:?}");
 }
 
+/// What it has is evidence, and wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_view_differs_starts_again_only_when_its_data_was_set_aside() {
+    let (cell, [first, second, mut third]) = Cell::of_three().await;
+    assert!(accepted(&third.ask(register("ann")).await));
+    third.stop().await;
+    let folder = Folder::new(cell.data(3));
+    folder.mark_differing("at 1.32 it has 07, nodes 1 and 2 have 08").unwrap();
+    folder.mark_differing("what is found later").unwrap();
+    let refused = cell.try_start(3).await.err();
+    let Some(Refusal::Folder(error @ folder::Error::Differs { .. })) = refused else { panic!("{refused:?}") };
+    assert!(error.to_string().contains("nodes 1 and 2 have 08") && error.to_string().contains("`ieum node resync`"));
+    let aside = folder.set_aside().unwrap();
+    let third = cell.start(3).await;
+    let running = folder.set_aside().unwrap_err();
+    assert!(matches!(running, folder::Error::Log { .. }), "{running}");
+    for kept in ["log", "view", "differs"] {
+        assert!(aside.join(kept).exists(), "{kept}");
+    }
+    assert!(HANDLES.get(&third.handle().view(), &"ann".to_owned()).unwrap().is_some(), "from the log");
+    for member in [first, second, third] {
+        member.stop().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_was_away_comes_back_with_what_it_missed() {
     let (cell, [mut first, mut second, third]) = Cell::of_three().await;

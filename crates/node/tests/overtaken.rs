@@ -15,6 +15,7 @@ use ieum_core::commands::operate::Tick;
 use ieum_log::Log;
 use ieum_log::sqlite::Sqlite;
 use ieum_node::folder::{Error, Extent, Folder};
+use ieum_node::leases::Leases;
 use ieum_node::machine::Delivery;
 use ieum_node::progress::unwatched;
 use ieum_node::service::{Handle, Node, Options};
@@ -44,7 +45,7 @@ impl Checked {
             self.tick();
             snapshot::take(self.node.kv().as_ref(), &self.folder.snapshots(), unwatched()).unwrap();
         }
-        self.runtime.block_on(upkeep::trim(self.log.as_ref(), &self.folder.snapshots())).unwrap();
+        self.runtime.block_on(upkeep::trim(self.log.as_ref(), &Leases::new(self.folder.snapshots()))).unwrap();
     }
 
     /// Checks, and moves on under the first `times` replays.

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,9 +12,11 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use ieum_core::ids::Position;
 use ieum_node::core_position;
-use ieum_node::peers::Report;
+use ieum_node::leases::Lent;
+use ieum_node::peers::{Phase, Report};
+use ieum_planted::Bug;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::{ReceiverStream, WatchStream};
 use tonic::body::Body;
 use tonic::server::{Grpc, NamedService, ServerStreamingService};
@@ -24,9 +25,14 @@ use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
 use crate::messages::{Batch, BatchesAsked, Hello, Piece, Place, Said, SnapshotAsked, WatchAsked};
-use crate::shelf::Shelf;
+use crate::shelf::{FindSnapshot, Shelf};
 use crate::tls::{self, Tls};
 use crate::{ANSWER, MOST, PIECE, PING, door};
+
+/// So many newcomers are given snapshots at the same time; each has a thread.
+const NEWCOMERS: usize = 2;
+/// Pieces that wait for a newcomer's connection.
+const PIECES: usize = 2;
 
 /// What a node offers.
 #[derive(Clone)]
@@ -56,7 +62,7 @@ pub async fn serve(offer: Offer, listener: TcpListener, tls: Option<Tls>) -> Res
         .max_concurrent_streams(STREAMS)
         .http2_keepalive_interval(Some(PING))
         .http2_keepalive_timeout(Some(ANSWER))
-        .add_service(Service(Arc::new(offer)))
+        .add_service(Service { offer: Arc::new(offer), newcomers: Arc::new(Semaphore::new(NEWCOMERS)) })
         .serve_with_incoming(ReceiverStream::new(came));
     let door = door::open(listener, tls, let_in);
     tokio::pin!(serving, door);
@@ -71,7 +77,10 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 type Answer<T> = Pin<Box<dyn Future<Output = Result<Response<Answers<T>>, Status>> + Send>>;
 
 #[derive(Clone)]
-struct Service(Arc<Offer>);
+struct Service {
+    offer: Arc<Offer>,
+    newcomers: Arc<Semaphore>,
+}
 
 impl NamedService for Service {
     const NAME: &'static str = "ieum.peer.v1.Peer";
@@ -87,12 +96,12 @@ impl tower_service::Service<http::Request<Body>> for Service {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let offer = Arc::clone(&self.0);
+        let Self { offer, newcomers } = self.clone();
         Box::pin(async move {
             Ok(match request.uri().path() {
                 "/ieum.peer.v1.Peer/Watch" => answer(Watch(offer), request).await,
                 "/ieum.peer.v1.Peer/Batches" => answer(Batches(offer), request).await,
-                "/ieum.peer.v1.Peer/Snapshot" => answer(Snapshot(offer), request).await,
+                "/ieum.peer.v1.Peer/Snapshot" => answer(Snapshot(offer, newcomers), request).await,
                 _ => Status::unimplemented("no such call: is the other node of a newer build?").into_http(),
             })
         })
@@ -126,6 +135,14 @@ impl Offer {
         tls::is(node, named).map_err(Status::permission_denied)?;
         if life == self.report.borrow().life {
             return Err(Status::already_exists("it is the node itself"));
+        }
+        Ok(())
+    }
+
+    /// What a node gives whose view differs from the others' would make the newcomer's differ, too.
+    fn check_view(&self) -> Result<(), Status> {
+        if self.report.borrow().phase == Phase::Out && !Bug::DifferingGives.planted() {
+            return Err(Status::failed_precondition("its view differs from the others' of the cell: ask another node"));
         }
         Ok(())
     }
@@ -181,7 +198,7 @@ impl ServerStreamingService<BatchesAsked> for Batches {
     }
 }
 
-struct Snapshot(Arc<Offer>);
+struct Snapshot(Arc<Offer>, Arc<Semaphore>);
 
 impl ServerStreamingService<SnapshotAsked> for Snapshot {
     type Response = Piece;
@@ -189,27 +206,45 @@ impl ServerStreamingService<SnapshotAsked> for Snapshot {
     type Future = Answer<Piece>;
 
     fn call(&mut self, request: Request<SnapshotAsked>) -> Self::Future {
-        let offer = Arc::clone(&self.0);
+        let (offer, newcomers) = (Arc::clone(&self.0), Arc::clone(&self.1));
         Box::pin(async move {
             offer.check(request.get_ref().hello, &request)?;
+            offer.check_view()?;
             let SnapshotAsked { at, offset, .. } = request.into_inner();
             let find = offer.shelf.snapshots()?;
-            let open = move || {
-                let (position, path) = find().map_err(Status::unavailable)?;
-                let asked = at.is_some_and(|at| Position::from(at) == position);
-                Reader::open(position, path, if asked { offset } else { 0 }).map_err(unreadable)
-            };
-            let reader = blocking(open).await??;
-            let pieces = stream::try_unfold(reader, |mut reader| async {
-                blocking(move || Ok(reader.piece().map_err(unreadable)?.map(|piece| (piece, reader)))).await?
+            let place = newcomers.try_acquire_owned();
+            let place = place.map_err(|_| Status::unavailable("it gives snapshots to others just now"))?;
+            let (pieces, arrive) = mpsc::channel(PIECES);
+            let asked = at.map(|at| (Position::from(at), offset));
+            // A thread of its own: clients need those of the runtime, and a snapshot takes long.
+            let spawned = std::thread::Builder::new().name("ieum-newcomer".to_owned()).spawn(move || {
+                give(find.as_ref(), asked, &pieces);
+                drop(place);
             });
-            Ok(Response::new(Box::pin(pieces) as Answers<Piece>))
+            spawned.map_err(|error| Status::unavailable(format!("no thread for a snapshot: {error}")))?;
+            Ok(Response::new(Box::pin(ReceiverStream::new(arrive)) as Answers<Piece>))
         })
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| Status::internal("reading a snapshot panicked"))
+/// Sends the pieces of a snapshot: from an offset on if it still is the one that was `asked` for.
+fn give(find: &FindSnapshot, asked: Option<(Position, u64)>, pieces: &mpsc::Sender<Result<Piece, Status>>) {
+    let send_all = || {
+        let lent = find(asked.map(|(at, _)| at)).map_err(Status::unavailable)?;
+        let offset = asked.filter(|(at, _)| *at == lent.position).map_or(0, |(_, offset)| offset);
+        let mut reader = Reader::open(&lent, offset).map_err(unreadable)?;
+        while let Some(piece) = reader.piece().map_err(unreadable)? {
+            if pieces.blocking_send(Ok(piece)).is_err() {
+                // The newcomer is gone.
+                break;
+            }
+        }
+        Ok(())
+    };
+    if let Err(status) = send_all() {
+        // Nobody may be there to hear it.
+        let _ = pieces.blocking_send(Err(status));
+    }
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "it is used with map_err")]
@@ -217,7 +252,7 @@ fn unreadable(error: io::Error) -> Status {
     Status::unavailable(format!("reading a snapshot: {error}"))
 }
 
-/// Reads a snapshot's file piece by piece. It stays readable when it is removed meanwhile.
+/// Reads a snapshot's file piece by piece.
 struct Reader {
     at: Place,
     file: File,
@@ -226,12 +261,12 @@ struct Reader {
 }
 
 impl Reader {
-    fn open(position: Position, path: PathBuf, offset: u64) -> io::Result<Self> {
-        let mut file = File::open(path)?;
+    fn open(lent: &Lent, offset: u64) -> io::Result<Self> {
+        let mut file = File::open(&lent.path)?;
         let total = file.metadata()?.len();
         let offset = offset.min(total);
         file.seek(SeekFrom::Start(offset))?;
-        Ok(Self { at: position.into(), file, offset, total })
+        Ok(Self { at: lent.position.into(), file, offset, total })
     }
 
     fn piece(&mut self) -> io::Result<Option<Piece>> {

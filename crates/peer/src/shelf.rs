@@ -1,18 +1,18 @@
 //! What a node has to give to others at the moment: nothing at first, then its journal, then snapshots too.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use ieum_core::ids::Position;
 use ieum_log::Entry;
 use ieum_log::sqlite::Journal;
+use ieum_node::leases::Lent;
 use ieum_node::log_position;
 use parking_lot::Mutex;
 use tokio::sync::RwLock;
 use tonic::Status;
 
-/// Makes a snapshot that a newcomer may start from, or finds one that is new enough: where it stands and where it lies. Blocks.
-pub type FindSnapshot = dyn Fn() -> Result<(Position, PathBuf), String> + Send + Sync;
+/// Finds the snapshot that a newcomer has a part of, else one that is new enough to start from, else makes one. Blocks.
+pub type FindSnapshot = dyn Fn(Option<Position>) -> Result<Lent, String> + Send + Sync;
 
 /// What a node has to give.
 #[derive(Default)]

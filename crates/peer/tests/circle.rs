@@ -54,7 +54,7 @@ async fn join(log: &Arc<Shared>, data: &Path, number: u32, peers: &[String]) -> 
     let offer = Offer {
         cell: CELL,
         report: circle.report(),
-        shelf: shelf(&member.journal, || Err("not here".to_owned())).await,
+        shelf: shelf(&member.journal, |_| Err("not here".to_owned())).await,
         met: {
             let circle = Arc::clone(&circle);
             Arc::new(move |address: &str| circle.meet(address))
@@ -130,7 +130,7 @@ async fn a_node_whose_view_differs_stops() {
         let offer = Offer {
             cell: CELL,
             report: other.subscribe(),
-            shelf: shelf(&journal, || Err("not here".to_owned())).await,
+            shelf: shelf(&journal, |_| Err("not here".to_owned())).await,
             met: Arc::new(|_| ()),
         };
         tokio::spawn(server::serve(offer, listener, None));

@@ -9,19 +9,27 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{ABOUT, CALLER, CELL, Member, peer, report, start};
 use futures_util::StreamExt as _;
+use ieum_core::apply::position_alone;
+use ieum_core::codec::Code as _;
 use ieum_core::commands::operate::AddNode;
+use ieum_core::kv::Kv as _;
 use ieum_core::tables::accounts::HANDLES;
+use ieum_core::tables::cell::{Applied, ONLY, SETTINGS};
 use ieum_log::Log;
 use ieum_log::memory::Memory as Shared;
-use ieum_node::folder::Folder;
+use ieum_log::sqlite::Meta;
+use ieum_node::folder::{self, Folder};
+use ieum_node::leases::Lent;
 use ieum_node::peers::{Phase, Report};
 use ieum_node::progress::unwatched;
-use ieum_node::{core_position, snapshot, verify};
+use ieum_node::{core_position, service, snapshot, verify};
 use ieum_peer::client::{Caller, Error as PeerError, Peer};
-use ieum_peer::resync::{Came, Error, bring_back};
+use ieum_peer::resync::{Came, Error, begin_anew, bring_back};
 use ieum_peer::shelf::Shelf;
+use ieum_store::memory::Memory;
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 /// A cell of two nodes of which only the first runs, and whose log has forgotten its first batches.
 async fn left_behind() -> (TempDir, Arc<Shared>, Member, Folder) {
@@ -109,7 +117,7 @@ async fn a_snapshot_that_breaks_off_is_gone_on_with() {
     second_half.extend_from_slice(&content[content.len() / 2..]);
     std::fs::write(&served, second_half).unwrap();
     let position = meta.position;
-    let peers = [peer(&first.offer_snapshot(move || Ok((position, served.clone()))).await)];
+    let peers = [peer(&first.offer_snapshot(move |_| Ok(Lent::kept(position, served.clone()))).await)];
     let came = back(&folder, &log, &peers).await.unwrap();
     assert_eq!(came, Came::FromSnapshot(position));
     let left: Vec<_> = std::fs::read_dir(folder.snapshots()).unwrap().map(|file| file.unwrap().path()).collect();
@@ -131,9 +139,9 @@ async fn a_damaged_snapshot_is_refused_and_another_node_helps() {
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&asked);
     let damaged = first
-        .offer_snapshot(move || {
+        .offer_snapshot(move |_| {
             counted.fetch_add(1, Ordering::Relaxed);
-            Ok((position, file.clone()))
+            Ok(Lent::kept(position, file.clone()))
         })
         .await;
     let error = back(&folder, &log, &[peer(&damaged)]).await.unwrap_err();
@@ -143,6 +151,145 @@ async fn a_damaged_snapshot_is_refused_and_another_node_helps() {
     back(&folder, &log, &peers).await.unwrap();
     assert_eq!(asked.load(Ordering::Relaxed), 2);
     comes_back(&log, &folder, first, 20).await;
+}
+
+/// An etcd that was restored from an older backup, and has grown since: its length says nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_with_another_batch_where_the_journal_ends_is_refused() {
+    let (root, log, first, folder) = left_behind().await;
+    start(&log, folder.root(), 2).await.stop().await;
+    first.stop().await;
+    let other = Arc::new(Shared::new(1));
+    let mut stranger = start(&other, &root.path().join("other"), 1).await;
+    let short = back(&folder, &other, &[]).await.unwrap_err();
+    assert!(matches!(short, Error::LogBehind { .. }), "{short}");
+    stranger.register(100..140).await;
+    let refused = back(&folder, &other, &[]).await.unwrap_err();
+    assert!(matches!(&refused, Error::OtherHistory { whose, .. } if whose == "the log"), "{refused}");
+    // That log has forgotten the batch; the others have not.
+    forget(&other).await;
+    let refused = back(&folder, &other, &[peer(&stranger.offer().await)]).await.unwrap_err();
+    assert!(matches!(&refused, Error::OtherHistory { whose, .. } if whose.starts_with("the node at")), "{refused}");
+    stranger.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_of_another_cell_or_of_another_log_is_refused() {
+    let (_root, log, first, folder) = left_behind().await;
+    forget_all(&log, &first).await;
+    let peers = [peer(&first.offer().await)];
+    let of_another = Meta { cell: 4, ..ABOUT };
+    let refused = bring_back(&folder, &of_another, log.as_ref(), &peers, &Shelf::default()).await.unwrap_err();
+    assert!(refused.to_string().contains("it is of cell 3, not of cell 4"), "{refused}");
+    std::fs::remove_dir_all(folder.root()).unwrap();
+    let short = Shared::new(1);
+    let refused = begin_anew(&folder, &ABOUT, &short, &peers).await.unwrap_err();
+    assert!(refused.to_string().contains("though the log ends at 1.0"), "{refused}");
+    std::fs::remove_dir_all(folder.root()).unwrap();
+    back(&folder, &log, &peers).await.unwrap();
+    comes_back(&log, &folder, first, 20).await;
+}
+
+/// What it gives would make the newcomer's view differ, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_view_differs_gives_no_snapshot() {
+    let (_root, log, first, folder) = left_behind().await;
+    forget_all(&log, &first).await;
+    let out = peer(&first.offer().await);
+    first.report.send_replace(Report { phase: Phase::Out, ..report(1) });
+    let refused = back(&folder, &log, &[out]).await.unwrap_err();
+    assert!(refused.to_string().contains("its view differs"), "{refused}");
+    first.stop().await;
+}
+
+/// Its journal reaches the log, so that batches are not what it needs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sound_journal_without_a_view_begins_anew_from_another_node() {
+    let (_root, log, first, folder) = left_behind().await;
+    forget_all(&log, &first).await;
+    let peers = [peer(&first.offer().await)];
+    back(&folder, &log, &peers).await.unwrap();
+    let options = Default::default();
+    let open = || folder.open_shared(&ABOUT, Arc::clone(&log), &options);
+    let opened = open().await.unwrap();
+    service::catch_up(opened.log.as_ref(), Arc::clone(&opened.view)).await.unwrap();
+    drop(opened);
+    std::fs::remove_dir_all(folder.view()).unwrap();
+    std::fs::remove_dir_all(folder.snapshots()).unwrap();
+    assert_eq!(back(&folder, &log, &peers).await.unwrap(), Came::FromLog);
+    let lacking = open().await.err().unwrap();
+    assert!(matches!(lacking, folder::Error::NothingToRebuildFrom { .. }), "{lacking}");
+    begin_anew(&folder, &ABOUT, log.as_ref(), &peers).await.unwrap();
+    comes_back(&log, &folder, first, 20).await;
+}
+
+/// A connection that is cut on the way does not begin anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_is_cut_off_goes_on_where_it_was() {
+    const ROWS: u8 = 80;
+    let (root, log, first, folder) = left_behind().await;
+    forget_all(&log, &first).await;
+    let position = core_position(log.last().await.unwrap());
+    let view = Memory::default();
+    let mut rows = position_alone(&Applied { position, digest: [0; 32] });
+    for row in 0..ROWS {
+        // Such that it cannot be compressed.
+        let mut bytes = vec![0; 64 * 1024];
+        blake3::Hasher::new_derive_key("rows").update(&[row]).finalize_xof().fill(&mut bytes);
+        rows.rows.insert(vec![0xfe, row], Some(bytes.into()));
+    }
+    let settings = SETTINGS.get(&first.view.snapshot(), &ONLY).unwrap().unwrap();
+    rows.rows.insert(SETTINGS.key(&ONLY), Some(settings.to_bytes().into()));
+    view.commit(&rows).unwrap();
+    let (_, file) = snapshot::take(&view, root.path(), unwatched()).unwrap();
+    let size = usize::try_from(std::fs::metadata(&file).unwrap().len()).unwrap();
+    let offered = first.offer_snapshot(move |_| Ok(Lent::kept(position, file.clone()))).await;
+    let cut = Cut::before(&offered, size / 2).await;
+    let came = back(&folder, &log, &[peer(&cut.address)]).await.unwrap();
+    assert_eq!(came, Came::FromSnapshot(position));
+    let sent = cut.sent.load(Ordering::Relaxed);
+    assert!(sent > size && sent < size * 3 / 2, "{sent} bytes for {size}");
+    first.stop().await;
+}
+
+/// Stands before a node and cuts the first connection off after so many bytes.
+struct Cut {
+    address: String,
+    /// To those who ask, over all connections.
+    sent: Arc<AtomicUsize>,
+}
+
+impl Cut {
+    async fn before(node: &str, mut after: usize) -> Self {
+        let node = node.strip_prefix("http://").unwrap().to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let sent = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&sent);
+        tokio::spawn(async move {
+            loop {
+                let (asking, _) = listener.accept().await.unwrap();
+                let mut answering = TcpStream::connect(&node).await.unwrap();
+                let (mut ask, mut hear) = asking.into_split();
+                let (mut answer, mut listen) = answering.split();
+                let told = async {
+                    let mut bytes = vec![0; 16 * 1024];
+                    while let Ok(read @ 1..) = answer.read(&mut bytes).await {
+                        let cut = counted.fetch_add(read, Ordering::Relaxed) + read >= after;
+                        if cut || hear.write_all(bytes.get(..read).unwrap_or_default()).await.is_err() {
+                            break;
+                        }
+                    }
+                };
+                tokio::select! {
+                    () = told => {}
+                    _ = tokio::io::copy(&mut ask, &mut listen) => {}
+                }
+                after = usize::MAX;
+            }
+        });
+        Self { address, sent }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -130,6 +130,20 @@ pub enum Bug {
     DataFolderNotSynced,
     /// The names of the view's files are not made durable.
     ViewFoldersNotSynced,
+    /// A journal is opened as the log of a node that is alone.
+    JournalTakenForLog,
+    /// A node trims the log behind a snapshot that another node reads.
+    LeaseIgnored,
+    /// A snapshot of another cell that a peer gives is taken.
+    PeerSnapshotOfAnyCell,
+    /// A node that went out because its view differs gives snapshots of it.
+    DifferingGives,
+    /// A node that went out because its view differs starts again with it.
+    DifferingStartsAgain,
+    /// A node says that it is ready before it has applied what the log has.
+    ReadyBeforeCaughtUp,
+    /// A node goes on with a log that has another batch where its journal ends.
+    JournalEndUnchecked,
     /// A node starts in a cell that does not know it.
     StrangerStarts,
     /// A node takes commands until the disk is full.

@@ -153,3 +153,22 @@ async fn a_journal_of_another_cell_is_refused() {
     let other = Journal::open(disk.journal(), &Meta { cell: 8, ..META }, 0);
     assert!(matches!(other, Err(Error::Foreign(_))), "{other:?}");
 }
+
+/// Opened as the log of a lone node it would be appended to, and two histories would come from it.
+#[tokio::test]
+async fn a_journal_is_no_log_and_a_log_is_no_journal() {
+    let disk = OnDisk::new();
+    let log = disk.open_at(0);
+    append(&log, 1..=3).await;
+    show(&mut log.tail(at(0)).await.unwrap(), 1..=3).await;
+    drop(log);
+    let taken = Sqlite::open(disk.journal(), &Options::new(CELL)).unwrap_err().to_string();
+    assert!(taken.contains("a node's copy of a log that several nodes share"), "{taken}");
+    let taken = Journal::open(disk.folder.path().join("shared"), &META, 0).unwrap_err().to_string();
+    assert!(taken.contains("the log of a node that is alone"), "{taken}");
+    let mut offline = Offline::open(disk.journal(), Some(CELL)).unwrap();
+    assert!(offline.is_journal() && !Offline::open(disk.folder.path().join("shared"), None).unwrap().is_journal());
+    let marked = offline.skip(at(2), 0).unwrap_err().to_string();
+    assert!(marked.contains("would count for none of them"), "{marked}");
+    assert_eq!(offline.check().unwrap(), []);
+}

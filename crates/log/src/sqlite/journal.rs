@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::error::failed;
 use super::folder::Folder;
-use super::store::{self, Store};
+use super::store::{self, Kind, Store};
 use super::{Meta, Options};
 use crate::{Entry, Error, Position, Result};
 
@@ -70,14 +70,15 @@ impl Journal {
     /// of that generation or a later one. Blocks.
     ///
     /// # Errors
-    /// As [`super::Sqlite::open`].
+    /// As [`super::Sqlite::open`]; [`Error::Foreign`] also when it is the log of a node that is alone.
     pub fn open(directory: impl AsRef<Path>, meta: &Meta, after: u64) -> Result<Self> {
         let directory = directory.as_ref().to_owned();
         let folder = Folder::lock(&directory, true)?;
         if folder.newest()?.is_none_or(|newest| newest < meta.generation) {
-            store::create(&folder, meta, after)?;
+            store::create(&folder, Kind::Journal, meta, after)?;
         }
-        let store = Store::open(folder, Some(meta.cell), Options::new(meta.cell).checkpoint_bytes)?;
+        let store =
+            Store::open(folder, Some(Kind::Journal), Some(meta.cell), Options::new(meta.cell).checkpoint_bytes)?;
         store.check_ends()?;
         let ends = store.ends();
         let (requests, inbox) = mpsc::channel();
@@ -98,7 +99,7 @@ impl Journal {
     pub fn begin_again(directory: impl AsRef<Path>, meta: &Meta, after: u64) -> Result<()> {
         let folder = Folder::lock(directory.as_ref(), true)?;
         folder.remove(meta.generation)?;
-        store::create(&folder, meta, after)
+        store::create(&folder, Kind::Journal, meta, after)
     }
 
     /// What the journal says of itself.

@@ -39,7 +39,7 @@ pub use self::error::{Damaged, InUse};
 use self::folder::Folder;
 pub use self::journal::Journal;
 pub use self::offline::{Offline, Problem};
-use self::store::Store;
+use self::store::{Kind, Store};
 pub use self::tail::Tail;
 use self::worker::{Request, Shared};
 use crate::{BatchId, Error, Log, MAX_BATCH_BYTES, Position, Result, Skip};
@@ -101,15 +101,15 @@ impl Sqlite {
     /// Opens the log in `directory`. Blocks for some reads, and after a crash until the write-ahead log is recovered.
     ///
     /// # Errors
-    /// [`Error::Foreign`] when there is no log, or one of another cell or format; [`Error::Engine`] with [`InUse`] as
+    /// [`Error::Foreign`] when there is no log, or one of another cell or format, or a journal; [`Error::Engine`] with [`InUse`] as
     /// its source when another process has it open, and with [`Damaged`] when its ends do not fit its rows.
     pub fn open(directory: impl AsRef<Path>, options: &Options) -> Result<Sqlite> {
         let directory = directory.as_ref().to_owned();
         let folder = Folder::lock(&directory, options.create)?;
         if options.create && folder.newest()?.is_none() {
-            store::create(&folder, &Meta { cell: options.cell, generation: 1, predecessor: None }, 0)?;
+            store::create(&folder, Kind::Log, &Meta { cell: options.cell, generation: 1, predecessor: None }, 0)?;
         }
-        let store = Store::open(folder, Some(options.cell), options.checkpoint_bytes)?;
+        let store = Store::open(folder, Some(Kind::Log), Some(options.cell), options.checkpoint_bytes)?;
         store.check_ends()?;
         let meta = *store.meta();
         let (shared, thread) = worker::start(store, options.recent_bytes)?;
@@ -193,7 +193,7 @@ pub fn begin_generation(
             return Err(store::other_cell(directory, meta.cell, cell));
         }
     }
-    store::create(&folder, &Meta { cell, generation, predecessor: Some(predecessor) }, 0)?;
+    store::create(&folder, Kind::Log, &Meta { cell, generation, predecessor: Some(predecessor) }, 0)?;
     Ok(Position { generation, ordinal: 0 })
 }
 

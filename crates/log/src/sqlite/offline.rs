@@ -7,7 +7,7 @@ use std::path::Path;
 use super::error::{is_damage, sqlite};
 use super::folder::{self, Folder};
 use super::rows::Verified;
-use super::store::{Ends, Store};
+use super::store::{Ends, Kind, Store};
 use super::{Meta, Options};
 use crate::{Entry, Error, Position, Result, Skip};
 
@@ -72,7 +72,13 @@ impl Offline {
     /// As [`super::Sqlite::open`], but a log whose rows do not fit its ends is opened, so that it can be checked.
     pub fn open(directory: impl AsRef<Path>, cell: Option<u32>) -> Result<Offline> {
         let folder = Folder::lock(directory.as_ref(), false)?;
-        Ok(Offline { store: Store::open(folder, cell, Options::new(0).checkpoint_bytes)? })
+        Ok(Offline { store: Store::open(folder, None, cell, Options::new(0).checkpoint_bytes)? })
+    }
+
+    /// Whether it is a node's copy of a log that lies elsewhere.
+    #[must_use]
+    pub fn is_journal(&self) -> bool {
+        self.store.kind() == Kind::Journal
     }
 
     /// What the log says of itself.
@@ -115,8 +121,15 @@ impl Offline {
     /// Marks a command to be skipped, see [`crate::Log::skip`].
     ///
     /// # Errors
-    /// [`Error::NotInLog`], [`Error::Trimmed`], [`Error::Full`], [`Error::Engine`].
+    /// [`Error::NotInLog`], [`Error::Trimmed`], [`Error::Full`], [`Error::Engine`]; [`Error::Foreign`] when it is a journal, whose marks
+    /// nobody asks for.
     pub fn skip(&mut self, position: Position, index: u32) -> Result<()> {
+        if self.is_journal() {
+            let path = self.store.folder().path().display();
+            return Err(Error::Foreign(format!(
+                "{path} holds a node's copy of a log that several nodes share: a mark here would count for none of them"
+            )));
+        }
         self.store.skip(position, index)
     }
 

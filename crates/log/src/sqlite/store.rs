@@ -15,6 +15,8 @@ use crate::{BatchId, Entry, Error, Position, Result};
 
 /// "Ieum", so that `file` and we can tell a log from another database.
 const APPLICATION: i32 = 0x4965_756d;
+/// "IeuJ", for a node's copy of a log that others write to as well.
+const JOURNAL: i32 = 0x4965_754a;
 /// The format that this version reads and writes.
 const FORMAT: i32 = 1;
 /// Four times SQLite's default, which halves the longest wait for a checkpoint and costs small batches little.
@@ -22,6 +24,39 @@ const PAGE_BYTES: i32 = 16 * 1024;
 /// Trimming commits after so many rows or bytes: an append waits for one such transaction at most.
 const TRIM_ROWS: i64 = 256;
 const TRIM_BYTES: u64 = 2 * 1024 * 1024;
+
+/// What a database is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The log of a node that is alone.
+    Log,
+    /// A node's copy of a log that lies elsewhere. Appended to by itself it would become another one.
+    Journal,
+}
+
+impl Kind {
+    fn application(self) -> i32 {
+        match self {
+            Self::Log => APPLICATION,
+            Self::Journal => JOURNAL,
+        }
+    }
+
+    /// Why a database of this kind is refused by who wants the other.
+    fn refused(self, database: &Path) -> Error {
+        let what = match self {
+            Self::Log => {
+                "is the log of a node that is alone, not a node's copy of a log that several share: correct [log] engine or \
+                 [node] data; a node that joins a cell begins with an empty folder"
+            }
+            Self::Journal => {
+                "is a node's copy of a log that several nodes share, not a log of its own: start the node with the \
+                 configuration that names that log ([log] engine = \"etcd\"), or correct [node] data"
+            }
+        };
+        Error::Foreign(format!("{} {what}", database.display()))
+    }
+}
 
 /// Where a log starts and ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +82,7 @@ pub(super) enum Placed {
 #[derive(Debug)]
 pub(super) struct Store {
     connection: Connection,
+    kind: Kind,
     meta: Meta,
     ends: Ends,
     // After the connection, so that the lock is let go when the database is closed.
@@ -54,11 +90,11 @@ pub(super) struct Store {
 }
 
 /// Makes the database of a generation, whose first batch here will follow `after`.
-pub(super) fn create(folder: &Folder, meta: &Meta, after: u64) -> Result<()> {
+pub(super) fn create(folder: &Folder, kind: Kind, meta: &Meta, after: u64) -> Result<()> {
     let write = |path: &Path| {
         let connection = Connection::open(path)?;
         connection.pragma_update(None, "page_size", PAGE_BYTES)?;
-        connection.pragma_update(None, "application_id", APPLICATION)?;
+        connection.pragma_update(None, "application_id", kind.application())?;
         connection.pragma_update(None, "user_version", FORMAT)?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.execute_batch(include_str!("schema.sql"))?;
@@ -82,7 +118,7 @@ pub(super) fn create(folder: &Folder, meta: &Meta, after: u64) -> Result<()> {
 
 /// What a database says of itself.
 pub(super) fn peek(database: &Path) -> Result<Meta> {
-    read_meta(&connect(database)?)
+    read_meta(&connect(database)?.0)
 }
 
 pub(super) fn other_cell(directory: &Path, found: u32, wanted: u32) -> Error {
@@ -93,7 +129,7 @@ pub(super) fn other_cell(directory: &Path, found: u32, wanted: u32) -> Error {
 }
 
 /// Opens a database for this process alone, if it is a log of ours.
-fn connect(database: &Path) -> Result<Connection> {
+fn connect(database: &Path) -> Result<(Connection, Kind)> {
     const OPERATION: &str = "opening the log";
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(database, flags).map_err(sqlite(OPERATION))?;
@@ -101,8 +137,9 @@ fn connect(database: &Path) -> Result<Connection> {
     // other tool's long read can keep that log from being folded in.
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(sqlite(OPERATION))?;
     let read = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
-    match read("application_id") {
-        Ok(APPLICATION) => {}
+    let kind = match read("application_id") {
+        Ok(APPLICATION) => Kind::Log,
+        Ok(JOURNAL) => Kind::Journal,
         Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
             return Err(folder::in_use(database));
         }
@@ -113,10 +150,10 @@ fn connect(database: &Path) -> Result<Connection> {
                 "{path} is not a log of Ieum, or its start is damaged: correct the path, or restore a backup with `ieum restore`"
             )));
         }
-    }
+    };
     let format = read("user_version").map_err(sqlite(OPERATION))?;
     if format == FORMAT {
-        return Ok(connection);
+        return Ok((connection, kind));
     }
     Err(Error::Foreign(format!(
         "{} has format {format}, and this version of Ieum knows format {FORMAT}: use the version that wrote it",
@@ -140,11 +177,19 @@ fn read_meta(connection: &Connection) -> Result<Meta> {
 }
 
 impl Store {
-    /// Opens the newest generation in `folder`; any cell's when `cell` is none.
-    pub(super) fn open(folder: Folder, cell: Option<u32>, checkpoint_bytes: u32) -> Result<Store> {
+    /// Opens the newest generation in `folder`; of any kind when `wanted` is none, any cell's when `cell` is none.
+    pub(super) fn open(
+        folder: Folder,
+        wanted: Option<Kind>,
+        cell: Option<u32>,
+        checkpoint_bytes: u32,
+    ) -> Result<Store> {
         let generation = folder.newest()?.ok_or_else(|| folder::missing(folder.path()))?;
         let database = folder.database(generation);
-        let connection = connect(&database)?;
+        let (connection, kind) = connect(&database)?;
+        if wanted.is_some_and(|wanted| wanted != kind) && !Bug::JournalTakenForLog.planted() {
+            return Err(kind.refused(&database));
+        }
         let meta = read_meta(&connection)?;
         if let Some(cell) = cell.filter(|cell| *cell != meta.cell) {
             return Err(other_cell(folder.path(), meta.cell, cell));
@@ -162,7 +207,11 @@ impl Store {
         let ends = connection.query_row("SELECT last, trimmed FROM ends", [], |row| {
             Ok(Ends { last: row.get::<_, i64>(0)?.cast_unsigned(), trimmed: row.get::<_, i64>(1)?.cast_unsigned() })
         });
-        Ok(Store { ends: ends.map_err(sqlite("reading where the log ends"))?, connection, meta, folder })
+        Ok(Store { ends: ends.map_err(sqlite("reading where the log ends"))?, connection, kind, meta, folder })
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
     }
 
     pub(super) fn meta(&self) -> &Meta {

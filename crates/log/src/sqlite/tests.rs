@@ -45,7 +45,7 @@ fn create(folder: &Path) -> Sqlite {
 
 fn store(folder: &Path) -> Store {
     let checkpoint_bytes = Options::new(CELL).checkpoint_bytes;
-    Store::open(Folder::lock(folder, false).unwrap(), Some(CELL), checkpoint_bytes).unwrap()
+    Store::open(Folder::lock(folder, false).unwrap(), None, Some(CELL), checkpoint_bytes).unwrap()
 }
 
 fn id(number: u64) -> BatchId {

@@ -16,6 +16,7 @@ use ieum_log::sqlite::Sqlite;
 use ieum_log::{BatchId, Entry, Log};
 use ieum_node::applier::Applier;
 use ieum_node::folder::{Folder, Opened};
+use ieum_node::leases::Leases;
 use ieum_node::progress::unwatched;
 use ieum_node::service::Identity;
 use ieum_node::{log_position, snapshot, upkeep};
@@ -126,7 +127,7 @@ impl Fixture {
 
     /// Trims the log as upkeep does after a snapshot.
     pub(crate) async fn trim(&self) {
-        upkeep::trim(self.log.as_ref(), &self.folder.snapshots()).await.unwrap();
+        upkeep::trim(self.log.as_ref(), &Leases::new(self.folder.snapshots())).await.unwrap();
     }
 
     /// A cell with two snapshots, a log trimmed to the older one, and batches behind the newer one; closed, its view persisted.

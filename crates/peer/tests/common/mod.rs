@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test uses its part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a fixture that fails fails its test")]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use ieum_core::outcome::Outcome;
 use ieum_log::journaled::Journaled;
 use ieum_log::memory::Memory as Shared;
 use ieum_log::sqlite::{Journal, Meta};
+use ieum_node::core_position;
 use ieum_node::folder::{Folder, Opened};
+use ieum_node::leases::{Leases, Lent};
 use ieum_node::machine::Delivery;
 use ieum_node::peers::{Phase, Report};
-use ieum_node::progress::unwatched;
 use ieum_node::service::{Identity, Node, Options};
-use ieum_node::snapshot;
 use ieum_peer::client::{Caller, Peer};
 use ieum_peer::server::{self, Offer};
 use ieum_peer::shelf::Shelf;
@@ -97,18 +97,18 @@ impl Member {
 
     /// Serves other nodes; gives where.
     pub(crate) async fn offer(&self) -> String {
-        let snapshots = self.folder.snapshots();
-        let view = Arc::clone(&self.view);
-        self.offer_snapshot(move || {
-            let taken = snapshot::take(view.as_ref(), &snapshots, unwatched()).map_err(|error| error.to_string())?;
-            Ok((taken.0.position, taken.1))
+        let leases = Leases::new(self.folder.snapshots());
+        let (view, journal) = (Arc::clone(&self.view), Arc::clone(&self.journal));
+        self.offer_snapshot(move |asked| {
+            let log = || (core_position(journal.trimmed()), core_position(journal.last()));
+            leases.lend(view.as_ref(), asked, log).map_err(|error| error.to_string())
         })
         .await
     }
 
     pub(crate) async fn offer_snapshot(
         &self,
-        snapshot: impl Fn() -> Result<(Position, PathBuf), String> + Send + Sync + 'static,
+        snapshot: impl Fn(Option<Position>) -> Result<Lent, String> + Send + Sync + 'static,
     ) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
@@ -126,7 +126,7 @@ impl Member {
 /// A node with all to give.
 pub(crate) async fn shelf(
     journal: &Arc<Journal>,
-    snapshot: impl Fn() -> Result<(Position, PathBuf), String> + Send + Sync + 'static,
+    snapshot: impl Fn(Option<Position>) -> Result<Lent, String> + Send + Sync + 'static,
 ) -> Arc<Shelf> {
     let shelf = Shelf::default();
     shelf.put_journal(Arc::clone(journal)).await;

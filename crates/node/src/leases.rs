@@ -1,0 +1,274 @@
+//! Snapshots that other nodes read: they are not deleted meanwhile, and the log behind them is kept.
+//!
+//! ```text
+//!  snapshots/             two copies that this node would itself be rebuilt from
+//!  snapshots/newcomers/   copies made for others, removed when nobody has read them for a while
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ieum_core::ids::Position;
+use ieum_core::kv::Kv;
+use ieum_planted::Bug;
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::progress;
+use crate::snapshot::{self, Error};
+
+/// So long after its last reader a snapshot stays: who was cut off comes back to it, and needs the batches behind it when it has all.
+const STAYS: Duration = Duration::from_secs(120);
+/// A snapshot is new enough for a newcomer with no more batches behind it than this.
+const FEW_BATCHES: u64 = 20_000;
+
+/// The snapshots of a node and who reads them.
+#[derive(Debug)]
+pub struct Leases {
+    folder: PathBuf,
+    /// Held by whoever makes a snapshot: a second one at the same time would take as much disk and processor again.
+    making: Mutex<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lent: BTreeMap<Position, Reading>,
+    /// What stands before this is deleted, or about to be.
+    floor: Position,
+}
+
+#[derive(Debug)]
+struct Reading {
+    readers: usize,
+    /// When the last one came or left.
+    last: Instant,
+}
+
+impl Reading {
+    fn is_over(&self, now: Instant) -> bool {
+        self.readers == 0 && now.saturating_duration_since(self.last) >= STAYS
+    }
+}
+
+/// A snapshot that is being read. It stays for as long as this is kept, and a while longer.
+#[derive(Debug)]
+pub struct Lent {
+    /// Where it stands.
+    pub position: Position,
+    /// Where it lies.
+    pub path: PathBuf,
+    leases: Option<Arc<Leases>>,
+}
+
+impl Lent {
+    /// A file that nobody would delete.
+    #[must_use]
+    pub fn kept(position: Position, path: PathBuf) -> Self {
+        Self { position, path, leases: None }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(leases) = &self.leases {
+            let mut state = leases.state.lock();
+            if let Some(reading) = state.lent.get_mut(&self.position) {
+                reading.readers = reading.readers.saturating_sub(1);
+                reading.last = Instant::now();
+            }
+        }
+    }
+}
+
+impl Leases {
+    /// Those in `folder`.
+    #[must_use]
+    pub fn new(folder: impl Into<PathBuf>) -> Arc<Self> {
+        Arc::new(Self { folder: folder.into(), making: Mutex::new(()), state: Mutex::default() })
+    }
+
+    /// Where the node's own snapshots lie.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn newcomers(&self) -> PathBuf {
+        self.folder.join("newcomers")
+    }
+
+    /// Waits until nobody else makes a snapshot.
+    pub(crate) fn making(&self) -> MutexGuard<'_, ()> {
+        self.making.lock()
+    }
+
+    /// A snapshot for another node, at `asked` if that one is still there, else the newest one, else a new one of `view`. `log` gives where
+    /// the log that goes with it was trimmed, and its end. Blocks, while a snapshot is made for long.
+    pub fn lend(
+        self: &Arc<Self>,
+        view: &impl Kv,
+        asked: Option<Position>,
+        log: impl Fn() -> (Position, Position),
+    ) -> Result<Lent, Error> {
+        if let Some(asked) = asked.filter(|asked| *asked >= log().0)
+            && let Some(lent) = self.find(|at| at == asked)?
+        {
+            return Ok(lent);
+        }
+        let _alone = self.making();
+        let (trimmed, last) = log();
+        let serves = |at: Position| {
+            let few = at.ordinal.saturating_add(FEW_BATCHES) >= last.ordinal;
+            at.generation == last.generation && at >= trimmed && few
+        };
+        if let Some(lent) = self.find(serves)? {
+            return Ok(lent);
+        }
+        let (meta, path) = snapshot::take(view, &self.newcomers(), progress::unwatched())?;
+        let taken = self.lent(meta.position, path, Instant::now());
+        // Nothing newer can have become the floor: whoever trims makes a snapshot first.
+        taken.ok_or_else(|| Error::Damaged { path: self.newcomers(), what: "it was deleted at once".to_owned() })
+    }
+
+    /// The newest snapshot that is wanted.
+    fn find(self: &Arc<Self>, wanted: impl Fn(Position) -> bool) -> Result<Option<Lent>, Error> {
+        let mut all = snapshot::list(&self.folder)?;
+        all.extend(snapshot::list(&self.newcomers())?);
+        all.sort();
+        let now = Instant::now();
+        let newest = all.into_iter().rev().filter(|(at, _)| wanted(*at));
+        Ok(newest.filter_map(|(at, path)| self.lent(at, path, now)).next())
+    }
+
+    /// Lends what lies at `path`, if it is not about to be deleted.
+    fn lent(self: &Arc<Self>, position: Position, path: PathBuf, now: Instant) -> Option<Lent> {
+        let mut state = self.state.lock();
+        if position < state.floor || !path.exists() {
+            return None;
+        }
+        let reading = state.lent.entry(position).or_insert(Reading { readers: 0, last: now });
+        reading.readers += 1;
+        Some(Lent { position, path, leases: Some(Arc::clone(self)) })
+    }
+
+    /// Of what stands before the position that it gives, nothing is lent from here on: `older`, or what is being read if that is older still.
+    pub(crate) fn raise_floor(&self, older: Position, now: Instant) -> Position {
+        let mut state = self.state.lock();
+        let oldest = state.lent.iter().find(|(_, reading)| !reading.is_over(now)).map(|(at, _)| *at);
+        let floor = oldest.filter(|_| !Bug::LeaseIgnored.planted()).map_or(older, |oldest| oldest.min(older));
+        state.floor = state.floor.max(floor);
+        floor
+    }
+
+    /// Removes copies made for others that nobody reads any more.
+    pub(crate) fn prune(&self, now: Instant) -> Result<(), Error> {
+        let mut over = Vec::new();
+        let mut state = self.state.lock();
+        state.lent.retain(|at, reading| {
+            let stays = !reading.is_over(now);
+            if !stays {
+                over.push(*at);
+            }
+            stays
+        });
+        if over.is_empty() {
+            return Ok(());
+        }
+        // While nothing can be lent.
+        let remove = |path: &Path| fs::remove_file(path).map_err(snapshot::io_error("removing", path));
+        let newcomers = snapshot::list(&self.newcomers())?;
+        newcomers.iter().filter(|(at, _)| over.contains(at)).try_for_each(|(_, path)| remove(path))
+    }
+
+    /// Removes what an earlier life of the process has left: whoever read it begins anew.
+    pub(crate) fn sweep(&self) -> Result<(), Error> {
+        match fs::remove_dir_all(self.newcomers()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(snapshot::io_error("removing", &self.newcomers())(error))
+            }
+            _ => snapshot::sweep(&self.folder, &[snapshot::PARTIAL]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ieum_core::apply::position_alone;
+    use ieum_core::tables::cell::Applied;
+    use ieum_store::memory::Memory;
+
+    use super::*;
+
+    fn at(ordinal: u64) -> Position {
+        Position::new(1, ordinal)
+    }
+
+    fn view(ordinal: u64) -> Memory {
+        let view = Memory::default();
+        view.commit(&position_alone(&Applied { position: at(ordinal), digest: [0; 32] })).unwrap();
+        view
+    }
+
+    fn nothing_trimmed(last: u64) -> impl Fn() -> (Position, Position) {
+        move || (at(0), at(last))
+    }
+
+    fn left(folder: &Path) -> Vec<u64> {
+        snapshot::list(folder).unwrap().into_iter().map(|(at, _)| at.ordinal).collect()
+    }
+
+    #[test]
+    fn a_newcomer_gets_one_that_is_new_enough_and_what_it_had_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let leases = Leases::new(folder.path());
+        let old = leases.lend(&view(7), None, nothing_trimmed(7)).unwrap();
+        assert_eq!(old.position, at(7));
+        let same = leases.lend(&view(20_007), None, nothing_trimmed(20_007)).unwrap();
+        assert_eq!(same.position, at(7), "few batches follow it");
+        let new = leases.lend(&view(20_008), None, nothing_trimmed(20_008)).unwrap();
+        assert_eq!(new.position, at(20_008));
+        let again = leases.lend(&view(20_008), Some(at(7)), nothing_trimmed(20_008)).unwrap();
+        assert_eq!(again.position, at(7), "it was cut off and goes on with what it has");
+        let gone = leases.lend(&view(20_009), Some(at(8)), nothing_trimmed(20_009)).unwrap();
+        assert_eq!(gone.position, at(20_008));
+        let trimmed = leases.lend(&view(20_009), None, || (at(20_009), at(20_009))).unwrap();
+        assert_eq!(trimmed.position, at(20_009), "the log behind the other is gone");
+    }
+
+    #[test]
+    fn what_is_read_stays_and_is_removed_a_while_after() {
+        let folder = tempfile::tempdir().unwrap();
+        let leases = Leases::new(folder.path());
+        let newcomers = leases.newcomers();
+        let first = leases.lend(&view(7), None, nothing_trimmed(7)).unwrap();
+        let second = leases.lend(&view(7), Some(at(7)), nothing_trimmed(7)).unwrap();
+        let soon = Instant::now() + Duration::from_secs(60);
+        let late = || Instant::now() + STAYS;
+        drop(first);
+        leases.prune(late()).unwrap();
+        assert_eq!((left(&newcomers), leases.raise_floor(at(30), late())), (vec![7], at(7)), "one still reads");
+        drop(second);
+        leases.prune(soon).unwrap();
+        assert_eq!((left(&newcomers), leases.raise_floor(at(30), soon)), (vec![7], at(7)), "it may come back");
+        assert_eq!(leases.raise_floor(at(30), late()), at(30));
+        let newer = leases.lend(&view(40), Some(at(7)), nothing_trimmed(40)).unwrap();
+        assert_eq!(newer.position, at(40), "what is about to go is not lent");
+        leases.prune(late()).unwrap();
+        assert_eq!(left(&newcomers), [40]);
+    }
+
+    #[test]
+    fn an_earlier_life_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let leases = Leases::new(folder.path());
+        drop(leases.lend(&view(7), None, nothing_trimmed(7)).unwrap());
+        std::fs::write(folder.path().join("0000000001-00000000000000000009.partial"), b"half").unwrap();
+        snapshot::take(&view(6), folder.path(), progress::unwatched()).unwrap();
+        Leases::new(folder.path()).sweep().unwrap();
+        let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+        assert_eq!(names, ["0000000001-00000000000000000006.snap"]);
+    }
+}
