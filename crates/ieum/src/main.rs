@@ -12,6 +12,7 @@ mod serve;
 mod shared;
 
 use std::io::IsTerminal as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -199,11 +200,24 @@ fn main() -> ExitCode {
     }
 }
 
+/// Has the process begin again as it was begun; returns only if that fails. All that it held is let go of, whoever held it.
+fn again() -> std::io::Error {
+    let mut arguments = std::env::args_os();
+    let program = arguments.next().unwrap_or_else(|| "ieum".into());
+    std::process::Command::new(program).args(arguments).exec()
+}
+
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Person(command) => return ieum_terminal::run(command),
         Command::Serve { settings, clock_is_right, found } => {
-            serve::run(&settings.load()?, serve::Start { clock_is_right, found })?;
+            match serve::run(&settings.load()?, serve::Start { clock_is_right, found }) {
+                Err(error @ serve::Error::Overtaken) => {
+                    tracing::warn!(%error, "beginning again");
+                    return Err(again().into());
+                }
+                served => served?,
+            }
         }
         Command::Clock(ClockCommand::Accept(settings)) => return operate::accept_clock(&settings.load()?),
         Command::Backup { settings, to } => return operate::backup(&settings.load()?, &to),

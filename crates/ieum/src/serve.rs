@@ -79,6 +79,8 @@ pub(crate) enum Error {
     Runtime(#[from] io::Error),
     #[error("{0}")]
     Stopped(String),
+    #[error("the log has forgotten what follows this node's view: it asks the other nodes for it")]
+    Overtaken,
 }
 
 /// Threads for blocking work that is not the gateway's.
@@ -136,7 +138,8 @@ async fn serve(config: &Config, start: Start) -> Result<(), Error> {
         }
         Engine::Etcd => {
             let shared = shared::open(config, &folder, &view, start.found).await?;
-            let running = run_node(config, start, &folder, &shared.opened, (shared.leases(), start.found)).await?;
+            let running = run_node(config, start, &folder, &shared.opened, (shared.leases(), start.found)).await;
+            let running = running.map_err(overtaken)?;
             let log = Arc::clone(&shared.opened.log);
             let part = shared.take_part(&running.node.handle());
             let circle = Arc::clone(&part.circle);
@@ -147,6 +150,14 @@ async fn serve(config: &Config, start: Start) -> Result<(), Error> {
             part.leave().await;
             served
         }
+    }
+}
+
+/// What may be mended by beginning again, as that.
+fn overtaken(error: Error) -> Error {
+    match error {
+        Error::Start(service::StartError::Log(ieum_log::Error::Trimmed { .. })) => Error::Overtaken,
+        error => error,
     }
 }
 
@@ -223,6 +234,7 @@ async fn serve_clients<L: Kept>(
     let server = tokio::spawn(ieum_gateway::server::serve(Arc::clone(&gateway), listener, tls));
     let telling = circle.as_ref().map(|circle| tokio::spawn(tell_elsewhere(Arc::clone(circle), Arc::clone(&gateway))));
     let failure = until_told(&handle, signals).await;
+    let among_others = circle.is_some();
     if let Some(circle) = circle {
         circle.set_phase(Phase::Draining);
     }
@@ -235,7 +247,12 @@ async fn serve_clients<L: Kept>(
     drop(gateway);
     // The log closes when its last user is gone.
     drop(node.stop(STOP_PATIENCE).await);
-    failure.map_or(Ok(()), |reason| Err(Error::Stopped(reason)))
+    match failure {
+        None => Ok(()),
+        // Only a log that others write to may be trimmed by others.
+        Some(_) if handle.is_overtaken() && among_others => Err(Error::Overtaken),
+        Some(reason) => Err(Error::Stopped(reason)),
+    }
 }
 
 /// Keeps clients told where else they may go.

@@ -7,7 +7,7 @@ use ieum_gateway::Ticket;
 use ieum_log::journaled::Journaled;
 use ieum_log::sqlite::{Journal, Meta};
 use ieum_log_etcd::{Endpoint, Etcd, Tls};
-use ieum_node::folder::{Folder, Opened};
+use ieum_node::folder::{self, Folder, Opened};
 use ieum_node::leases::Leases;
 use ieum_node::service::Handle;
 use ieum_node::{chain, core_position};
@@ -20,7 +20,7 @@ use ieum_peer::tls::{self, Files};
 use ieum_store::fjall::{self, Fjall};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::config::{Certificates, Config};
 use crate::serve::Error;
@@ -41,6 +41,10 @@ pub(crate) struct Shared {
     shelf: Arc<Shelf>,
     /// What it does among the others.
     parts: JoinSet<()>,
+    /// Of these, what ends when it runs.
+    coming_up: AbortHandle,
+    /// Copies the log until then.
+    copying: JoinSet<()>,
 }
 
 /// Opens the log, brings the node back to where it reaches, and opens the view. The others are answered from the start.
@@ -88,13 +92,13 @@ pub(crate) async fn open(
     }
     let log = open_log(config, found).await?;
     let about = Meta { cell: node.cell.into(), generation: log.generation(), predecessor: None };
-    bring_back(&circle, folder, &about, &log, &shelf).await?;
-    let opened = folder.open_shared(&about, Arc::new(log), options).await?;
+    let coming_up = parts.spawn(Arc::clone(&circle).come_up(Arc::clone(&shelf)));
+    let coming = Coming { circle: &circle, folder, about, log: Arc::new(log), shelf: &shelf };
+    let (opened, copying) = coming.come_back(options).await?;
     let leases = Leases::new(folder.snapshots());
-    shelf.put_journal(Arc::clone(opened.log.journal())).await;
     let (view, journal) = (Arc::clone(&opened.view), Arc::clone(opened.log.journal()));
     shelf.put_snapshots(find_snapshot(view, Arc::clone(&leases), journal));
-    Ok(Shared { opened, circle, leases, shelf, parts })
+    Ok(Shared { opened, circle, leases, shelf, parts, coming_up, copying })
 }
 
 async fn open_log(config: &Config, found: bool) -> Result<Etcd, Error> {
@@ -114,27 +118,85 @@ async fn open_log(config: &Config, found: bool) -> Result<Etcd, Error> {
     Ok(Etcd::open(options).await?)
 }
 
-/// Until this is done the node serves nobody.
-async fn bring_back(circle: &Circle, folder: &Folder, about: &Meta, log: &Etcd, shelf: &Shelf) -> Result<(), Error> {
-    let peers = circle.asked()?;
-    loop {
-        match resync::bring_back(folder, about, log, &peers, shelf).await {
-            Ok(Came::FromLog) => return Ok(()),
-            Ok(Came::FromJournal) => {
-                tracing::info!("another node gave the batches that the log has forgotten");
-                return Ok(());
+/// A node that comes up. Until this is done it serves nobody.
+struct Coming<'a> {
+    circle: &'a Circle,
+    folder: &'a Folder,
+    about: Meta,
+    log: Arc<Etcd>,
+    shelf: &'a Shelf,
+}
+
+impl Coming<'_> {
+    /// Brings the node back to where the log reaches, and opens the view. From then on the log is copied, until the set is dropped.
+    async fn come_back(&self, options: &fjall::Options) -> Result<(Opened<SharedLog>, JoinSet<()>), Error> {
+        loop {
+            self.bring_back().await?;
+            let log = self.folder.open_journal(&self.about, Arc::clone(&self.log)).await?;
+            self.shelf.put_journal(Arc::clone(log.journal())).await;
+            let mut copying = JoinSet::new();
+            copying.spawn(copy(Arc::clone(&log)));
+            match self.folder.open_beside(&log, options).await {
+                Ok(opened) => return Ok((opened, copying)),
+                Err(folder::Error::NothingToRebuildFrom { reason, .. }) => {
+                    tracing::warn!(
+                        reason,
+                        "there is no view that goes with the journal: another node is asked for one"
+                    );
+                }
+                Err(error) => return Err(error.into()),
             }
-            Ok(Came::FromSnapshot(position)) => {
-                tracing::info!(%position, "another node gave a snapshot and what follows it");
-                return Ok(());
-            }
-            Err(error @ resync::Error::NoPeer { .. }) => {
-                tracing::warn!(%error, "waiting for help");
-                tokio::time::sleep(ASK_AGAIN).await;
-            }
-            Err(error) => return Err(error.into()),
+            copying.shutdown().await;
+            self.shelf.clear().await;
+            drop(log);
+            self.begin_anew().await?;
         }
     }
+
+    async fn bring_back(&self) -> Result<(), Error> {
+        loop {
+            match resync::bring_back(self.folder, &self.about, self.log.as_ref(), &self.circle.asked()?, self.shelf)
+                .await
+            {
+                Ok(Came::FromLog) => return Ok(()),
+                Ok(Came::FromJournal) => {
+                    tracing::info!("another node gave the batches that the log has forgotten");
+                    return Ok(());
+                }
+                Ok(Came::FromSnapshot(position)) => {
+                    tracing::info!(%position, "another node gave a snapshot and what follows it");
+                    return Ok(());
+                }
+                Err(error) => wait_for_help(error).await?,
+            }
+        }
+    }
+
+    /// If nobody helps now, what is here is looked at once more.
+    async fn begin_anew(&self) -> Result<(), Error> {
+        match resync::begin_anew(self.folder, &self.about, self.log.as_ref(), &self.circle.asked()?).await {
+            Ok(position) => tracing::info!(%position, "another node gave a snapshot"),
+            Err(error) => wait_for_help(error).await?,
+        }
+        Ok(())
+    }
+}
+
+/// Waits until the others may be asked again, if that may help.
+async fn wait_for_help(error: resync::Error) -> Result<(), Error> {
+    match error {
+        resync::Error::NoPeer { .. } => tracing::warn!(%error, "waiting for help"),
+        error => return Err(error.into()),
+    }
+    tokio::time::sleep(ASK_AGAIN).await;
+    Ok(())
+}
+
+/// Copies the log into the journal while the view is loaded, which may take longer than the log remembers.
+async fn copy(log: Arc<SharedLog>) {
+    let error = log.copy().await;
+    // If it matters, whoever reads the log finds the same.
+    tracing::warn!(error = chain(&error), "the log is not copied while the node comes up");
 }
 
 /// What keeps a node from starting again with a view that differs from the others'.
@@ -164,7 +226,9 @@ impl Shared {
 
     /// Takes part among the others, from when the node runs until what is given back is dropped.
     pub(crate) fn take_part(self, node: &Handle<Fjall, Ticket>) -> Part {
-        let Self { opened: Opened { log, .. }, circle, shelf, mut parts, .. } = self;
+        let Self { opened: Opened { log, .. }, circle, shelf, mut parts, coming_up, copying, .. } = self;
+        coming_up.abort();
+        drop(copying);
         parts.spawn(Arc::clone(&circle).run(node.clone(), log));
         Part { circle, shelf, parts }
     }

@@ -35,6 +35,21 @@ impl<L: Log> Journaled<L> {
         &self.shared
     }
 
+    /// Copies what the shared log has behind the journal, and what comes, until that fails: else a node that has much to do before it reads on
+    /// is overtaken by the trim.
+    pub async fn copy(&self) -> Error {
+        let copying = async {
+            let mut tail = self.tail(self.journal.last()).await?;
+            loop {
+                tail.next().await?;
+            }
+        };
+        match copying.await {
+            Err(error) => error,
+            Ok(never) => never,
+        }
+    }
+
     /// The node's own copy.
     #[must_use]
     pub fn journal(&self) -> &Arc<Journal> {

@@ -203,14 +203,20 @@ impl Folder {
         Ok(Opened { log: Arc::new(log), view: Arc::new(view), rebuilt })
     }
 
-    /// Opens the view beside a log that other nodes write to as well, and the journal of it, made if there is nothing. `about` is what that log
-    /// says of itself. Blocks.
+    /// Opens a log that other nodes write to as well, its journal, and the view beside them: [`Folder::open_journal`] and
+    /// [`Folder::open_beside`].
     pub async fn open_shared<L: Log>(
         &self,
         about: &Meta,
         shared: Arc<L>,
         options: &fjall::Options,
     ) -> Result<Opened<Journaled<L>>, Error> {
+        let log = self.open_journal(about, shared).await?;
+        self.open_beside(&log, options).await
+    }
+
+    /// Opens the journal of a log that other nodes write to as well, made if there is none. `about` is what that log says of itself. Blocks.
+    pub async fn open_journal<L: Log>(&self, about: &Meta, shared: Arc<L>) -> Result<Arc<Journaled<L>>, Error> {
         self.refuse_differing()?;
         let path = self.log();
         create(&self.root).map_err(self.io("creating", &self.root))?;
@@ -224,9 +230,18 @@ impl Folder {
             let (last, applied) = (core_position(last), core_position(journal.last()));
             return Err(Error::LogBehind { last, what: "this node's copy of it", applied });
         }
-        let log = Journaled::new(shared, Arc::new(journal));
-        let (view, rebuilt) = self.open_view(&Extent::of_kept(&log, last), options)?;
-        Ok(Opened { log: Arc::new(log), view: Arc::new(view), rebuilt })
+        Ok(Arc::new(Journaled::new(shared, Arc::new(journal))))
+    }
+
+    /// Opens the view that goes with `log`, which may be copied on meanwhile. Blocks, for long when the view is rebuilt.
+    pub async fn open_beside<L: Log>(
+        &self,
+        log: &Arc<Journaled<L>>,
+        options: &fjall::Options,
+    ) -> Result<Opened<Journaled<L>>, Error> {
+        let last = log.last().await.map_err(|source| Error::Log { path: self.log(), source })?;
+        let (view, rebuilt) = self.open_view(&Extent::of_kept(log.as_ref(), last), options)?;
+        Ok(Opened { log: Arc::clone(log), view: Arc::new(view), rebuilt })
     }
 
     /// Whether something is left of a cell, although there may be no log.

@@ -9,6 +9,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -124,6 +125,7 @@ pub(crate) struct Shared<K, T> {
     pub(crate) alarms: Mutex<Alarms>,
     clock: Mutex<Clock>,
     checkpoints: Mutex<Checkpoints>,
+    overtaken: AtomicBool,
 }
 
 /// What has happened since the view was last persisted or copied.
@@ -228,6 +230,12 @@ impl<K: Kv, T: Send + 'static> Handle<K, T> {
         self.shared.checkpoints.lock().latest()
     }
 
+    /// Whether the node has failed because the log no longer has what follows its view: help may be found elsewhere.
+    #[must_use]
+    pub fn is_overtaken(&self) -> bool {
+        self.shared.overtaken.load(Ordering::SeqCst)
+    }
+
     /// Stops the node, which says why.
     pub fn fail(&self, reason: String) {
         self.shared.fail(reason);
@@ -321,6 +329,7 @@ impl<L: Log, K: Kv, T: Send + 'static> Node<L, K, T> {
             reserve: Arc::clone(&options.reserve),
             clock: Mutex::new(Clock::new(clock::wall(), 0)),
             checkpoints: Mutex::default(),
+            overtaken: AtomicBool::new(false),
         });
         shared.reserve.look();
         greet(&shared, identity)?;
@@ -444,7 +453,12 @@ async fn apply_all<K: Kv, T: Send>(
             _ = stop.wait_for(|stop| *stop) => return,
             entry = tail.next() => entry,
         };
-        let result = entry.map_err(|e| format!("reading the log: {e}")).and_then(|entry| {
+        let lost = |error: ieum_log::Error| {
+            let overtaken = matches!(error, ieum_log::Error::Trimmed { .. });
+            shared.overtaken.fetch_or(overtaken, Ordering::SeqCst);
+            format!("reading the log: {error}")
+        };
+        let result = entry.map_err(lost).and_then(|entry| {
             let effects = applier.apply(&entry).map_err(|e| chain(&e))?;
             Ok((entry, effects))
         });

@@ -21,6 +21,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::addresses::Addresses;
 use crate::client::{Caller, Error as PeerError, Peer};
+use crate::shelf::Shelf;
 use crate::tls::Tls;
 
 /// How often a node looks where it stands.
@@ -146,6 +147,29 @@ impl Circle {
     fn peer(&self, address: &str) -> Result<Peer, PeerError> {
         let Settings { cell, node, life, .. } = self.settings;
         Peer::new(address, Caller { cell, node, life }, self.settings.tls.clone())
+    }
+
+    /// Takes part while the node comes up, until the future is dropped: it hears the others, and tells them how far the journal on the `shelf`
+    /// is, so that they wait for it before they trim the log, within their bounds.
+    pub async fn come_up(self: Arc<Self>, shelf: Arc<Shelf>) {
+        let mut asking = Asking::default();
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut beat = Instant::now();
+        loop {
+            look.tick().await;
+            let beats = beat.elapsed() >= BEAT_EVERY;
+            if beats {
+                beat = Instant::now();
+            }
+            let synced = shelf.synced().await;
+            self.own.send_if_modified(|own| {
+                let synced = synced.unwrap_or(own.synced);
+                std::mem::replace(&mut own.synced, synced) != synced || beats
+            });
+            let addresses = self.addresses.lock().where_to_ask(self.now());
+            asking.only(addresses, |address| Arc::clone(&self).ask(address));
+        }
     }
 
     /// Takes part, until the future is dropped.

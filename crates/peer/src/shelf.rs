@@ -6,7 +6,7 @@ use ieum_core::ids::Position;
 use ieum_log::Entry;
 use ieum_log::sqlite::Journal;
 use ieum_node::leases::Lent;
-use ieum_node::log_position;
+use ieum_node::{core_position, log_position};
 use parking_lot::Mutex;
 use tokio::sync::RwLock;
 use tonic::Status;
@@ -43,6 +43,11 @@ impl Shelf {
         let journal = self.journal.read().await;
         let journal = journal.as_ref().ok_or_else(not_yet)?;
         journal.read(log_position(after)).await.map_err(told)
+    }
+
+    /// Up to where the journal survives a power cut, if there is one.
+    pub(crate) async fn synced(&self) -> Option<Position> {
+        self.journal.read().await.as_ref().map(|journal| core_position(journal.synced()))
     }
 
     pub(crate) fn snapshots(&self) -> Result<Arc<FindSnapshot>, Status> {

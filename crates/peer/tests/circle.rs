@@ -11,11 +11,15 @@ use std::sync::mpsc::Receiver;
 use common::{ABOUT, CELL, Member, report, shelf, start};
 use ieum_core::commands::operate::AddNode;
 use ieum_core::ids::Position;
+use ieum_log::Log as _;
 use ieum_log::memory::Memory as Shared;
 use ieum_log::sqlite::Journal;
+use ieum_node::core_position;
+use ieum_node::folder::Folder;
 use ieum_node::peers::{Agreement, Phase, Report};
 use ieum_peer::circle::{Circle, Settings};
 use ieum_peer::server::{self, Offer};
+use ieum_peer::shelf::Shelf;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -36,9 +40,22 @@ fn add(node: u32) -> AddNode {
 
 async fn join(log: &Arc<Shared>, data: &Path, number: u32, peers: &[String]) -> Present {
     let member = start(log, data, number).await;
+    let (out, said) = std::sync::mpsc::channel();
+    let out = move |evidence: &str| drop(out.send(evidence.to_owned()));
+    let (circle, _, address) = node(number, peers, &member.journal, out).await;
+    let running = tokio::spawn(Arc::clone(&circle).run(member.node.handle(), Arc::clone(&member.log)));
+    Present { member, circle, address, running, out: said }
+}
+
+/// A node that others reach; what it has to give, and where it is.
+async fn node(
+    number: u32,
+    peers: &[String],
+    journal: &Arc<Journal>,
+    out: impl Fn(&str) + Send + Sync + 'static,
+) -> (Arc<Circle>, Arc<Shelf>, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
-    let (out, said) = std::sync::mpsc::channel();
     let circle = Circle::new(Settings {
         cell: CELL,
         node: number,
@@ -49,20 +66,20 @@ async fn join(log: &Arc<Shared>, data: &Path, number: u32, peers: &[String]) -> 
         endpoint: Some(format!("https://{number}.example")),
         peers: peers.to_vec(),
         tls: None,
-        out: Arc::new(move |evidence| drop(out.send(evidence.to_owned()))),
+        out: Arc::new(out),
     });
+    let shelf = shelf(journal, |_| Err("not here".to_owned())).await;
     let offer = Offer {
         cell: CELL,
         report: circle.report(),
-        shelf: shelf(&member.journal, |_| Err("not here".to_owned())).await,
+        shelf: Arc::clone(&shelf),
         met: {
             let circle = Arc::clone(&circle);
             Arc::new(move |address: &str| circle.meet(address))
         },
     };
     tokio::spawn(server::serve(offer, listener, None));
-    let running = tokio::spawn(Arc::clone(&circle).run(member.node.handle(), Arc::clone(&member.log)));
-    Present { member, circle, address, running, out: said }
+    (circle, shelf, address)
 }
 
 impl Present {
@@ -105,6 +122,26 @@ async fn nodes_find_each_other_through_one_and_send_clients_to_those_that_are_re
     for present in [second, third, first] {
         present.leave().await;
     }
+}
+
+/// Those who trim must know how far it is, long before it runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_comes_up_says_how_far_its_journal_is() {
+    let (root, log) = (tempfile::tempdir().unwrap(), Arc::new(Shared::new(1)));
+    let mut first = join(&log, &root.path().join("1"), 1, &[]).await;
+    first.member.ask(add(2)).await;
+    first.member.register(0..20).await;
+    let folder = Folder::new(root.path().join("2"));
+    let copied = folder.open_journal(&ABOUT, Arc::clone(&log)).await.unwrap();
+    let (circle, shelf, _) = node(2, &[first.address.clone()], copied.journal(), |_| ()).await;
+    let coming_up = tokio::spawn(circle.come_up(shelf));
+    let copying = tokio::spawn(async move { copied.copy().await });
+    let end = core_position(log.last().await.unwrap());
+    let waited_for = |report: &Report| report.node == 2 && report.phase == Phase::Joining && report.synced >= end;
+    first.until(|circle| circle.heard().iter().any(waited_for)).await;
+    coming_up.abort();
+    copying.abort();
+    first.leave().await;
 }
 
 /// Two nodes that say so of their views outvote the third.

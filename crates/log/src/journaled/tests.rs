@@ -98,6 +98,28 @@ async fn what_the_shared_log_has_forgotten_is_read_from_the_journal() {
     show(&mut tail, 3..=12).await;
 }
 
+/// As while a node loads its view for longer than the log remembers.
+#[tokio::test]
+async fn a_log_that_is_copied_may_be_forgotten_before_it_is_read() {
+    let log = Arc::new(OnDisk::new().open_at(0));
+    append(log.as_ref(), 1..=10).await;
+    let copying = tokio::spawn({
+        let log = Arc::clone(&log);
+        async move { log.copy().await }
+    });
+    let copied = async |last| {
+        while log.journal().last() < at(last) {
+            tokio::task::yield_now().await;
+        }
+    };
+    copied(10).await;
+    append(log.as_ref(), 11..=12).await;
+    copied(12).await;
+    log.shared().trim(at(12)).await.unwrap();
+    show(&mut log.tail(at(0)).await.unwrap(), 1..=12).await;
+    copying.abort();
+}
+
 /// Else its rows would have a gap, and a view rebuilt from them would be another one.
 #[tokio::test]
 async fn a_journal_that_the_shared_log_no_longer_reaches_is_not_continued() {
