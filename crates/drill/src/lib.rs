@@ -1,6 +1,7 @@
 //! Does harm on purpose: a file system that forgets unsynced writes, kill -9 rounds, and the checks of what survived.
 //!
 //! - [`crowd`]: many clients that write, and [`history`]: whether what they lived through fits what a server holds
+//! - [`load`]: people, what they write, and probes, through a drill: what users see, written down
 //! - [`unsynced`]: the file system to put under a server's log and view, and its power switch
 //! - [`world`]: three data centers on this machine, [`scenario`]: what happens to them, [`faults`]: how, and [`run`]: one run of it, for
 //!   `drill`
@@ -16,6 +17,7 @@ mod error;
 pub mod etcd;
 pub mod faults;
 pub mod history;
+pub mod load;
 pub mod process;
 pub mod run;
 pub mod scenario;
