@@ -96,7 +96,8 @@ pub fn apply(
     skips: &Skips,
 ) -> Result<Effects, Error> {
     let before = applied(view)?;
-    if position.generation != before.position.generation || position.ordinal != before.position.ordinal + 1 {
+    let follows = position.ordinal == before.position.ordinal + 1 || Bug::ApplyGapIgnored.planted();
+    if position.generation != before.position.generation || !follows {
         return Err(Error::Gap { view: before.position, batch: position });
     }
     let mut run =
@@ -203,7 +204,7 @@ impl Applier<'_> {
             };
         };
         let repeat = (author.incarnation, author.number) <= (node.incarnation, node.number);
-        Ok(if repeat { None } else { Some(node.dc) })
+        Ok(if repeat && !Bug::RepeatApplied.planted() { None } else { Some(node.dc) })
     }
 
     /// Remembers the batch, so that its repeats are known. After its commands, because the first batch of all makes its author a member.

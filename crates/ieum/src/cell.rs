@@ -12,12 +12,16 @@ use ieum_gateway::metrics::figure;
 use ieum_gateway::{Cell, Refused, Ticket};
 use ieum_node::batcher::Refusal;
 use ieum_node::service::Handle;
+use ieum_peer::circle::Circle;
+use ieum_peer::trimmer::Figures;
 use ieum_store::fjall::Fjall;
 
 /// A node over the view on disk.
 #[derive(Clone)]
 pub(crate) struct NodeCell {
     node: Handle<Fjall, Ticket>,
+    /// The node among the others, if the cell has others.
+    circle: Option<Arc<Circle>>,
     /// The view's size on disk, as measured last.
     view_bytes: Arc<AtomicU64>,
 }
@@ -27,7 +31,7 @@ const MEASURE_EVERY: Duration = Duration::from_secs(10);
 
 impl NodeCell {
     /// The running node, whose view's size is measured from now on: not when somebody asks, because it may wait for the disk.
-    pub(crate) fn new(node: Handle<Fjall, Ticket>) -> Self {
+    pub(crate) fn new(node: Handle<Fjall, Ticket>, circle: Option<Arc<Circle>>) -> Self {
         let view_bytes = Arc::new(AtomicU64::new(0));
         let (view, bytes) = (Arc::downgrade(node.kv()), Arc::clone(&view_bytes));
         tokio::spawn(async move {
@@ -40,8 +44,35 @@ impl NodeCell {
                 }
             }
         });
-        Self { node, view_bytes }
+        Self { node, circle, view_bytes }
     }
+}
+
+/// How the shared log is, for a cell of several nodes.
+fn shared_log(page: &mut String, node: &Handle<Fjall, Ticket>, figures: &Figures) {
+    let help = "1 while nodes of one data center alone are there, so that the shared log is not trimmed; an alarm.";
+    figure(page, "gauge", "one_data_center", help, u8::from(figures.one_data_center));
+    figure(
+        page,
+        "gauge",
+        "views_differ",
+        "1 while views of the cell differ; an alarm.",
+        u8::from(figures.views_differ),
+    );
+    let help =
+        "For how long the shared log has not been trimmed although there is something to trim; above 60 is an alarm.";
+    figure(page, "gauge", "log_untrimmed_seconds", help, figures.untrimmed.as_secs());
+    let help = "Members that run and that the shared log no longer reaches back to; each is an alarm.";
+    figure(page, "gauge", "members_left_behind", help, figures.left_behind);
+    let help = "How often this node trimmed because those whose part it was did not; each is an alarm.";
+    figure(page, "counter", "log_trims_taken_over_total", help, figures.taken_over);
+    figure(page, "counter", "log_trim_failures_total", "How often trimming the shared log failed.", figures.failures);
+    if let Some(room) = node.room() {
+        figure(page, "gauge", "log_used_bytes", "What the shared log's fullest member has in use.", room.used);
+        figure(page, "gauge", "log_room_bytes", "With so much in use, the shared log takes nothing more.", room.most);
+    }
+    let help = "1 while commands are taken more slowly because half of the shared log's room is used; an alarm.";
+    figure(page, "gauge", "log_slowed", help, u8::from(node.is_slowed()));
 }
 
 impl Cell for NodeCell {
@@ -107,6 +138,9 @@ impl Cell for NodeCell {
         figure(page, "counter", "snapshot_failures_total", "Snapshots not taken; alarms.", alarms.snapshot_failures);
         let bytes = self.view_bytes.load(Ordering::Relaxed);
         figure(page, "gauge", "view_bytes", "The view's size on disk, measured every 10 seconds.", bytes);
+        if let Some(circle) = &self.circle {
+            shared_log(page, &self.node, &circle.figures());
+        }
         let _ = writeln!(page);
     }
 }

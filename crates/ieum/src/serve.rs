@@ -223,7 +223,8 @@ async fn serve_clients<L: Kept>(
 ) -> Result<(), Error> {
     let (Running { node, hub, keys }, Door { listener, tls }) = (running, door);
     let (handle, address) = (node.handle(), listener.local_addr()?);
-    let gateway = Gateway::new(NodeCell::new(handle.clone()), hub, config.gateway(), keys);
+    let gateway =
+        Gateway::new(NodeCell::new(handle.clone(), circle.as_ref().map(Arc::clone)), hub, config.gateway(), keys);
     let context =
         admin::Context { folder: folder.clone(), log, node: handle.clone(), circle: circle.as_ref().map(Arc::clone) };
     let admin = admin::listen(context)?;

@@ -33,9 +33,12 @@ pub(crate) fn request(keys: &Keys, id: BatchId, bytes: &Bytes) -> Option<TxnRequ
     if !Bug::EtcdFenceUnchecked.planted() {
         compare.push(put_at(node.clone(), incarnation));
     }
+    // The head also knows of batches that were trimmed, and of those that are missing.
+    if !Bug::EtcdRetryAppliedTwice.planted() && !Bug::EtcdTrimmedRetryTaken.planted() {
+        compare.push(version_is(head.clone(), before));
+    }
     if !Bug::EtcdRetryAppliedTwice.planted() {
-        // The head also knows of batches that were trimmed, and of those that are missing.
-        compare.extend([version_is(head.clone(), before), version_is(batch.clone(), 0)]);
+        compare.push(version_is(batch.clone(), 0));
     }
     let success = vec![
         put(batch.clone(), bytes.clone()),

@@ -42,7 +42,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ieum_log::{BatchId, Error, Log, MAX_BATCH_BYTES, Position, Result, Skip};
+use ieum_log::{BatchId, Error, Log, MAX_BATCH_BYTES, Position, Result, Room, Skip};
 use ieum_planted::Bug;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -209,14 +209,19 @@ impl Inner {
         self.cluster.ask(operation, request).await.map_err(|error| error.into_log(operation))
     }
 
-    /// Refuses to fill the database up to etcd's quota.
-    fn check_room(&self, bytes: usize) -> Result<()> {
+    /// What the fullest member has in use.
+    fn in_use(&self) -> u64 {
         let in_use = self.cluster.members.iter().map(|member| match member.health() {
             Health::Up { in_use, .. } => in_use,
             Health::Down(_) | Health::Refused(_) => 0,
         });
+        in_use.max().unwrap_or(0)
+    }
+
+    /// Refuses to fill the database up to etcd's quota.
+    fn check_room(&self, bytes: usize) -> Result<()> {
         let most = self.largest_database + if bytes <= SMALL { self.largest_database / 4 } else { 0 };
-        if in_use.max().unwrap_or(0) < most { Ok(()) } else { Err(Error::Full) }
+        if self.in_use() < most { Ok(()) } else { Err(Error::Full) }
     }
 
     /// The ordinal of the batch that was appended at a revision.
@@ -347,5 +352,13 @@ impl Log for Etcd {
 
     async fn last(&self) -> Result<Position> {
         Ok(self.inner.position(self.inner.cluster.ends(&self.inner.keys).await?.last))
+    }
+
+    async fn trimmed_to(&self) -> Result<Position> {
+        Ok(self.inner.position(self.inner.cluster.ends(&self.inner.keys).await?.trim.ordinal))
+    }
+
+    fn room(&self) -> Option<Room> {
+        Some(Room { used: self.inner.in_use(), most: self.inner.largest_database })
     }
 }

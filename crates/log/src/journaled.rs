@@ -11,22 +11,26 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use crate::sqlite::{Journal, Meta};
-use crate::{BatchId, Entry, Error, Kept, Log, Position, Result, Skip, Tail as _};
+use crate::weights::Weights;
+use crate::{BatchId, Entry, Error, Kept, Log, Position, Result, Room, Skip, Tail as _};
 
 /// A log and the journal of it.
 #[derive(Debug)]
 pub struct Journaled<L> {
     shared: Arc<L>,
     journal: Arc<Journal>,
+    /// Of what readers of this log have come past.
+    weights: Arc<Mutex<Weights>>,
 }
 
 impl<L: Log> Journaled<L> {
     /// `journal` MUST be of the same cell and generation as `shared`.
     #[must_use]
     pub fn new(shared: Arc<L>, journal: Arc<Journal>) -> Self {
-        Self { shared, journal }
+        Self { shared, journal, weights: Arc::default() }
     }
 
     /// The log that other nodes write to as well.
@@ -54,6 +58,19 @@ impl<L: Log> Journaled<L> {
     #[must_use]
     pub fn journal(&self) -> &Arc<Journal> {
         &self.journal
+    }
+
+    /// The first position, to about 256 KiB, with no more than `bytes` of batches behind it; none when this process has seen less.
+    #[must_use]
+    pub fn back_by(&self, bytes: u64) -> Option<Position> {
+        let ordinal = self.weights.lock().back_by(bytes)?;
+        Some(Position { ordinal, ..self.journal.last() })
+    }
+
+    /// How many bytes of batches lie behind a position, to about 256 KiB; none when this process has not seen them all.
+    #[must_use]
+    pub fn behind(&self, position: Position) -> Option<u64> {
+        self.weights.lock().behind(position.ordinal)
     }
 }
 
@@ -91,7 +108,8 @@ impl<L: Log> Log for Journaled<L> {
             return Err(Error::Trimmed { after, trimmed });
         }
         let (shared, journal) = (Arc::clone(&self.shared), Arc::clone(&self.journal));
-        Ok(Tail { shared, journal, after, read: VecDeque::new(), live: None, arrived: None })
+        let weights = Arc::clone(&self.weights);
+        Ok(Tail { shared, journal, weights, after, read: VecDeque::new(), live: None, arrived: None })
     }
 
     /// Removes batches from the journal. What it does not hold yet it copies first, so that it stays without a gap.
@@ -126,6 +144,14 @@ impl<L: Log> Log for Journaled<L> {
         self.shared.last().await
     }
 
+    async fn trimmed_to(&self) -> Result<Position> {
+        Ok(self.journal.trimmed())
+    }
+
+    fn room(&self) -> Option<Room> {
+        self.shared.room()
+    }
+
     async fn flush(&self) -> Result<()> {
         self.journal.flush().await
     }
@@ -135,6 +161,7 @@ impl<L: Log> Log for Journaled<L> {
 pub struct Tail<L: Log> {
     shared: Arc<L>,
     journal: Arc<Journal>,
+    weights: Arc<Mutex<Weights>>,
     /// The last batch that was shown.
     after: Position,
     /// Read from the journal and not yet shown.
@@ -180,6 +207,7 @@ impl<L: Log> crate::Tail for Tail<L> {
                 Some(entry) if entry.position <= self.after => {}
                 Some(entry) => {
                     self.after = entry.position;
+                    self.weights.lock().note(entry.position.ordinal, entry.bytes.len());
                     return Ok(entry);
                 }
                 None => self.fetch().await?,

@@ -14,6 +14,7 @@ pub mod journaled;
 pub mod memory;
 mod numbering;
 pub mod sqlite;
+mod weights;
 
 use std::fmt;
 use std::future::Future;
@@ -62,6 +63,15 @@ pub struct Entry {
 
 /// A command that an operator marked to be skipped: the batch that it is in, and which command of it, from 0.
 pub type Skip = (Position, u32);
+
+/// The room that a log has, of which it tells when it is bounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes in use, as measured last.
+    pub used: u64,
+    /// With so many in use, appends are refused.
+    pub most: u64,
+}
 
 /// The largest batch that [`Log::append`] takes, in bytes.
 pub const MAX_BATCH_BYTES: usize = 512 * 1024;
@@ -182,6 +192,14 @@ pub trait Log: Send + Sync + 'static {
     /// The position of the last durable batch, linearizable: never before one that an append has returned or a tail has
     /// shown. Ordinal 0 when nothing was ever appended; trimming does not change it.
     fn last(&self) -> impl Future<Output = Result<Position>> + Send;
+
+    /// The last position that was trimmed away; ordinal 0 when none was.
+    fn trimmed_to(&self) -> impl Future<Output = Result<Position>> + Send;
+
+    /// The room that the log has, if it is bounded by something else than the disk. Blocks for nothing.
+    fn room(&self) -> Option<Room> {
+        None
+    }
 
     /// Returns when what tails have shown before would be there again after a power cut of this machine alone. A log whose batches lie here
     /// anyway has nothing to do.

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::numbering::{Newest, Turn, turn};
-use crate::{BatchId, Entry, Error, Log, MAX_BATCH_BYTES, Position, Result, Skip};
+use crate::{BatchId, Entry, Error, Log, MAX_BATCH_BYTES, Position, Result, Room, Skip};
 
 /// A handle to a log in memory. Clones are the same log, which lives as long as one of them or a tail does.
 #[derive(Debug, Clone)]
@@ -19,6 +19,8 @@ pub struct Memory(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     generation: u32,
+    /// The most bytes that it holds.
+    most: Option<u64>,
     held: Mutex<Held>,
     /// Counts appends and trims, to wake tails.
     changed: watch::Sender<()>,
@@ -28,6 +30,7 @@ struct Shared {
 struct Held {
     trimmed: u64,
     entries: VecDeque<Entry>,
+    bytes: u64,
     newest: BTreeMap<u32, Newest>,
     skips: BTreeSet<Skip>,
 }
@@ -48,8 +51,18 @@ impl Memory {
     /// A new, empty log.
     #[must_use]
     pub fn new(generation: u32) -> Memory {
+        Self::with(generation, None)
+    }
+
+    /// A new, empty log that holds no more than `most` bytes.
+    #[must_use]
+    pub fn bounded(generation: u32, most: u64) -> Memory {
+        Self::with(generation, Some(most))
+    }
+
+    fn with(generation: u32, most: Option<u64>) -> Memory {
         let (changed, _) = watch::channel(());
-        Memory(Arc::new(Shared { generation, held: Mutex::default(), changed }))
+        Memory(Arc::new(Shared { generation, most, held: Mutex::default(), changed }))
     }
 
     fn position(&self, ordinal: u64) -> Position {
@@ -75,7 +88,11 @@ impl Memory {
             }
             Turn::TooEarly => return Err(Error::Conflict { id }),
         }
+        if self.0.most.is_some_and(|most| held.bytes >= most) {
+            return Err(Error::Full);
+        }
         let position = self.position(held.last() + 1);
+        held.bytes += bytes.len() as u64;
         held.newest.insert(id.node, Newest { incarnation: id.incarnation, number: id.number });
         held.entries.push_back(Entry { position, id, bytes });
         Ok(position)
@@ -104,7 +121,8 @@ impl Log for Memory {
         let mut held = self.0.held.lock();
         self.check(&held, up_to)?;
         while held.trimmed < up_to.ordinal {
-            held.entries.pop_front();
+            let gone = held.entries.pop_front();
+            held.bytes -= gone.map_or(0, |entry| entry.bytes.len() as u64);
             held.trimmed += 1;
         }
         drop(held);
@@ -125,6 +143,14 @@ impl Log for Memory {
 
     async fn last(&self) -> Result<Position> {
         Ok(self.position(self.0.held.lock().last()))
+    }
+
+    async fn trimmed_to(&self) -> Result<Position> {
+        Ok(self.position(self.0.held.lock().trimmed))
+    }
+
+    fn room(&self) -> Option<Room> {
+        self.0.most.map(|most| Room { used: self.0.held.lock().bytes, most })
     }
 }
 

@@ -7,11 +7,14 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use ieum_core::apply::Author;
-use ieum_core::batch::{self, Envelope, Header, MAX_COMMANDS};
+use ieum_core::batch::{self, Envelope, Header, MAX_COMMANDS, Origin};
 use ieum_core::codec::Code;
 use ieum_core::commands::Command;
 use ieum_core::ids::Millis;
+use ieum_log::Room;
 use ieum_planted::Bug;
+
+use crate::brake::Brake;
 
 /// Plain bytes at which a batch is full. Compression may add a little, so this stays below the log's limit.
 const FULL_BYTES: usize = 480 * 1024;
@@ -91,6 +94,9 @@ pub struct Batcher<T> {
     queued: Load,
     /// Imports without an outcome.
     imports: Load,
+    /// Slows what is taken while the log's room runs out.
+    brake: Brake,
+    room: Option<Room>,
     in_flight: bool,
     /// A batch of this life came back.
     begun: bool,
@@ -126,6 +132,8 @@ impl<T> Batcher<T> {
             filling: VecDeque::new(),
             queued: Load::default(),
             imports: Load::default(),
+            brake: Brake::default(),
+            room: None,
             in_flight: false,
             begun: false,
             waiting: VecDeque::new(),
@@ -136,6 +144,10 @@ impl<T> Batcher<T> {
     /// back.
     pub fn push(&mut self, envelope: &Envelope, ticket: T, now: Millis) -> Result<(), (Refusal, T)> {
         if self.queued.commands >= self.bounds.commands || self.queued.bytes >= self.bounds.bytes {
+            return Err((Refusal::Full, ticket));
+        }
+        // The node's own are few, and an operator's may be what helps.
+        if envelope.origin != Origin::Node && !self.brake.admits(now) {
             return Err((Refusal::Full, ticket));
         }
         let import = matches!(envelope.command, Command::AddToArchive(_));
@@ -171,14 +183,35 @@ impl<T> Batcher<T> {
             }
         }
         self.queued.add(load);
+        self.brake.charge(size);
         Ok(())
+    }
+
+    /// What is known of the log's room: the less is left, the less is taken. Tells whether that begins or ends now.
+    pub fn set_room(&mut self, room: Option<Room>) -> bool {
+        self.room = room;
+        self.brake.set(room)
+    }
+
+    /// The log's room as it was told last.
+    #[must_use]
+    pub fn room(&self) -> Option<Room> {
+        self.room
+    }
+
+    /// Whether less is taken than comes might be, because the log's room runs out.
+    #[must_use]
+    pub fn is_slowed(&self) -> bool {
+        self.brake.is_on()
     }
 
     /// Whether one more import may wait. Imports are the first that are shed: few of them are under way at any time, and none is taken
     /// while much else waits.
     fn takes_imports(&self) -> bool {
         let Self { bounds, queued, imports, .. } = self;
-        let idle = queued.commands <= bounds.commands / SHED_IMPORTS && queued.bytes <= bounds.bytes / SHED_IMPORTS;
+        let idle = !self.brake.is_on()
+            && queued.commands <= bounds.commands / SHED_IMPORTS
+            && queued.bytes <= bounds.bytes / SHED_IMPORTS;
         let few = imports.commands < bounds.imports && imports.bytes < bounds.import_bytes;
         (idle && few) || Bug::ImportsUnbounded.planted()
     }
@@ -331,6 +364,26 @@ mod tests {
         }
         assert!(taken >= 200 && refused > taken, "{taken} taken, {refused} refused");
         assert!(batcher.is_idle());
+    }
+
+    #[test]
+    fn commands_are_taken_more_slowly_while_the_logs_room_runs_out() {
+        let mut batcher = Batcher::new(1, 1, Bounds::default());
+        let from_device = |bytes| Envelope {
+            origin: Origin::Anonymous { key: [0; 16], request: [0; 16] },
+            command: Command::Unknown { number: 9_999, bytes: vec![0; bytes].into() },
+        };
+        let room = |used: u64| Some(Room { used: used << 20, most: 768 << 20 });
+        assert!(!batcher.set_room(room(383)));
+        batcher.push(&from_device(1 << 18), 1, 1_000).unwrap();
+        assert!(batcher.set_room(room(468)) && batcher.is_slowed(), "a MiB a second from here on");
+        assert_eq!(batcher.push(&from_device(10), 2, 1_000), Err((Refusal::Full, 2)));
+        (0..4).for_each(|ticket| batcher.push(&from_device(1 << 18), ticket, 2_000).unwrap());
+        assert_eq!(batcher.push(&from_device(10), 3, 2_000), Err((Refusal::Full, 3)));
+        batcher.push(&tick(), 4, 2_000).unwrap();
+        assert_eq!(batcher.push(&import(10), 5, 9_000), Err((Refusal::Full, 5)), "imports are shed first");
+        assert!(batcher.set_room(room(300)) && !batcher.is_slowed());
+        batcher.push(&from_device(10), 6, 9_000).unwrap();
     }
 
     #[test]

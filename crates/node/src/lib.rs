@@ -17,6 +17,7 @@ mod appender;
 pub mod applier;
 pub mod backup;
 pub mod batcher;
+mod brake;
 pub mod clock;
 mod differs;
 pub mod folder;
@@ -31,6 +32,7 @@ pub mod reserve;
 pub mod service;
 pub mod snapshot;
 mod start;
+pub mod trimming;
 pub mod upkeep;
 pub mod verify;
 

@@ -13,8 +13,6 @@ use crate::agreement::{Verdict, Votes};
 const GONE_AFTER: Millis = 10_000;
 /// A node that has not been heard of for so long is no place to send clients to.
 const QUIET_AFTER: Millis = 2_000;
-/// So many batches behind, a member holds the log back no longer; it will resync from another one.
-const MOST_LAG: u64 = 100_000;
 
 /// What a node is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,9 +145,9 @@ impl Peers {
     }
 
     /// How far the shared log may be trimmed, given what this node says of itself: what two data centers have on
-    /// their disks, and no further than a member that is not far behind still has to read.
+    /// their disks, and no further than a member still has to read that has come as far as `nearest`.
     #[must_use]
-    pub fn trim(&self, own: &Report, now: Millis) -> Trim {
+    pub fn trim(&self, own: &Report, nearest: Position, now: Millis) -> Trim {
         if !self.is_settled(now) {
             return Trim::Diverged;
         }
@@ -168,9 +166,17 @@ impl Peers {
         by_dc.sort_unstable_by(|a, b| b.cmp(a));
         let enough = usize::from(!Bug::TrimWithOneDataCenter.planted());
         let Some(safe) = by_dc.get(enough).copied() else { return Trim::OneDataCenter };
-        let near = |synced: &Position| safe.ordinal.saturating_sub(synced.ordinal) <= MOST_LAG;
-        let slowest = counted().map(|(_, synced)| synced).filter(near).min().unwrap_or(safe);
+        let slowest = counted().map(|(_, synced)| synced).filter(|synced| *synced >= nearest).min().unwrap_or(safe);
         Trim::UpTo(safe.min(slowest))
+    }
+
+    /// Members that run, and that a log which has forgotten what came before `trimmed` no longer reaches back to.
+    #[must_use]
+    pub fn left_behind(&self, own: &Report, trimmed: Position, now: Millis) -> BTreeSet<NodeId> {
+        let runs = |report: &&Report| matches!(report.phase, Phase::Ready | Phase::Behind | Phase::Draining);
+        let others = self.lately(now, GONE_AFTER).filter(runs).filter(|report| report.node != own.node);
+        let members = others.filter(|report| self.members.contains_key(&report.node));
+        members.filter(|report| report.synced < trimmed).map(|report| report.node).collect()
     }
 
     /// Where clients of this node may go: the endpoints of others that are ready, those of other data centers first.
@@ -188,6 +194,9 @@ impl Peers {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+
+    /// So far back everybody is near.
+    const FAR: Position = Position { generation: 0, ordinal: 0 };
 
     fn at(ordinal: u64) -> Position {
         Position::new(1, ordinal)
@@ -224,7 +233,7 @@ pub(crate) mod tests {
     fn the_log_is_trimmed_to_what_two_data_centers_have_on_their_disks() {
         let own = report(1, "a", 90);
         let all = [report(2, "a", 100), report(3, "b", 70), report(4, "c", 50)];
-        let trim = |others: &[Report]| peers(&["a", "a", "b", "c"], &own, others, 0).trim(&own, 0);
+        let trim = |others: &[Report]| peers(&["a", "a", "b", "c"], &own, others, 0).trim(&own, FAR, 0);
         assert_eq!(trim(&all), Trim::UpTo(at(50)), "the third is not far behind, so that it need not resync");
         assert_eq!(trim(&all[..2]), Trim::UpTo(at(70)));
         assert_eq!(trim(&all[..1]), Trim::OneDataCenter, "two nodes, but of one data center");
@@ -233,15 +242,19 @@ pub(crate) mod tests {
 
     #[test]
     fn a_member_that_is_far_behind_does_not_hold_the_log_back() {
-        let own = report(1, "a", 300_000);
-        let peers = peers(&["a", "b", "c"], &own, &[report(2, "b", 250_000), report(3, "c", 10)], 0);
-        assert_eq!(peers.trim(&own, 0), Trim::UpTo(at(250_000)));
+        let own = report(1, "a", 300);
+        let peers = peers(&["a", "b", "c"], &own, &[report(2, "b", 250), report(3, "c", 10)], 0);
+        assert_eq!(peers.trim(&own, at(10), 0), Trim::UpTo(at(10)));
+        assert_eq!(peers.trim(&own, at(11), 0), Trim::UpTo(at(250)));
+        assert_eq!(peers.trim(&own, at(1_000), 0), Trim::UpTo(at(250)), "never beyond what two have");
+        assert_eq!(peers.left_behind(&own, at(10), 0), BTreeSet::new());
+        assert_eq!(peers.left_behind(&own, at(11), 0), BTreeSet::from([3]));
     }
 
     #[test]
     fn only_members_that_were_heard_of_lately_count() {
         let own = report(1, "a", 90);
-        let trim = |dcs: &[&str], other: Report, now| peers(dcs, &own, &[other], 1_000).trim(&own, now);
+        let trim = |dcs: &[&str], other: Report, now| peers(dcs, &own, &[other], 1_000).trim(&own, FAR, now);
         let other = report(2, "b", 70);
         assert_eq!(trim(&["a", "b"], other.clone(), 11_000), Trim::UpTo(at(70)));
         assert_eq!(trim(&["a", "b"], other.clone(), 11_001), Trim::OneDataCenter);
@@ -276,13 +289,13 @@ pub(crate) mod tests {
     fn the_log_is_kept_while_views_differ_until_the_minority_is_out() {
         let own = with_digest(1, 7);
         let mut peers = peers(&["1", "2", "3"], &own, &[with_digest(2, 8), with_digest(3, 7)], 0);
-        assert_eq!(peers.trim(&own, 0), Trim::Diverged, "it still serves");
+        assert_eq!(peers.trim(&own, FAR, 0), Trim::Diverged, "it still serves");
         peers.heard(Report { phase: Phase::Out, ..with_digest(2, 8) }, &own, 1);
-        assert_eq!(peers.trim(&own, 1), Trim::UpTo(at(40)));
+        assert_eq!(peers.trim(&own, FAR, 1), Trim::UpTo(at(40)));
         peers.heard(with_digest(2, 8), &own, 2);
-        assert_eq!(peers.trim(&own, 2), Trim::Diverged);
+        assert_eq!(peers.trim(&own, FAR, 2), Trim::Diverged);
         peers.heard(with_digest(3, 7), &own, 20_000);
-        assert_eq!(peers.trim(&own, 20_000), Trim::UpTo(at(40)), "it is gone");
+        assert_eq!(peers.trim(&own, FAR, 20_000), Trim::UpTo(at(40)), "it is gone");
         assert_eq!(peers.agreement(), Agreement::OtherDiffers { at: at(32), node: 2 }, "and not forgotten");
         assert!(peers.evidence().contains("node 2"));
     }
@@ -294,10 +307,10 @@ pub(crate) mod tests {
         peers.heard(report(3, "3", 40), &own, 20_000);
         peers.judge(&own, 20_000);
         assert_eq!(peers.agreement(), Agreement::Undecided { at: at(32) });
-        assert_eq!(peers.trim(&own, 20_000), Trim::Diverged);
+        assert_eq!(peers.trim(&own, FAR, 20_000), Trim::Diverged);
         peers.set_members([(1, "1".to_owned()), (3, "3".to_owned())].into());
         peers.judge(&own, 20_000);
-        assert_eq!(peers.trim(&own, 20_000), Trim::UpTo(at(40)), "the operator has removed it");
+        assert_eq!(peers.trim(&own, FAR, 20_000), Trim::UpTo(at(40)), "the operator has removed it");
     }
 
     #[test]
@@ -309,7 +322,7 @@ pub(crate) mod tests {
             peers.heard(Report { digests: on.digests.clone(), ..with_digest(node, 8) }, &on, 1);
         }
         assert_eq!(peers.agreement(), Agreement::OwnDiffers { at: at(32) });
-        assert_eq!(peers.trim(&own, 1), Trim::Diverged);
+        assert_eq!(peers.trim(&own, FAR, 1), Trim::Diverged);
     }
 
     #[test]

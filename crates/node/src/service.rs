@@ -18,7 +18,7 @@ use ieum_core::batch::{Envelope, Origin};
 use ieum_core::commands::operate::Tick;
 use ieum_core::ids::{Millis, Position};
 use ieum_core::kv::Kv;
-use ieum_log::{Log, Tail};
+use ieum_log::{Log, Room, Tail};
 use parking_lot::Mutex;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{Notify, watch};
@@ -248,6 +248,18 @@ impl<K: Kv, T: Send + 'static> Handle<K, T> {
             Ok(reason) => reason.clone().unwrap_or_default(),
             Err(_) => String::new(),
         }
+    }
+
+    /// Whether commands are taken more slowly than they may come, because the log's room runs out.
+    #[must_use]
+    pub fn is_slowed(&self) -> bool {
+        self.shared.batcher.lock().is_slowed()
+    }
+
+    /// The log's room as of the last look, if it tells of one.
+    #[must_use]
+    pub fn room(&self) -> Option<Room> {
+        self.shared.batcher.lock().room()
     }
 
     /// Room on the disk.

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ieum_core::kv::Kv;
-use ieum_log::Log;
+use ieum_log::{Log, Room};
 use ieum_planted::Bug;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::watch;
@@ -63,6 +63,7 @@ pub(crate) fn run<L: Log, K: Kv, T: Send + 'static>(
             break;
         }
         shared.reserve.look();
+        look_at_room(shared, log.room());
         let unpersisted = shared.progress.lock().unpersisted;
         if unpersisted >= PERSIST_COMMANDS || (unpersisted > 0 && persisted.elapsed() >= PERSIST_EVERY) {
             match runtime.block_on(log.flush()) {
@@ -98,6 +99,23 @@ pub(crate) fn run<L: Log, K: Kv, T: Send + 'static>(
     }
     if let Some(running) = snapshot {
         let _ = running.join();
+    }
+}
+
+/// Takes less while the log's room runs out.
+fn look_at_room<K, T>(shared: &Shared<K, T>, room: Option<Room>) {
+    let mut batcher = shared.batcher.lock();
+    let (changed, slowed) = (batcher.set_room(room), batcher.is_slowed());
+    drop(batcher);
+    let (used_mib, room_mib) = room.map_or((0, 0), |room| (room.used >> 20, room.most >> 20));
+    match (changed, slowed) {
+        (true, true) => tracing::error!(
+            used_mib,
+            room_mib,
+            "alarm: half of the log's room is used, so that fewer and fewer commands are taken; see why the log is not trimmed"
+        ),
+        (true, false) => tracing::info!(used_mib, room_mib, "there is room in the log again: all commands are taken"),
+        (false, _) => {}
     }
 }
 

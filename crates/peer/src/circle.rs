@@ -1,6 +1,6 @@
 //! A node among the others of its cell: it says where it stands, hears where they stand, and does what follows from it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,9 +12,9 @@ use ieum_core::tables::cell::NODES;
 use ieum_log::Log;
 use ieum_log::journaled::Journaled;
 use ieum_log::sqlite::Journal;
-use ieum_node::peers::{Agreement, Peers, Phase, Report, Trim};
+use ieum_node::core_position;
+use ieum_node::peers::{Agreement, Peers, Phase, Report};
 use ieum_node::service::Handle;
-use ieum_node::{core_position, log_position};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
@@ -23,6 +23,7 @@ use crate::addresses::Addresses;
 use crate::client::{Caller, Error as PeerError, Peer};
 use crate::shelf::Shelf;
 use crate::tls::Tls;
+use crate::trimmer::State;
 
 /// How often a node looks where it stands.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -34,10 +35,6 @@ const MEMBERS_EVERY: Duration = Duration::from_secs(1);
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// A command that has been waiting for its outcome for so long means that the node does not keep up: its own tick is one each second.
 const BEHIND_AFTER: Duration = Duration::from_millis(1_500);
-/// How often the shared log is trimmed.
-const TRIM_EVERY: Duration = Duration::from_secs(5);
-/// What is newer than this is never trimmed: readers follow it.
-const KEPT: Duration = Duration::from_secs(30);
 
 /// Who a node is to the others.
 #[derive(Clone)]
@@ -68,11 +65,12 @@ pub struct Settings {
 pub struct Circle {
     settings: Settings,
     started: Instant,
-    peers: Mutex<Peers>,
+    pub(crate) peers: Mutex<Peers>,
     own: watch::Sender<Report>,
     /// Counts what was heard.
     hears: watch::Sender<u64>,
     addresses: Mutex<Addresses>,
+    pub(crate) trimming: Mutex<State>,
 }
 
 impl Circle {
@@ -93,10 +91,18 @@ impl Circle {
         };
         let (own, hears) = (watch::Sender::new(report), watch::Sender::new(0));
         let addresses = Mutex::new(Addresses::new(settings.address.clone(), &settings.peers));
-        Arc::new(Self { settings, started: Instant::now(), peers: Mutex::default(), own, hears, addresses })
+        Arc::new(Self {
+            settings,
+            started: Instant::now(),
+            peers: Mutex::default(),
+            own,
+            hears,
+            addresses,
+            trimming: Mutex::default(),
+        })
     }
 
-    fn now(&self) -> Millis {
+    pub(crate) fn now(&self) -> Millis {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
@@ -209,19 +215,6 @@ impl Circle {
         }
     }
 
-    /// Trims the shared log again and again.
-    async fn trim_on<L: Log, K: Kv, T: Send + 'static>(self: Arc<Self>, node: Handle<K, T>, log: Arc<Journaled<L>>) {
-        let mut trimming = Trimming::default();
-        let mut look = tokio::time::interval(TRIM_EVERY);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        loop {
-            look.tick().await;
-            if trimming.is_due(self.started.elapsed(), node.applied()) {
-                self.trim(&log, &trimming).await;
-            }
-        }
-    }
-
     /// Looks where this node stands, and says so if it has moved, or if it `beats`.
     fn look<K: Kv, T: Send + 'static>(&self, node: &Handle<K, T>, journal: &Journal, beats: bool) {
         let (applied, synced, digests) = (node.applied(), core_position(journal.synced()), node.checkpoints());
@@ -326,20 +319,6 @@ impl Circle {
             Agreement::OwnDiffers { .. } => {}
         }
     }
-
-    /// Trims the shared log, if that is this node's part: the ready one with the lowest number. Two at once do no harm.
-    async fn trim<L: Log>(&self, log: &Journaled<L>, trimming: &Trimming) {
-        let own = self.own.borrow().clone();
-        let lowest = |report: &Report| report.phase == Phase::Ready && report.node < own.node;
-        if own.phase != Phase::Ready || self.heard().iter().any(lowest) {
-            return;
-        }
-        let Trim::UpTo(safe) = self.peers.lock().trim(&own, self.now()) else { return };
-        let Some(up_to) = trimming.old.map(|old| old.min(safe)).filter(|up_to| up_to.ordinal > 0) else { return };
-        if let Err(error) = log.shared().trim(log_position(up_to)).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, %up_to, "the shared log was not trimmed");
-        }
-    }
 }
 
 /// The tasks that listen to others, by address.
@@ -381,45 +360,4 @@ fn members(view: &impl Read) -> kv::Result<BTreeMap<NodeId, String>> {
         ControlFlow::Continue(())
     })?;
     Ok(members)
-}
-
-/// When the log is trimmed, and what is old enough.
-#[derive(Debug, Default)]
-struct Trimming {
-    last: Duration,
-    /// Where the view stood at earlier looks, oldest first.
-    stood: VecDeque<(Duration, Position)>,
-    /// Where it stood when what is kept began.
-    old: Option<Position>,
-}
-
-impl Trimming {
-    fn is_due(&mut self, now: Duration, applied: Position) -> bool {
-        if now.saturating_sub(self.last) < TRIM_EVERY {
-            return false;
-        }
-        self.last = now;
-        self.stood.push_back((now, applied));
-        while let Some((_, position)) = self.stood.pop_front_if(|(at, _)| now.saturating_sub(*at) >= KEPT) {
-            self.old = Some(position);
-        }
-        self.old.is_some()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_new_is_not_trimmed() {
-        let mut trimming = Trimming::default();
-        let mut due = Vec::new();
-        for second in 0..60 {
-            if trimming.is_due(Duration::from_secs(second), Position::new(1, second)) {
-                due.push((second, trimming.old.unwrap().ordinal));
-            }
-        }
-        assert_eq!(due, [(35, 5), (40, 10), (45, 15), (50, 20), (55, 25)]);
-    }
 }

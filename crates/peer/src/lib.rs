@@ -19,6 +19,7 @@ pub mod resync;
 pub mod server;
 pub mod shelf;
 pub mod tls;
+pub mod trimmer;
 
 use std::time::Duration;
 

@@ -4,12 +4,9 @@
 
 mod common;
 
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 
-use common::{ABOUT, CELL, Member, report, shelf, start};
-use ieum_core::commands::operate::AddNode;
+use common::{ABOUT, CELL, add, join, node, report, shelf};
 use ieum_core::ids::Position;
 use ieum_log::Log as _;
 use ieum_log::memory::Memory as Shared;
@@ -17,87 +14,8 @@ use ieum_log::sqlite::Journal;
 use ieum_node::core_position;
 use ieum_node::folder::Folder;
 use ieum_node::peers::{Agreement, Phase, Report};
-use ieum_peer::circle::{Circle, Settings};
 use ieum_peer::server::{self, Offer};
-use ieum_peer::shelf::Shelf;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
-
-/// A node that takes part.
-struct Present {
-    member: Member,
-    circle: Arc<Circle>,
-    address: String,
-    running: JoinHandle<()>,
-    /// What it said when it went out.
-    out: Receiver<String>,
-}
-
-/// Makes a node a member in a data center of its own.
-fn add(node: u32) -> AddNode {
-    AddNode { node, dc: node.to_string(), level: ieum_core::commands::LEVEL, cell: CELL }
-}
-
-async fn join(log: &Arc<Shared>, data: &Path, number: u32, peers: &[String]) -> Present {
-    let member = start(log, data, number).await;
-    let (out, said) = std::sync::mpsc::channel();
-    let out = move |evidence: &str| drop(out.send(evidence.to_owned()));
-    let (circle, _, address) = node(number, peers, &member.journal, out).await;
-    let running = tokio::spawn(Arc::clone(&circle).run(member.node.handle(), Arc::clone(&member.log)));
-    Present { member, circle, address, running, out: said }
-}
-
-/// A node that others reach; what it has to give, and where it is.
-async fn node(
-    number: u32,
-    peers: &[String],
-    journal: &Arc<Journal>,
-    out: impl Fn(&str) + Send + Sync + 'static,
-) -> (Arc<Circle>, Arc<Shelf>, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    let circle = Circle::new(Settings {
-        cell: CELL,
-        node: number,
-        dc: number.to_string(),
-        build: 1,
-        life: number.into(),
-        address: Some(address.clone()),
-        endpoint: Some(format!("https://{number}.example")),
-        peers: peers.to_vec(),
-        tls: None,
-        out: Arc::new(out),
-    });
-    let shelf = shelf(journal, |_| Err("not here".to_owned())).await;
-    let offer = Offer {
-        cell: CELL,
-        report: circle.report(),
-        shelf: Arc::clone(&shelf),
-        met: {
-            let circle = Arc::clone(&circle);
-            Arc::new(move |address: &str| circle.meet(address))
-        },
-    };
-    tokio::spawn(server::serve(offer, listener, None));
-    (circle, shelf, address)
-}
-
-impl Present {
-    /// Waits until what it has heard is so.
-    async fn until(&self, so: impl Fn(&Circle) -> bool) {
-        let mut hears = self.circle.hears();
-        while !so(&self.circle) {
-            hears.changed().await.unwrap();
-        }
-    }
-
-    async fn leave(self) {
-        self.running.abort();
-        // It was aborted.
-        let _ = self.running.await;
-        self.member.stop().await;
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_find_each_other_through_one_and_send_clients_to_those_that_are_ready() {

@@ -18,6 +18,8 @@ pub enum Bug {
     EtcdGapIgnored,
     /// The `etcd` log does not ask whether a batch is there before it puts it.
     EtcdRetryAppliedTwice,
+    /// The `etcd` log takes a batch again that was trimmed.
+    EtcdTrimmedRetryTaken,
     /// The `etcd` log takes batches of nodes that are not registered.
     EtcdFenceUnchecked,
     /// A tail of the `etcd` log that resumes starts one batch too late.
@@ -122,6 +124,18 @@ pub enum Bug {
     ListensUnguarded,
     /// An address of a node that was heard of is asked for ever.
     AddressesKeptForEver,
+    /// A member holds the shared log back however far behind it is.
+    SlowMemberHoldsLog,
+    /// The shared log keeps what is new, however much that is.
+    KeptUnbounded,
+    /// Only the ready node with the lowest number trims the shared log.
+    NobodyTakesOver,
+    /// A node takes commands until the log is full.
+    BrakeIgnored,
+    /// A batch that a view has applied already is applied again.
+    RepeatApplied,
+    /// A view takes a batch that does not follow the one before.
+    ApplyGapIgnored,
     /// A journal goes on behind a gap.
     JournalGapIgnored,
     /// A node founds a cell although another is to.

@@ -53,6 +53,10 @@ impl Log for Held {
     async fn last(&self) -> ieum_log::Result<ieum_log::Position> {
         self.log.last().await
     }
+
+    async fn trimmed_to(&self) -> ieum_log::Result<ieum_log::Position> {
+        self.log.trimmed_to().await
+    }
 }
 
 /// A row of the view at which its readers can be held.

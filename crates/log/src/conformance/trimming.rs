@@ -10,8 +10,10 @@ pub async fn trimming_removes_the_front_only(harness: impl Harness) {
     let mut log = harness.open().await;
     let entries = Writer::new(&harness, &log, 1).await.append_some(&log, 10).await;
     let start = start(&log).await;
+    assert_eq!(log.trimmed_to().await.unwrap(), start);
     log.trim(entries[3].position).await.unwrap();
     for _ in 0..2 {
+        assert_eq!(log.trimmed_to().await.unwrap(), entries[3].position);
         for ordinal in 0..4 {
             let asked = Position { ordinal, ..start };
             match log.tail(asked).await {

@@ -238,4 +238,8 @@ impl Log for Sqlite {
         let published = self.shared.published();
         if published.closed { Err(Error::Closed) } else { Ok(self.shared.position(published.last)) }
     }
+
+    async fn trimmed_to(&self) -> Result<Position> {
+        Ok(crate::Kept::trimmed(self))
+    }
 }

@@ -4,13 +4,16 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use ieum_core::batch::{Envelope, Origin};
 use ieum_core::commands::Command;
 use ieum_core::commands::account::Register;
+use ieum_core::commands::operate::AddNode;
 use ieum_core::ids::Position;
 use ieum_core::outcome::Outcome;
+use ieum_log::Log;
 use ieum_log::journaled::Journaled;
 use ieum_log::memory::Memory as Shared;
 use ieum_log::sqlite::{Journal, Meta};
@@ -20,6 +23,7 @@ use ieum_node::leases::{Leases, Lent};
 use ieum_node::machine::Delivery;
 use ieum_node::peers::{Phase, Report};
 use ieum_node::service::{Identity, Node, Options};
+use ieum_peer::circle::{Circle, Settings};
 use ieum_peer::client::{Caller, Peer};
 use ieum_peer::server::{self, Offer};
 use ieum_peer::shelf::Shelf;
@@ -27,22 +31,23 @@ use ieum_store::fjall::Fjall;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 pub(crate) const CELL: u16 = 3;
 pub(crate) const ABOUT: Meta = Meta { cell: CELL as u32, generation: 1, predecessor: None };
 
 /// A node that runs over a shared log.
-pub(crate) struct Member {
+pub(crate) struct Member<L: Log = Shared> {
     pub(crate) folder: Folder,
-    pub(crate) node: Node<Journaled<Shared>, Fjall, ()>,
-    pub(crate) log: Arc<Journaled<Shared>>,
+    pub(crate) node: Node<Journaled<L>, Fjall, ()>,
+    pub(crate) log: Arc<Journaled<L>>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) view: Arc<Fjall>,
     outcomes: UnboundedReceiver<Outcome>,
     pub(crate) report: watch::Sender<Report>,
 }
 
-pub(crate) async fn start(log: &Arc<Shared>, data: &Path, number: u32) -> Member {
+pub(crate) async fn start<L: Log>(log: &Arc<L>, data: &Path, number: u32) -> Member<L> {
     let folder = Folder::new(data);
     let opened = folder.open_shared(&ABOUT, Arc::clone(log), &Default::default()).await.unwrap();
     let Opened { log, view, .. } = opened;
@@ -74,7 +79,7 @@ pub(crate) fn report(node: u32) -> Report {
     }
 }
 
-impl Member {
+impl<L: Log> Member<L> {
     pub(crate) async fn ask(&mut self, command: impl Into<Command>) {
         self.node.handle().submit(&Envelope { origin: Origin::Node, command: command.into() }, ()).unwrap();
         assert!(matches!(self.outcomes.recv().await.expect("the node runs"), Outcome::Accepted(_)));
@@ -138,4 +143,80 @@ pub(crate) const CALLER: Caller = Caller { cell: CELL, node: 2, life: 2 };
 
 pub(crate) fn peer(address: &str) -> Peer {
     Peer::new(address, CALLER, None).unwrap()
+}
+
+/// A node that takes part.
+pub(crate) struct Present<L: Log = Shared> {
+    pub(crate) member: Member<L>,
+    pub(crate) circle: Arc<Circle>,
+    pub(crate) address: String,
+    running: JoinHandle<()>,
+    /// What it said when it went out.
+    pub(crate) out: Receiver<String>,
+}
+
+/// Makes a node a member in a data center of its own.
+pub(crate) fn add(node: u32) -> AddNode {
+    AddNode { node, dc: node.to_string(), level: ieum_core::commands::LEVEL, cell: CELL }
+}
+
+pub(crate) async fn join<L: Log>(log: &Arc<L>, data: &Path, number: u32, peers: &[String]) -> Present<L> {
+    let member = start(log, data, number).await;
+    let (out, said) = std::sync::mpsc::channel();
+    let out = move |evidence: &str| drop(out.send(evidence.to_owned()));
+    let (circle, _, address) = node(number, peers, &member.journal, out).await;
+    let running = tokio::spawn(Arc::clone(&circle).run(member.node.handle(), Arc::clone(&member.log)));
+    Present { member, circle, address, running, out: said }
+}
+
+/// A node that others reach; what it has to give, and where it is.
+pub(crate) async fn node(
+    number: u32,
+    peers: &[String],
+    journal: &Arc<Journal>,
+    out: impl Fn(&str) + Send + Sync + 'static,
+) -> (Arc<Circle>, Arc<Shelf>, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let circle = Circle::new(Settings {
+        cell: CELL,
+        node: number,
+        dc: number.to_string(),
+        build: 1,
+        life: number.into(),
+        address: Some(address.clone()),
+        endpoint: Some(format!("https://{number}.example")),
+        peers: peers.to_vec(),
+        tls: None,
+        out: Arc::new(out),
+    });
+    let shelf = shelf(journal, |_| Err("not here".to_owned())).await;
+    let offer = Offer {
+        cell: CELL,
+        report: circle.report(),
+        shelf: Arc::clone(&shelf),
+        met: {
+            let circle = Arc::clone(&circle);
+            Arc::new(move |address: &str| circle.meet(address))
+        },
+    };
+    tokio::spawn(server::serve(offer, listener, None));
+    (circle, shelf, address)
+}
+
+impl<L: Log> Present<L> {
+    /// Waits until what it has heard is so.
+    pub(crate) async fn until(&self, so: impl Fn(&Circle) -> bool) {
+        let mut hears = self.circle.hears();
+        while !so(&self.circle) {
+            hears.changed().await.unwrap();
+        }
+    }
+
+    pub(crate) async fn leave(self) {
+        self.running.abort();
+        // It was aborted.
+        let _ = self.running.await;
+        self.member.stop().await;
+    }
 }
