@@ -170,6 +170,20 @@ impl Peers {
         Trim::UpTo(safe.min(slowest))
     }
 
+    /// How many nodes come before this one when it is about who trims: the ready ones by number, then those that are behind. Nothing when this one does
+    /// not take part. In a log that is full everybody is behind, and somebody has to make room.
+    #[must_use]
+    pub fn before(&self, own: &Report, now: Millis) -> Option<usize> {
+        let turn = |report: &Report| match report.phase {
+            Phase::Ready => Some((0, report.node)),
+            Phase::Behind => Some((1, report.node)),
+            Phase::Joining | Phase::Draining | Phase::Out => None,
+        };
+        let mine = turn(own)?;
+        let others = self.lately(now, GONE_AFTER).filter(|report| self.members.contains_key(&report.node));
+        Some(others.filter_map(turn).filter(|theirs| *theirs < mine).count())
+    }
+
     /// Members that run, and that a log which has forgotten what came before `trimmed` no longer reaches back to.
     #[must_use]
     pub fn left_behind(&self, own: &Report, trimmed: Position, now: Millis) -> BTreeSet<NodeId> {
@@ -249,6 +263,22 @@ pub(crate) mod tests {
         assert_eq!(peers.trim(&own, at(1_000), 0), Trim::UpTo(at(250)), "never beyond what two have");
         assert_eq!(peers.left_behind(&own, at(10), 0), BTreeSet::new());
         assert_eq!(peers.left_behind(&own, at(11), 0), BTreeSet::from([3]));
+    }
+
+    #[test]
+    fn nodes_trim_in_the_order_of_their_numbers_and_those_behind_come_last() {
+        let with = |node, phase| Report { phase, ..report(node, "a", 1) };
+        let before = |phases: [Phase; 3], own: usize| {
+            let all: Vec<Report> = (1..).zip(phases).map(|(node, phase)| with(node, phase)).collect();
+            peers(&["a", "b", "c"], &all[own], &all, 0).before(&all[own], 0)
+        };
+        let (ready, behind) = (Phase::Ready, Phase::Behind);
+        assert_eq!([0, 1, 2].map(|own| before([ready; 3], own)), [Some(0), Some(1), Some(2)]);
+        assert_eq!([0, 1, 2].map(|own| before([behind, ready, ready], own)), [Some(2), Some(0), Some(1)]);
+        assert_eq!([0, 1, 2].map(|own| before([behind; 3], own)), [Some(0), Some(1), Some(2)], "a log that is full");
+        assert_eq!([0, 1, 2].map(|own| before([Phase::Joining, Phase::Draining, ready], own)), [None, None, Some(0)]);
+        let own = report(3, "a", 1);
+        assert_eq!(peers(&["a", "b", "c"], &own, &[report(2, "b", 1)], 0).before(&own, 10_001), Some(0), "it is gone");
     }
 
     #[test]

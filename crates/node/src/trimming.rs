@@ -31,7 +31,7 @@ const ALONE_AFTER: Millis = 10_000;
 pub struct Sight {
     /// The monotonic time.
     pub now: Millis,
-    /// How many nodes with lower numbers are ready; nothing when this one is not.
+    /// How many nodes come before this one; nothing when it does not take part.
     pub before: Option<usize>,
     /// What the view has applied.
     pub applied: Position,

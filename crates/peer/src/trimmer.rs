@@ -8,7 +8,7 @@ use ieum_core::ids::{NodeId, Position};
 use ieum_core::kv::Kv;
 use ieum_log::journaled::Journaled;
 use ieum_log::{Log, Room};
-use ieum_node::peers::{Agreement, Phase, Report};
+use ieum_node::peers::Agreement;
 use ieum_node::service::Handle;
 use ieum_node::trimming::{AT_ONCE_PART, KEPT_PART, News, Sight, Step, Trimming, Why};
 use ieum_node::{core_position, log_position};
@@ -98,12 +98,9 @@ impl Circle {
         let nearest = nearest(room, most_kept);
         let own = self.report().borrow().clone();
         let now = self.now();
-        let is_before = |report: &&Report| report.phase == Phase::Ready && report.node < own.node;
-        let before = self.heard().iter().filter(is_before).count();
-        let before = (own.phase == Phase::Ready).then_some(before);
-        let (trim, left_behind) = {
+        let (before, trim, left_behind) = {
             let peers = self.peers.lock();
-            (peers.trim(&own, nearest, now), peers.left_behind(&own, trimmed, now))
+            (peers.before(&own, now), peers.trim(&own, nearest, now), peers.left_behind(&own, trimmed, now))
         };
         let sight = Sight { now, before, applied, trimmed, most_kept, at_once: most / AT_ONCE_PART, trim };
         let Step { trim, news } = {
