@@ -15,7 +15,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use crate::connect::Connector;
+use crate::connect::{Connector, Shown};
 use crate::messages::{Batch, BatchesAsked, Hello, Piece, Said, SnapshotAsked, WatchAsked};
 use crate::tls::{self, Tls};
 use crate::{ANSWER, MOST, PING};
@@ -94,9 +94,8 @@ pub struct Peer {
     address: String,
     hello: Hello,
     channel: Channel,
-    has_certificates: bool,
-    /// Whose certificate it has shown.
-    named: Arc<Mutex<Option<NodeId>>>,
+    /// What its connection has shown.
+    shown: Arc<Mutex<Shown>>,
 }
 
 impl Peer {
@@ -105,14 +104,14 @@ impl Peer {
     /// # Errors
     /// [`Error::Address`], [`Error::Scheme`].
     pub fn new(address: &str, caller: Caller, tls: Option<Tls>) -> Result<Self, Error> {
-        let (address, has_certificates) = (address.to_owned(), tls.is_some());
+        let address = address.to_owned();
         let Some((scheme, host, port)) = parts(&address) else { return Err(Error::Address { address }) };
-        if (scheme == "https") != has_certificates {
+        if (scheme == "https") != tls.is_some() {
             return Err(Error::Scheme { address });
         }
-        let named = Arc::new(Mutex::new(None));
+        let shown = Arc::new(Mutex::new(Shown::default()));
         let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let connector = Connector::new(bare, port, tls, Arc::clone(&named));
+        let connector = Connector::new(bare, port, tls, Arc::clone(&shown));
         // TLS is the connector's own matter.
         let Ok(endpoint) = Endpoint::from_shared(format!("http://{host}:{port}")) else {
             return Err(Error::Address { address });
@@ -121,7 +120,7 @@ impl Peer {
         let channel = endpoint.connect_with_connector_lazy(connector);
         let Caller { cell, node, life } = caller;
         let hello = Hello { cell: cell.into(), node, life };
-        Ok(Self { address, hello, channel, has_certificates, named })
+        Ok(Self { address, hello, channel, shown })
     }
 
     /// Where it is.
@@ -140,7 +139,7 @@ impl Peer {
         let peer = self.clone();
         Ok(said.map(move |said| {
             let report = said.and_then(Report::try_from).map_err(|status| peer.error(&status))?;
-            let (address, named) = (&peer.address, *peer.named.lock());
+            let (address, named) = (&peer.address, peer.shown.lock().named);
             tls::is(report.node, named).map_err(|reason| Error::Refused { address: address.clone(), reason })?;
             Ok(report)
         }))
@@ -189,14 +188,20 @@ impl Peer {
             }
             // From a connection that broke, not from the node.
             Code::DataLoss | Code::Internal if status.source().is_none() => Error::Garbage { address, reason },
-            // With TLS 1.3 a caller learns only now that its certificate was not taken.
-            _ if self.has_certificates && reason.contains("received fatal alert") => {
+            _ => self.unreachable(reason),
+        }
+    }
+
+    fn unreachable(&self, reason: String) -> Error {
+        let (address, broke) = (self.address.clone(), self.shown.lock().broke.clone());
+        match broke {
+            Some(broke) if broke.contains("received fatal alert") => {
                 let reason = format!(
-                    "it does not take this node's certificate ({reason}): is it in date, and of the cell's authority?"
+                    "it does not take this node's certificate ({broke}): is it in date, and of the cell's authority?"
                 );
                 Error::Refused { address, reason }
             }
-            _ => Error::Unreachable { address, reason },
+            broke => Error::Unreachable { address, reason: broke.unwrap_or(reason) },
         }
     }
 }

@@ -11,6 +11,7 @@ use http::Uri;
 use hyper_util::rt::TokioIo;
 use ieum_core::ids::NodeId;
 use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -21,35 +22,79 @@ use crate::tls::Tls;
 /// How long a connection may take to be there, certificates and all.
 pub(crate) const CONNECT: Duration = Duration::from_millis(1_500);
 
+/// What the latest connection to an address has shown.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Shown {
+    /// Whom its certificate names.
+    pub(crate) named: Option<NodeId>,
+    /// How it broke, if it did. With TLS 1.3 a certificate is refused only after the handshake, and whoever asks through the connection is told
+    /// no more than that it is closed.
+    pub(crate) broke: Option<String>,
+}
+
 /// Makes connections to one address.
 #[derive(Clone)]
 pub(crate) struct Connector {
     host: String,
     port: u16,
     tls: Option<Tls>,
-    /// Whose certificate the latest connection has shown.
-    named: Arc<Mutex<Option<NodeId>>>,
+    shown: Arc<Mutex<Shown>>,
 }
 
 impl Connector {
-    pub(crate) fn new(host: String, port: u16, tls: Option<Tls>, named: Arc<Mutex<Option<NodeId>>>) -> Self {
-        Self { host, port, tls, named }
+    pub(crate) fn new(host: String, port: u16, tls: Option<Tls>, shown: Arc<Mutex<Shown>>) -> Self {
+        Self { host, port, tls, shown }
     }
 
-    async fn connect(self) -> io::Result<TokioIo<Box<dyn Stream>>> {
+    async fn connect(self) -> io::Result<TokioIo<Connection>> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
         stream.set_nodelay(true)?;
-        let Some(tls) = self.tls else { return Ok(TokioIo::new(Box::new(stream))) };
-        let name = ServerName::try_from(self.host).map_err(io::Error::other)?;
-        let stream = TlsConnector::from(Arc::clone(&tls.client)).connect(name, stream).await?;
-        let named = tls.named(stream.get_ref().1.peer_certificates()).map_err(io::Error::other)?;
-        *self.named.lock() = Some(named);
-        Ok(TokioIo::new(Box::new(stream)))
+        let (stream, named): (Box<dyn Stream>, _) = match self.tls {
+            None => (Box::new(stream), None),
+            Some(tls) => {
+                let name = ServerName::try_from(self.host).map_err(io::Error::other)?;
+                let stream = TlsConnector::from(Arc::clone(&tls.client)).connect(name, stream).await?;
+                let named = tls.named(stream.get_ref().1.peer_certificates()).map_err(io::Error::other)?;
+                (Box::new(stream), Some(named))
+            }
+        };
+        *self.shown.lock() = Shown { named, broke: None };
+        Ok(TokioIo::new(Connection { stream, shown: self.shown }))
+    }
+}
+
+/// A connection that notes how it breaks.
+pub(crate) struct Connection {
+    stream: Box<dyn Stream>,
+    shown: Arc<Mutex<Shown>>,
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if let Poll::Ready(Err(error)) = &read {
+            self.shown.lock().broke = Some(error.to_string());
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
 impl tower_service::Service<Uri> for Connector {
-    type Response = TokioIo<Box<dyn Stream>>;
+    type Response = TokioIo<Connection>;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ieum_core::ids::NodeId;
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -21,6 +21,8 @@ use crate::tls::Tls;
 
 /// How long whoever connects may take to show who it is.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How often it is read what somebody has sent who is refused, at most.
+const MOST_UNREAD: usize = 64;
 /// Connections at a time. A node has one from each other one, and another while that one needs help.
 const MOST: usize = 256;
 /// Between attempts to accept when this process has no files left.
@@ -118,14 +120,34 @@ async fn accept(
 /// Finds out who has connected.
 async fn greet(stream: TcpStream, tls: Option<&Tls>) -> Result<(Box<dyn Stream>, From), String> {
     let Some(tls) = tls else { return Ok((Box::new(stream), From(None))) };
-    let shaking = TlsAcceptor::from(Arc::clone(&tls.server)).accept(stream);
+    let shaking = TlsAcceptor::from(Arc::clone(&tls.server)).accept(stream).into_fallible();
     let stream = match tokio::time::timeout(HANDSHAKE, shaking).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(error.to_string()),
+        Ok(Err((error, stream))) => {
+            hang_up(stream).await;
+            return Err(error.to_string());
+        }
         Err(_) => return Err(format!("it showed no certificate within {HANDSHAKE:?}")),
     };
     let named = tls.named(stream.get_ref().1.peer_certificates())?;
     Ok((Box::new(stream), From(Some(named))))
+}
+
+/// Closes a connection that was told why. What the other side has sent meanwhile is read: else the kernel resets the connection, and the reason
+/// is lost on the way.
+async fn hang_up(mut stream: TcpStream) {
+    let mut nothing = [0; 1024];
+    let reading = async {
+        stream.shutdown().await?;
+        for _ in 0..MOST_UNREAD {
+            if stream.read(&mut nothing).await? == 0 {
+                break;
+            }
+        }
+        io::Result::Ok(())
+    };
+    // Either way it is closed now.
+    let _ = tokio::time::timeout(HANDSHAKE, reading).await;
 }
 
 /// Who was refused and why, so that one that tries again and again is told of once.
