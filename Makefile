@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TOOLS := $(CURDIR)/.tools
 
-.PHONY: help run cluster test check fmt lint fast deny drill bench planted simulate fuzz properties
+.PHONY: help run cluster test check fmt lint fast deny drill bench join planted simulate fuzz properties
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,10 @@ drill: ## Lose data centers on purpose: NAME (all, which goes on where it was st
 
 bench: ## Measure; QUICK=1 for smaller sizes. Table and bench/results/latest.json.
 	$(CARGO) run --release --locked -p ieum -- bench $(if $(QUICK),--quick)
+
+join: ## Measure how long a node with an empty disk takes to join a cell of MESSAGES (1000000) that serves. Needs etcd-server.
+	$(CARGO) build --release --locked -p ieum -p ieum-drill --bins
+	target/release/ieum-join --messages $(or $(MESSAGES),1000000)
 
 planted: ## Show for each planted bug which test catches it.
 	scripts/planted.sh

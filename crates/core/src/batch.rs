@@ -111,6 +111,17 @@ impl Batch {
     }
 }
 
+/// How long the batch in `bytes` is once decompressed, as far as it says: what it costs to apply goes by that, and not by `bytes`. 0 when it
+/// is no batch.
+#[must_use]
+pub fn plain_length(bytes: &[u8]) -> u64 {
+    let mut reader = Reader::new(bytes);
+    match reader.byte() {
+        Ok(FORMAT) => reader.varint().unwrap_or(0),
+        _ => 0,
+    }
+}
+
 /// The bytes of a batch of `count` commands whose encodings, one after the other, are `commands`: format byte, varint of the plain
 /// length, LZ4 block.
 #[must_use]

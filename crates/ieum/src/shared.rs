@@ -96,6 +96,7 @@ pub(crate) async fn open(
     let coming = Coming { circle: &circle, folder, about, log: Arc::new(log), shelf: &shelf };
     let (opened, copying) = coming.come_back(options).await?;
     let leases = Leases::new(folder.snapshots());
+    leases.sweep().map_err(resync::Error::from)?;
     let (view, journal) = (Arc::clone(&opened.view), Arc::clone(opened.log.journal()));
     shelf.put_snapshots(find_snapshot(view, Arc::clone(&leases), journal));
     Ok(Shared { opened, circle, leases, shelf, parts, coming_up, copying })

@@ -16,7 +16,6 @@ use ieum_core::kv::Kv;
 use ieum_planted::Bug;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::progress;
 use crate::snapshot::{self, Error};
 
 /// So long after its last reader a snapshot stays: who was cut off comes back to it, and needs the batches behind it when it has all.
@@ -127,7 +126,8 @@ impl Leases {
         if let Some(lent) = self.find(serves)? {
             return Ok(lent);
         }
-        let (meta, path) = snapshot::take(view, &self.newcomers(), progress::unwatched())?;
+        let (meta, path) = snapshot::take_for_another(view, &self.newcomers())?;
+        tracing::info!(position = %meta.position, "snapshot taken for another node");
         let taken = self.lent(meta.position, path, Instant::now());
         // Nothing newer can have become the floor: whoever trims makes a snapshot first.
         taken.ok_or_else(|| Error::Damaged { path: self.newcomers(), what: "it was deleted at once".to_owned() })
@@ -183,8 +183,8 @@ impl Leases {
         newcomers.iter().filter(|(at, _)| over.contains(at)).try_for_each(|(_, path)| remove(path))
     }
 
-    /// Removes what an earlier life of the process has left: whoever read it begins anew.
-    pub(crate) fn sweep(&self) -> Result<(), Error> {
+    /// Removes what an earlier life of the process has left: whoever read it begins anew. Before anything is lent.
+    pub fn sweep(&self) -> Result<(), Error> {
         match fs::remove_dir_all(self.newcomers()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(snapshot::io_error("removing", &self.newcomers())(error))
@@ -266,7 +266,7 @@ mod tests {
         let leases = Leases::new(folder.path());
         drop(leases.lend(&view(7), None, nothing_trimmed(7)).unwrap());
         std::fs::write(folder.path().join("0000000001-00000000000000000009.partial"), b"half").unwrap();
-        snapshot::take(&view(6), folder.path(), progress::unwatched()).unwrap();
+        snapshot::take(&view(6), folder.path(), crate::progress::unwatched()).unwrap();
         Leases::new(folder.path()).sweep().unwrap();
         let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
         assert_eq!(names, ["0000000001-00000000000000000006.snap"]);

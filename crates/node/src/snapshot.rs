@@ -111,12 +111,30 @@ fn parse_stem(stem: &str) -> Option<Position> {
 
 /// Writes `view` as it is now into `folder`, verified and durable, under a name that tells its position. It may go on being written.
 pub fn take(view: &impl Kv, folder: &Path, watch: Watch<'_>) -> Result<(Meta, PathBuf), Error> {
+    take_as(Care::Kept, view, folder, watch)
+}
+
+/// The same for another node, which reads it once and checks it then: here it is neither made durable nor read back, and so is there sooner.
+pub(crate) fn take_for_another(view: &impl Kv, folder: &Path) -> Result<(Meta, PathBuf), Error> {
+    take_as(Care::HandedOver, view, folder, progress::unwatched())
+}
+
+fn take_as(care: Care, view: &impl Kv, folder: &Path, watch: Watch<'_>) -> Result<(Meta, PathBuf), Error> {
     fs::create_dir_all(folder).map_err(io_error("creating", folder))?;
     let look = view.snapshot();
     let meta = meta(&look)?;
     let path = path_of(folder, meta.position);
-    write_file(&meta, &path, watch, |out| view.rows(look).try_for_each(|row| out.row(row?)))?;
+    write_file(care, &meta, &path, watch, |out| view.rows(look).try_for_each(|row| out.row(row?)))?;
     Ok((meta, path))
+}
+
+/// What is done for a file so that it can be relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Care {
+    /// It is made durable and read back.
+    Kept,
+    /// Nothing: whoever gets it looks.
+    HandedOver,
 }
 
 /// Where the snapshot at `position` lies in `folder`.
@@ -160,14 +178,14 @@ pub fn adopt(file: &Path, folder: &Path, cell: u32, position: Position) -> Resul
 pub fn copy(view: &impl Kv, path: &Path, watch: Watch<'_>) -> Result<Meta, Error> {
     let look = view.snapshot();
     let meta = meta(&look)?;
-    write_file(&meta, path, watch, |out| view.rows(look).try_for_each(|row| out.row(row?)))?;
+    write_file(Care::Kept, &meta, path, watch, |out| view.rows(look).try_for_each(|row| out.row(row?)))?;
     Ok(meta)
 }
 
 /// As [`copy`], for rows that nobody changes meanwhile.
 pub fn write(view: &impl Read, path: &Path) -> Result<Meta, Error> {
     let meta = meta(view)?;
-    write_file(&meta, path, progress::unwatched(), |out| {
+    write_file(Care::Kept, &meta, path, progress::unwatched(), |out| {
         let mut failure = None;
         view.scan(&[], &[0xff], Direction::Forward, &mut |key, value| match out.row((key, value)) {
             Ok(()) => ControlFlow::Continue(()),
@@ -200,13 +218,14 @@ impl Rowwise<'_> {
 }
 
 fn write_file(
+    care: Care,
     meta: &Meta,
     path: &Path,
     watch: Watch<'_>,
     fill: impl FnOnce(&mut Rowwise<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let partial = path.with_extension(PARTIAL);
-    let written = write_partial(meta, &partial, path, watch, fill);
+    let written = write_partial(care, meta, &partial, path, watch, fill);
     if written.is_err() {
         // The error that counts is the one above; a partial file is overwritten by the next attempt.
         let _ = fs::remove_file(&partial);
@@ -221,6 +240,7 @@ fn meta(view: &impl Read) -> Result<Meta, Error> {
 }
 
 fn write_partial(
+    care: Care,
     meta: &Meta,
     partial: &Path,
     path: &Path,
@@ -231,6 +251,7 @@ fn write_partial(
     let mut writer = Writer {
         out: BufWriter::with_capacity(1 << 20, file),
         chunk: Vec::new(),
+        care,
         unsynced: 0,
         rows: 0,
         sums: blake3::Hasher::new(),
@@ -239,6 +260,9 @@ fn write_partial(
     let mut rowwise = Rowwise { writer, path: partial, watch };
     fill(&mut rowwise)?;
     let count = rowwise.writer.finish().map_err(io_error("writing", partial))?;
+    if care == Care::HandedOver {
+        return fs::rename(partial, path).map_err(io_error("renaming", partial));
+    }
     check_watched(partial, Some(count), watch)?;
     fs::rename(partial, path).map_err(io_error("renaming", partial))?;
     sync_folder_of(path)
@@ -253,6 +277,7 @@ pub(crate) fn sync_folder_of(path: &Path) -> Result<(), Error> {
 struct Writer {
     out: BufWriter<File>,
     chunk: Vec<u8>,
+    care: Care,
     /// Bytes since the last fsync.
     unsynced: usize,
     rows: u64,
@@ -290,7 +315,7 @@ impl Writer {
         self.sums.update(&sum);
         self.chunk.clear();
         self.unsynced += packed.len();
-        if self.unsynced >= SYNC_BYTES {
+        if self.unsynced >= SYNC_BYTES && self.care == Care::Kept {
             self.unsynced = 0;
             self.out.flush()?;
             self.out.get_ref().sync_data()?;
@@ -305,7 +330,9 @@ impl Writer {
         self.out.write_all(&self.rows.to_le_bytes())?;
         self.out.write_all(self.sums.finalize().as_bytes())?;
         let file = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.sync_all()?;
+        if self.care == Care::Kept {
+            file.sync_all()?;
+        }
         Ok(self.rows)
     }
 }

@@ -51,7 +51,6 @@ pub(crate) fn run<L: Log, K: Kv, T: Send + 'static>(
     mut stop: watch::Receiver<bool>,
     runtime: &Runtime,
 ) {
-    warn_of("snapshots of an earlier life were not removed", leases.sweep());
     let mut persisted = Instant::now();
     // None: never.
     let mut due_at = Instant::now().checked_add(first_due(leases.folder(), policy));
@@ -79,7 +78,9 @@ pub(crate) fn run<L: Log, K: Kv, T: Send + 'static>(
             }
             persisted = Instant::now();
         }
-        warn_of("a snapshot made for another node was not removed", leases.prune(Instant::now()));
+        if let Err(error) = leases.prune(Instant::now()) {
+            tracing::warn!(error = chain(&error), "a snapshot made for another node was not removed");
+        }
         if let Some(done) = snapshot.take_if(|s| s.is_finished()) {
             // One that failed or panicked has said so; the log is kept until one succeeds.
             let taken = done.join().unwrap_or(false);
@@ -157,12 +158,6 @@ fn start_snapshot<L: Log, K: Kv, T: Send + 'static>(
     };
     let spawned = std::thread::Builder::new().name("ieum-snapshot".to_owned()).spawn(work);
     spawned.map_err(|error| tracing::error!(%error, "no thread for a snapshot")).ok()
-}
-
-fn warn_of(what: &'static str, done: Result<(), snapshot::Error>) {
-    if let Err(error) = done {
-        tracing::warn!(error = chain(&error), "{what}");
-    }
 }
 
 /// Keeps the two newest snapshots that can be read whole and those that others are reading, and the log from the oldest of them on.

@@ -1,11 +1,12 @@
 //! Brings a node back to where the shared log still reaches: batches from another node's journal, or a snapshot and the batches behind it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
+use ieum_core::batch::plain_length;
 use ieum_core::ids::Position;
 use ieum_log::sqlite::{Journal, Meta};
 use ieum_log::{Entry, Error as LogError, Log, Position as LogPosition, Tail as _};
@@ -85,41 +86,107 @@ pub async fn bring_back<L: Log>(
     peers: &[Peer],
     shelf: &Shelf,
 ) -> Result<Came, Error> {
-    let journal = Arc::new(Journal::open(folder.log(), about, 0)?);
-    shelf.put_journal(Arc::clone(&journal)).await;
-    let filled = fill_from_any(&journal, shared, peers).await;
-    shelf.clear().await;
-    drop(journal);
-    match filled? {
+    let view_bytes = bytes_in(&folder.view()).map_err(io_error("measuring", &folder.view()))?;
+    let reasons = match fill_journal(folder, about, shared, peers, shelf, Some(view_bytes)).await? {
         Filled::Yes(came) => {
             // Of a snapshot that an earlier try did not need to the end.
             snapshot::sweep(&folder.snapshots(), &[PART])?;
-            Ok(came)
+            return Ok(came);
         }
-        Filled::No(reasons) => start_over(folder, about, shared, peers, reasons).await.map(Came::FromSnapshot),
-    }
+        Filled::No(reasons) => reasons,
+        Filled::Far => match start_over(folder, about, shared, peers, Vec::new()).await {
+            Err(Error::NoPeer { reasons }) => {
+                tracing::info!(
+                    reasons = reasons.join("; "),
+                    "nobody gives a snapshot: all that is missing is applied, which takes longer"
+                );
+                match fill_journal(folder, about, shared, peers, shelf, None).await? {
+                    Filled::Yes(came) => return Ok(came),
+                    Filled::No(reasons) => return Err(Error::NoPeer { reasons }),
+                    Filled::Far => Vec::new(),
+                }
+            }
+            came => return came.map(Came::FromSnapshot),
+        },
+    };
+    start_over(folder, about, shared, peers, reasons).await.map(Came::FromSnapshot)
 }
 
 enum Filled {
     Yes(Came),
     /// Why not, by peer.
     No(Vec<String>),
+    /// It might be, but a snapshot is faster.
+    Far,
 }
 
-/// Has the journal reach the log, with the help of any of the `peers` if it does not.
-async fn fill_from_any<L: Log>(journal: &Journal, shared: &L, peers: &[Peer]) -> Result<Filled, Error> {
-    if reached(shared, journal).await? {
+/// Has the journal in `folder` reach the log.
+async fn fill_journal<L: Log>(
+    folder: &Folder,
+    about: &Meta,
+    shared: &L,
+    peers: &[Peer],
+    shelf: &Shelf,
+    view_bytes: Option<u64>,
+) -> Result<Filled, Error> {
+    let journal = Arc::new(Journal::open(folder.log(), about, 0)?);
+    shelf.put_journal(Arc::clone(&journal)).await;
+    let filled = fill_from_any(&journal, shared, peers, view_bytes.map(far)).await;
+    shelf.clear().await;
+    filled
+}
+
+/// With more to apply than this, in bytes of decompressed batches, a node whose view takes `view_bytes` is back sooner with a snapshot. Measured:
+/// docs/performance.md.
+fn far(view_bytes: u64) -> u64 {
+    FAR_FROM_NOTHING.saturating_add(view_bytes / VIEW_TO_LOG)
+}
+
+fn bytes_in(folder: &Path) -> io::Result<u64> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        entries => entries?,
+    };
+    entries.into_iter().try_fold(0, |bytes, entry| {
+        let entry = entry?;
+        let about = entry.metadata()?;
+        let more = if about.is_dir() { bytes_in(&entry.path())? } else { about.len() };
+        Ok(bytes + more)
+    })
+}
+
+/// What a node applies that has nothing, in the time that making, sending and loading a small snapshot takes.
+const FAR_FROM_NOTHING: u64 = 8 << 20;
+/// So many bytes of a view are copied and loaded in the time that one byte of batches takes to apply.
+const VIEW_TO_LOG: u64 = 8;
+/// What each batch costs beside its bytes, as bytes.
+const EACH_BATCH: u64 = 256;
+/// A node that has nothing reads so many batches from the log without asking anybody.
+const FEW_BATCHES: u64 = 100;
+
+/// Has the journal reach the log, with the help of any of the `peers` if it does not, and with no more than `most` to apply.
+async fn fill_from_any<L: Log>(
+    journal: &Journal,
+    shared: &L,
+    peers: &[Peer],
+    most: Option<u64>,
+) -> Result<Filled, Error> {
+    let reached = reached(shared, journal).await?;
+    // What the log holds is little for those who were here before; a whole log may be much.
+    let whole = journal.last().ordinal == 0 && shared.last().await?.ordinal > FEW_BATCHES && most.is_some();
+    if reached && !whole {
         return Ok(Filled::Yes(Came::FromLog));
     }
     let mut reasons = Vec::new();
     for peer in peers {
-        match fill(journal, peer, shared).await {
-            Ok(()) => return Ok(Filled::Yes(Came::FromJournal)),
+        match fill(journal, peer, shared, most).await {
+            Ok(true) => return Ok(Filled::Yes(Came::FromJournal)),
+            Ok(false) => return Ok(Filled::Far),
             Err(Failure::Peer(reason)) => reasons.push(reason.to_string()),
             Err(Failure::Own(error)) => return Err(error),
         }
     }
-    Ok(Filled::No(reasons))
+    Ok(if reached { Filled::Yes(Came::FromLog) } else { Filled::No(reasons) })
 }
 
 /// The same for a node whose journal may reach the log, but which has neither a view nor a snapshot to go with it: gives where the snapshot
@@ -158,8 +225,9 @@ async fn start_over<L: Log>(
         // First the node that gave the snapshot, which keeps what is behind it; but it may be gone meanwhile.
         let (before, from) = peers.split_at(at);
         let peers: Vec<Peer> = from.iter().chain(before).cloned().collect();
-        match fill_from_any(&journal, shared, &peers).await? {
+        match fill_from_any(&journal, shared, &peers, None).await? {
             Filled::Yes(_) => return Ok(position),
+            Filled::Far => {}
             // Asked again, it goes on from the snapshot.
             Filled::No(more) => reasons.extend(more),
         }
@@ -226,9 +294,10 @@ fn before(position: LogPosition) -> LogPosition {
     LogPosition { ordinal: position.ordinal.saturating_sub(1), ..position }
 }
 
-/// Copies what `peer` has behind the journal's end, which brings it to where the log still reaches. The batch at the end must be the same.
-async fn fill<L: Log>(journal: &Journal, peer: &Peer, shared: &L) -> Result<(), Failure> {
-    let mut end = end(journal).await?;
+/// Copies what `peer` has behind the journal's end, which brings it to where the log still reaches, but no more than `most` to apply:
+/// whether it is there. The batch at the end must be the same.
+async fn fill<L: Log>(journal: &Journal, peer: &Peer, shared: &L, most: Option<u64>) -> Result<bool, Failure> {
+    let (mut end, mut work) = (end(journal).await?, 0u64);
     let from = if end.is_some() { before(journal.last()) } else { journal.last() };
     let mut batches = peer.batches(core_position(from)).await.map_err(Failure::Peer)?;
     while let Some(entry) = batches.next().await {
@@ -236,6 +305,10 @@ async fn fill<L: Log>(journal: &Journal, peer: &Peer, shared: &L) -> Result<(), 
         if end.take().is_some_and(|end| end != entry) {
             let whose = format!("the node at {}", peer.address());
             return Err(Error::OtherHistory { at: core_position(journal.last()), whose }.into());
+        }
+        work = work.saturating_add(plain_length(&entry.bytes)).saturating_add(EACH_BATCH);
+        if most.is_some_and(|most| work > most) {
+            return Ok(false);
         }
         match journal.put(&entry).await {
             Err(error @ LogError::NotInLog { .. }) => {
@@ -247,7 +320,7 @@ async fn fill<L: Log>(journal: &Journal, peer: &Peer, shared: &L) -> Result<(), 
     }
     journal.flush().await?;
     if reached(shared, journal).await? {
-        return Ok(());
+        return Ok(true);
     }
     let address = peer.address().to_owned();
     Err(Failure::Peer(PeerError::Trimmed { address, reason: "its journal ends too early".to_owned() }))

@@ -7,17 +7,18 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{ABOUT, CALLER, CELL, Member, peer, report, start};
+use bytes::Bytes;
+use common::{ABOUT, CALLER, CELL, Member, peer, report, serve, start};
 use futures_util::StreamExt as _;
 use ieum_core::apply::position_alone;
-use ieum_core::codec::Code as _;
+use ieum_core::codec::{Code as _, put_varint};
 use ieum_core::commands::operate::AddNode;
 use ieum_core::kv::Kv as _;
 use ieum_core::tables::accounts::HANDLES;
-use ieum_core::tables::cell::{Applied, ONLY, SETTINGS};
-use ieum_log::Log;
+use ieum_core::tables::cell::{Applied, ONLY, SETTINGS, Settings};
 use ieum_log::memory::Memory as Shared;
-use ieum_log::sqlite::Meta;
+use ieum_log::sqlite::{Journal, Meta};
+use ieum_log::{BatchId, Entry, Log};
 use ieum_node::folder::{self, Folder};
 use ieum_node::leases::Lent;
 use ieum_node::peers::{Phase, Report};
@@ -290,6 +291,38 @@ impl Cut {
         });
         Self { address, sent }
     }
+}
+
+/// What is behind a node that has nothing takes longer to apply than a snapshot to load; but where nobody gives one it is applied.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_is_asked_for_when_there_is_much_to_apply() {
+    const BATCHES: u64 = 24;
+    let root = tempfile::tempdir().unwrap();
+    let (log, folder) = (Shared::new(1), Folder::new(root.path().join("2")));
+    let journal = Arc::new(Journal::open(root.path().join("1"), &ABOUT, 0).unwrap());
+    for number in 1..=BATCHES {
+        let id = BatchId { node: 1, incarnation: 1, number };
+        // All that counts is how long it says that it is.
+        let mut bytes = vec![1];
+        put_varint(&mut bytes, 400 * 1024);
+        let bytes = Bytes::from(bytes);
+        let position = log.append(id, bytes.clone()).await.unwrap();
+        journal.put(&Entry { position, id, bytes }).await.unwrap();
+    }
+    forget(&log).await;
+    let position = core_position(journal.last());
+    let view = Memory::default();
+    let mut rows = position_alone(&Applied { position, digest: [0; 32] });
+    let settings = Settings { cell: CELL, level: 1, edit_limit: 0, delete_limit: 0, horizon: 0 };
+    rows.rows.insert(SETTINGS.key(&ONLY), Some(settings.to_bytes().into()));
+    view.commit(&rows).unwrap();
+    let (_, file) = snapshot::take(&view, root.path(), unwatched()).unwrap();
+    let refusing = serve(&journal, |_| Err("no room for one".to_owned())).await;
+    assert_eq!(back(&folder, &log, &[peer(&refusing)]).await.unwrap(), Came::FromJournal);
+    std::fs::remove_dir_all(folder.root()).unwrap();
+    let giving = serve(&journal, move |_| Ok(Lent::kept(position, file.clone()))).await;
+    let came = back(&folder, &log, &[peer(&refusing), peer(&giving)]).await.unwrap();
+    assert_eq!(came, Came::FromSnapshot(position));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -115,17 +115,34 @@ impl<L: Log> Member<L> {
         &self,
         snapshot: impl Fn(Option<Position>) -> Result<Lent, String> + Send + Sync + 'static,
     ) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        let shelf = shelf(&self.journal, snapshot).await;
-        let offer = Offer { cell: CELL, report: self.report.subscribe(), shelf, met: Arc::new(|_| ()) };
-        tokio::spawn(server::serve(offer, listener, None));
-        address
+        give(&self.journal, self.report.subscribe(), snapshot).await
     }
 
     pub(crate) async fn stop(self) {
         drop(self.node.stop(Duration::from_secs(60)).await);
     }
+}
+
+/// Serves other nodes what a node has that says `report` of itself; gives where.
+async fn give(
+    journal: &Arc<Journal>,
+    report: watch::Receiver<Report>,
+    snapshot: impl Fn(Option<Position>) -> Result<Lent, String> + Send + Sync + 'static,
+) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let shelf = shelf(journal, snapshot).await;
+    let offer = Offer { cell: CELL, report, shelf, met: Arc::new(|_| ()) };
+    tokio::spawn(server::serve(offer, listener, None));
+    address
+}
+
+/// The same of a node that does nothing else.
+pub(crate) async fn serve(
+    journal: &Arc<Journal>,
+    snapshot: impl Fn(Option<Position>) -> Result<Lent, String> + Send + Sync + 'static,
+) -> String {
+    give(journal, watch::channel(report(1)).1, snapshot).await
 }
 
 /// A node with all to give.
