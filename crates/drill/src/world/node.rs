@@ -48,6 +48,8 @@ impl Node {
             ("PEERS__ADDRESSES", list((0..count).map(peer).collect())),
             ("LISTEN__ADDRESS", address.clone()),
             ("LISTEN__ENDPOINTS", list(vec![format!("http://{address}")])),
+            // Nobody else is in the namespaces.
+            ("PEERS__TRUSTED_NETWORK", "true".to_owned()),
             // All people of a drill come from one address.
             ("LIMITS__SESSIONLESS_PER_ADDRESS", "1000000000".to_owned()),
         ]
