@@ -2,6 +2,7 @@
 //!
 //! - [`crowd`]: many clients that write, and [`history`]: whether what they lived through fits what a server holds
 //! - [`load`]: people, what they write, and probes, through a drill: what users see, written down
+//! - [`report`]: the figures of a drill, and whether every promise was kept
 //! - [`unsynced`]: the file system to put under a server's log and view, and its power switch
 //! - [`world`]: three data centers on this machine, [`scenario`]: what happens to them, [`faults`]: how, and [`run`]: one run of it, for
 //!   `drill`
@@ -19,6 +20,7 @@ pub mod faults;
 pub mod history;
 pub mod load;
 pub mod process;
+pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod server;

@@ -190,6 +190,10 @@ pub enum Bug {
     ImportTypedDay,
     /// An import reads rows that never close again without bound.
     ImportReadsAgain,
+    /// The check of a drill does not look at what each member got.
+    MembersNotAsked,
+    /// An operation that never ended is no outage.
+    EndlessWaitForgotten,
 }
 
 impl Bug {

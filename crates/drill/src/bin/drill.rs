@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use ieum_drill::report;
 use ieum_drill::run::{self, Load, RECORD};
 use ieum_drill::scenario::Scenario;
 use ieum_drill::world::inside;
@@ -24,6 +25,9 @@ struct Arguments {
     /// Less of everything, once, and only whether nothing was lost; results go nowhere
     #[arg(long)]
     short: bool,
+    /// Run nothing: only report the runs that are there
+    #[arg(long)]
+    report: bool,
     /// Where scenarios are
     #[arg(long, default_value = "drills")]
     drills: PathBuf,
@@ -45,6 +49,13 @@ const GLANCE: Duration = Duration::from_millis(50);
 /// At least what incidents ask for; a short run is for machines that do other things as well.
 const LOAD: Load = Load { users: 300, rate: 300 };
 const SHORT: Load = Load { users: 60, rate: 60 };
+
+/// What the page says of the worlds that are drilled.
+const SETTINGS: [&str; 3] = [
+    "Three data centers in network namespaces of one machine; in each a node and a member of etcd, on the same disk",
+    "etcd with `--pre-vote --heartbeat-interval 100 --election-timeout 500 --snapshot-count 2000`",
+    "Nodes with their usual settings, but for limits per address and device: all users come from one address",
+];
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -103,6 +114,11 @@ fn run_all(arguments: &Arguments) -> Result<bool, Failure> {
 fn run_scenario(arguments: &Arguments, name: &str, resuming: bool) -> Result<bool, Failure> {
     let scenario = Scenario::read(&file_of(arguments, name))?;
     println!("{name}: {}", scenario.title);
+    if arguments.report {
+        let folders = (1..).map(|run| folder_of(arguments, name, run));
+        let runs = folders.take_while(|folder| folder.join(RECORD).exists()).collect();
+        return report(arguments, name, &scenario, runs);
+    }
     let fingerprint = fingerprint(arguments, name)?;
     let marked = arguments.folder.join(name).join("of");
     let same = std::fs::read_to_string(&marked).is_ok_and(|of| of == fingerprint);
@@ -125,7 +141,7 @@ fn run_scenario(arguments: &Arguments, name: &str, resuming: bool) -> Result<boo
         }
         folders.push(folder);
     }
-    report(&folders)
+    report(arguments, name, &scenario, folders)
 }
 
 /// A run in a process of its own, with its own namespaces.
@@ -152,18 +168,24 @@ fn one_run(arguments: &Arguments, name: &str, run: u32, folder: &Path) -> Result
     if status.success() { Ok(()) } else { Err(format!("{name}, run {run}: {status}; see {}", folder.display()).into()) }
 }
 
-/// What is reported of a scenario's runs.
-fn report(folders: &[PathBuf]) -> Result<bool, Failure> {
-    let mut well = true;
-    for folder in folders {
-        let record: run::Record = serde_json::from_str(&std::fs::read_to_string(folder.join(RECORD))?)?;
-        record.notes.iter().for_each(|note| println!("  run {}: {note}", record.run));
-        for (dc, said) in record.verify.iter().filter(|(_, said)| !said.starts_with("All is well")) {
-            println!("  run {}: `ieum verify` in {dc}: {said}", record.run);
-            well = false;
-        }
-    }
-    Ok(well)
+/// Writes what came out of a scenario's runs, and says it. Of a short one nothing is kept.
+fn report(arguments: &Arguments, name: &str, scenario: &Scenario, runs: Vec<PathBuf>) -> Result<bool, Failure> {
+    let short = arguments.short;
+    let results = if short { arguments.folder.join(name) } else { arguments.drills.join("results") };
+    let repeat = format!("make drill NAME={name}");
+    let verdict = report::write(&report::Scenario {
+        name,
+        title: &scenario.title,
+        incident: &scenario.incident,
+        repeat: &repeat,
+        settings: SETTINGS.map(str::to_owned).to_vec(),
+        runs,
+        short,
+        results: &results,
+        page: &arguments.page,
+    })?;
+    println!("{}", verdict.summary);
+    Ok(verdict.is_clean())
 }
 
 fn file_of(arguments: &Arguments, name: &str) -> PathBuf {

@@ -138,8 +138,8 @@ async fn live_through(
     for person in crowd.present() {
         person.connect(crowd.seen.clone())?;
     }
-    for client in crowd.present().filter_map(|person| person.client()) {
-        client.live().await.map_err(|stop| Error::other("connecting", stop.to_string()))?;
+    if !shared.wait(PATIENCE, || crowd.present().all(|person| person.at_home())).await {
+        return Err(Error::other("connecting", "not everybody is at the own data center within two minutes"));
     }
     tokio::spawn(people::talk(crowd.talkers.clone(), Arc::clone(shared), options.rate, options.seed));
     let counts: Vec<Arc<Counts>> = crowd.probes.iter().map(|probes| probe(options, probes, shared)).collect();

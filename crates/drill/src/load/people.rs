@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ieum_client::store::{Identity, Memory as Store};
-use ieum_client::{Client, CommandId, Delivery, Failure, Options, Page};
+use ieum_client::{Client, CommandId, Delivery, Failure, Options, Page, State};
 use ieum_protocol::Pos;
 use ieum_protocol::frames::{Change, Done};
 use parking_lot::Mutex;
@@ -40,19 +40,20 @@ struct Memory {
     /// Messages without an outcome.
     waiting: HashSet<u32>,
     acknowledged: bool,
+    /// Its client has been at a node of its own data center.
+    at_home: bool,
 }
 
 impl Person {
     pub(super) fn new(number: u32, dc: usize, identity: Identity, rooms: Vec<u64>, shared: Arc<Shared>) -> Self {
         let hearing = Hearing::new(number, Arc::clone(&shared));
-        let memory = Memory { hearing, sent: Vec::new(), waiting: HashSet::new(), acknowledged: false };
+        let memory = Memory { hearing, sent: Vec::new(), waiting: HashSet::new(), acknowledged: false, at_home: false };
         Self { number, dc, identity, rooms, shared, client: OnceLock::new(), memory: Mutex::new(memory) }
     }
 
-    /// Opens the client, with the shipped settings. It is told of the person's own data center and learns of the others from there.
+    /// Opens the client, with the shipped settings. It knows all nodes, and moves on until it is at one of the person's own data center.
     pub(super) fn connect(self: &Arc<Self>, seen: Option<Pos>) -> Result<(), Error> {
-        let own = self.shared.dcs.get(self.dc).map(|dc| dc.endpoints.clone()).unwrap_or_default();
-        let mut options = Options::new(own).identity(self.identity.clone());
+        let mut options = Options::new(self.shared.endpoints(self.dc)).identity(self.identity.clone());
         options.seen = seen;
         let person = Arc::clone(self);
         let client = Client::observe(options, Store::new(), move |delivery| person.take(delivery));
@@ -95,6 +96,14 @@ impl Person {
         let holes = memory.hearing.hear(&delivery);
         match delivery {
             Delivery::Outcome { id, result, .. } => self.answered(&mut memory, id, result),
+            Delivery::State(State::Live { endpoint }) if !memory.at_home => {
+                memory.at_home = self.shared.dcs.get(self.dc).is_some_and(|dc| dc.endpoints.contains(&endpoint));
+                if !memory.at_home
+                    && let Some(client) = self.client.get().cloned()
+                {
+                    tokio::spawn(async move { client.reconnect().await });
+                }
+            }
             Delivery::Refused { id, problem } => {
                 self.shared.note(format_args!("f {} {} {}", self.number, number_of(id), problem.code));
             }
@@ -153,6 +162,11 @@ impl Person {
     /// Whether a message was acknowledged.
     pub(super) fn was_heard(&self) -> bool {
         self.memory.lock().acknowledged
+    }
+
+    /// Whether its client has been at a node of its own data center.
+    pub(super) fn at_home(&self) -> bool {
+        self.memory.lock().at_home
     }
 
     /// Whether it has every message that was acknowledged to anybody.
