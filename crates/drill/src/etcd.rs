@@ -17,6 +17,9 @@ const PATIENCE: &str = "20s";
 const RECONNECTED: Duration = Duration::from_secs(20);
 const GLANCE: Duration = Duration::from_millis(100);
 
+/// Where a member's data lies that it has lost.
+const LOST: &str = "data-that-was-lost";
+
 /// Certificates for the members' client side, as PEM files. Clients have to show one of the same authority.
 #[derive(Clone, Debug)]
 pub struct Certificates {
@@ -187,6 +190,34 @@ impl Etcd {
             };
         }
         self.spawn(at, "existing")
+    }
+
+    /// All members lose their data at once and begin again empty, as one new cluster. [`Self::find_again`] brings back what was lost.
+    pub fn lose(&mut self) -> Result<(), Error> {
+        self.exchange(LOST, None)
+    }
+
+    /// The members begin again with what [`Self::lose`] has taken from them.
+    pub fn find_again(&mut self) -> Result<(), Error> {
+        self.exchange("data-after-the-loss", Some(LOST))
+    }
+
+    /// Kills all members, puts their data aside under a name, and starts them with what lies under another.
+    fn exchange(&mut self, aside: &str, instead: Option<&str>) -> Result<(), Error> {
+        for at in 0..self.members.len() {
+            self.kill(at)?;
+        }
+        for at in 0..self.members.len() {
+            let folder = self.member(at)?.folder.clone();
+            let rename = |from: &str, to: &str| {
+                std::fs::rename(folder.join(from), folder.join(to))
+                    .naming(|| format!("renaming {from} of {}", folder.display()))
+            };
+            rename("data", aside)?;
+            instead.map_or(Ok(()), |instead| rename(instead, "data"))?;
+            self.spawn(at, "new")?;
+        }
+        Ok(())
     }
 
     /// Throws everything away that is stored.

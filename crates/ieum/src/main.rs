@@ -4,10 +4,12 @@ mod admin;
 mod bar;
 mod cell;
 mod config;
+mod halted;
 mod invite;
 mod level;
 mod nodes;
 mod operate;
+mod reseed;
 mod serve;
 mod shared;
 
@@ -69,7 +71,7 @@ enum Command {
     },
     /// Check that a node's log, snapshots and view agree, while it runs or not, and say what differs.
     Verify(Settings),
-    /// The operator's marks in a node's log. The node must be stopped.
+    /// A cell's log: begin it anew when etcd has lost it, or mark commands to be skipped in that of a single node, which must be stopped.
     #[command(subcommand)]
     Log(LogCommand),
     /// Make a code with which people may register, where registration is by invitation. The node must run.
@@ -158,6 +160,14 @@ enum LogCommand {
     },
     /// List the commands that are skipped: position and number.
     Skips(Settings),
+    /// Begin the log of a cell with etcd anew where the furthest node stands, when etcd has lost it. Run it once, anywhere where the
+    /// configuration of a node is; all nodes must run, and halt by themselves (docs/operating/log-lost.md).
+    Reseed {
+        #[command(flatten)]
+        settings: Settings,
+        #[command(flatten)]
+        asked: reseed::Asked,
+    },
 }
 
 /// Where a node's settings come from.
@@ -227,6 +237,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             return operate::skip(&settings.load()?, position, index);
         }
         Command::Log(LogCommand::Skips(settings)) => return operate::skips(&settings.load()?),
+        Command::Log(LogCommand::Reseed { settings, asked }) => return reseed::run(&settings.load()?, &asked),
         Command::Invite { settings, uses, days } => return operate::invite(&settings.load()?, uses, days),
         Command::Node(NodeCommand::List(settings)) => return operate::nodes(&settings.load()?),
         Command::Node(NodeCommand::Add { settings, number, dc }) => {

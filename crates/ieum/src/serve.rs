@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ieum_core::ids::Position;
 use ieum_core::kv::{Kv, Read};
 use ieum_gateway::{Gateway, Hub, SigningKeys, Ticket};
 use ieum_log::Kept;
 use ieum_node::clock;
 use ieum_node::folder::{self, Folder, Opened};
+use ieum_node::halt;
 use ieum_node::leases::Leases;
 use ieum_node::machine::Delivery;
 use ieum_node::peers::Phase;
@@ -28,6 +30,7 @@ use tokio_rustls::rustls::ServerConfig;
 
 use crate::cell::NodeCell;
 use crate::config::{self, Config, Engine};
+use crate::halted::{self, Passage};
 use crate::{admin, shared};
 
 /// How long a stop waits for what was submitted.
@@ -79,6 +82,15 @@ pub(crate) enum Error {
     Runtime(#[from] io::Error),
     #[error("{0}")]
     Stopped(String),
+    #[error("{0}")]
+    LogLost(String),
+    #[error("the data of a node without a log")]
+    Halted(#[from] halt::Error),
+    #[error(
+        "etcd holds no log, but {who} has data of a cell at {at}: the cell was founded before, and its log is lost. Start without --found, and \
+         begin a new generation of the log with `ieum log reseed`"
+    )]
+    FoundedBefore { who: String, at: Position },
     #[error("the log has forgotten what follows this node's view: it asks the other nodes for it")]
     Overtaken,
 }
@@ -86,17 +98,39 @@ pub(crate) enum Error {
 /// Threads for blocking work that is not the gateway's.
 const SPARE_THREADS: usize = 2;
 
-/// Runs a node until it is told to stop.
+/// Runs a node until it is told to stop. One whose log is lost begins again, and halts until there is one that it can go on with.
 pub(crate) fn run(config: &Config, start: Start) -> Result<(), Error> {
-    // Two threads for sockets; blocking work (passwords, reads of the view) has a bounded pool.
     raise_files(config.limits.connections);
+    let (mut start, mut suspect) = (start, false);
+    loop {
+        let passage = match config.log.engine {
+            Engine::Sqlite => Passage::default(),
+            Engine::Etcd => match alone(config, halted::gate(config, start.found, suspect))? {
+                Some(passage) => passage,
+                None => return Ok(()),
+            },
+        };
+        match alone(config, serve(config, start, &passage)) {
+            // Not for ever, if nothing is found to be wrong.
+            Err(Error::LogLost(reason)) if passage.waited || !suspect => {
+                tracing::error!(reason, "alarm: the doors are shut, because the log is not what it was");
+                (start.found, suspect) = (false, true);
+            }
+            ended => return ended,
+        }
+    }
+}
+
+/// Runs on threads of its own: when it returns nothing is left that holds the data folder.
+fn alone<T>(config: &Config, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    // Two threads for sockets; blocking work (passwords, reads of the view) has a bounded pool.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(config.gateway().threads() + SPARE_THREADS)
         .thread_name("ieum-io")
         .enable_all()
         .build()?;
-    runtime.block_on(serve(config, start))
+    runtime.block_on(work)
 }
 
 /// What this build makes is its owner's alone, but the folder may have been made by hand.
@@ -118,7 +152,7 @@ pub(crate) struct Start {
     pub(crate) found: bool,
 }
 
-async fn serve(config: &Config, start: Start) -> Result<(), Error> {
+async fn serve(config: &Config, start: Start, passage: &Passage) -> Result<(), Error> {
     let tls = tls(config)?;
     let address = config.listen.address;
     // Bound first: a port that is taken is the most common mistake, and nothing has been touched yet.
@@ -134,21 +168,38 @@ async fn serve(config: &Config, start: Start) -> Result<(), Error> {
             let opened = folder.open(config.node.cell, &view).await?;
             let leases = Leases::new(folder.snapshots());
             let running = run_node(config, start, &folder, &opened, (leases, true)).await?;
-            serve_clients(config, &folder, opened.log, running, door, None).await
+            let until = Until { signals: Signals::new()?, lost: std::future::pending() };
+            serve_clients(config, &folder, opened.log, running, door, None, until).await
         }
         Engine::Etcd => {
-            let shared = shared::open(config, &folder, &view, start.found).await?;
-            let running = run_node(config, start, &folder, &shared.opened, (shared.leases(), start.found)).await;
-            let running = running.map_err(overtaken)?;
+            let mut signals = Signals::new()?;
+            let starting = async {
+                let shared = shared::open(config, &folder, &view, start.found, passage).await.map_err(halted::or_lost)?;
+                let running = run_node(config, start, &folder, &shared.opened, (shared.leases(), start.found)).await;
+                Ok::<_, Error>((shared, running.map_err(overtaken)?))
+            };
+            let (shared, running) = tokio::select! {
+                started = starting => started?,
+                () = signals.told() => return Ok(()),
+            };
             let log = Arc::clone(&shared.opened.log);
             let part = shared.take_part(&running.node.handle());
             let circle = Arc::clone(&part.circle);
             // Not before the node is ready: until then its clients are better served elsewhere.
             let door = Door { listener: listen(socket)?, tls };
             circle.set_phase(Phase::Ready);
-            let served = serve_clients(config, &folder, log, running, door, Some(circle)).await;
+            let node = running.node.handle();
+            let lost = halted::noticed(config, Arc::clone(log.shared()), node.clone(), Arc::clone(&circle));
+            let until = Until { signals, lost };
+            let served = serve_clients(config, &folder, log, running, door, Some(circle), until).await;
             part.leave().await;
-            served
+            match served {
+                // Also a node that its log has refused is stopped by that.
+                Err(Error::Stopped(reason)) if halted::is_lost(config, node.applied()).await => {
+                    Err(Error::LogLost(reason))
+                }
+                served => served,
+            }
         }
     }
 }
@@ -212,7 +263,14 @@ async fn run_node<L: Kept>(
     Ok(Running { node, hub, keys })
 }
 
-/// Serves clients and operators until told to stop, or until the node fails.
+/// What makes a node stop.
+struct Until<F> {
+    signals: Signals,
+    /// Comes with the reason when the log is lost.
+    lost: F,
+}
+
+/// Serves clients and operators until told to stop, or until the node fails or its log is lost.
 async fn serve_clients<L: Kept>(
     config: &Config,
     folder: &Folder,
@@ -220,6 +278,7 @@ async fn serve_clients<L: Kept>(
     running: Running<L>,
     door: Door,
     circle: Option<Arc<Circle>>,
+    until: Until<impl Future<Output = String>>,
 ) -> Result<(), Error> {
     let (Running { node, hub, keys }, Door { listener, tls }) = (running, door);
     let (handle, address) = (node.handle(), listener.local_addr()?);
@@ -229,12 +288,10 @@ async fn serve_clients<L: Kept>(
         admin::Context { folder: folder.clone(), log, node: handle.clone(), circle: circle.as_ref().map(Arc::clone) };
     let admin = admin::listen(context)?;
     let scheme = if tls.is_some() { "https" } else { "http" };
-    // Listened to before anybody is told that the node runs: who stops it at once must not kill it.
-    let signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
     greet(scheme, address);
     let server = tokio::spawn(ieum_gateway::server::serve(Arc::clone(&gateway), listener, tls));
     let telling = circle.as_ref().map(|circle| tokio::spawn(tell_elsewhere(Arc::clone(circle), Arc::clone(&gateway))));
-    let failure = until_told(&handle, signals).await;
+    let ended = until.ended(&handle).await;
     let among_others = circle.is_some();
     if let Some(circle) = circle {
         circle.set_phase(Phase::Draining);
@@ -246,13 +303,14 @@ async fn serve_clients<L: Kept>(
     let _ = server.await;
     admin.abort();
     drop(gateway);
+    // Without a log nothing comes of what was submitted.
+    let patience = if matches!(ended, Err(Error::LogLost(_))) { Duration::ZERO } else { STOP_PATIENCE };
     // The log closes when its last user is gone.
-    drop(node.stop(STOP_PATIENCE).await);
-    match failure {
-        None => Ok(()),
+    drop(node.stop(patience).await);
+    match ended {
         // Only a log that others write to may be trimmed by others.
-        Some(_) if handle.is_overtaken() && among_others => Err(Error::Overtaken),
-        Some(reason) => Err(Error::Stopped(reason)),
+        Err(Error::Stopped(_)) if handle.is_overtaken() && among_others => Err(Error::Overtaken),
+        ended => ended,
     }
 }
 
@@ -345,15 +403,34 @@ fn policy(snapshots: &config::Snapshots) -> Policy {
     }
 }
 
-/// Waits for Ctrl-C, SIGTERM or a failure of the node, which it gives.
-async fn until_told(
-    handle: &service::Handle<Fjall, Ticket>,
-    [mut interrupt, mut terminate]: [Signal; 2],
-) -> Option<String> {
-    tokio::select! {
-        _ = interrupt.recv() => None,
-        _ = terminate.recv() => None,
-        reason = handle.failed() => Some(reason),
+/// Ctrl-C and SIGTERM. Listened to before anybody is told that the node runs: who stops it at once must not kill it.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Waits for one of them.
+    pub(crate) async fn told(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+impl<F: Future<Output = String>> Until<F> {
+    /// Waits for a signal, a failure of the node, or the loss of its log.
+    async fn ended(mut self, handle: &service::Handle<Fjall, Ticket>) -> Result<(), Error> {
+        tokio::select! {
+            () = self.signals.told() => Ok(()),
+            reason = self.lost => Err(Error::LogLost(reason)),
+            reason = handle.failed() => Err(Error::Stopped(reason)),
+        }
     }
 }
 

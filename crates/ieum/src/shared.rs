@@ -23,12 +23,13 @@ use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::config::{Certificates, Config};
+use crate::halted::Passage;
 use crate::serve::Error;
 
 /// How long it waits before it asks the other nodes again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// The build's number: later ones are greater.
-const BUILD: u64 = 1;
+pub(crate) const BUILD: u64 = 1;
 
 /// The log of a cell of several nodes.
 pub(crate) type SharedLog = Journaled<Etcd>;
@@ -53,11 +54,10 @@ pub(crate) async fn open(
     folder: &Folder,
     options: &fjall::Options,
     found: bool,
+    passage: &Passage,
 ) -> Result<Shared, Error> {
     let node = &config.node;
-    let files = |Certificates { authority, certificate, key }: Certificates| Files { authority, certificate, key };
-    let tls = config.peers.certificates.clone().map(files);
-    let tls = tls.map(|files| tls::Tls::read(&files, node.cell, node.number)).transpose()?;
+    let tls = certificates(config)?;
     let listener = match config.peers.listen {
         Some(address) => Some(TcpListener::bind(address).await.map_err(|source| Error::Peers { address, source })?),
         None => None,
@@ -91,7 +91,10 @@ pub(crate) async fn open(
         });
     }
     let log = open_log(config, found).await?;
-    let about = Meta { cell: node.cell.into(), generation: log.generation(), predecessor: None };
+    if passage.generation.is_some_and(|generation| generation != log.generation()) {
+        return Err(Error::LogLost("another generation of the log began while the node started".to_owned()));
+    }
+    let about = Meta { cell: node.cell.into(), generation: log.generation(), predecessor: log.predecessor() };
     let coming_up = parts.spawn(Arc::clone(&circle).come_up(Arc::clone(&shelf)));
     let coming = Coming { circle: &circle, folder, about, log: Arc::new(log), shelf: &shelf };
     let (opened, copying) = coming.come_back(options).await?;
@@ -102,7 +105,18 @@ pub(crate) async fn open(
     Ok(Shared { opened, circle, leases, shelf, parts, coming_up, copying })
 }
 
+/// By which the nodes know each other, if the cell has certificates.
+pub(crate) fn certificates(config: &Config) -> Result<Option<tls::Tls>, Error> {
+    let Some(Certificates { authority, certificate, key }) = config.peers.certificates.clone() else { return Ok(None) };
+    Ok(Some(tls::Tls::read(&Files { authority, certificate, key }, config.node.cell, config.node.number)?))
+}
+
 async fn open_log(config: &Config, found: bool) -> Result<Etcd, Error> {
+    Ok(Etcd::open(ieum_log_etcd::Options { create: found, ..etcd(config)? }).await?)
+}
+
+/// How the cell's etcd is reached. It makes no log there.
+pub(crate) fn etcd(config: &Config) -> Result<ieum_log_etcd::Options, Error> {
     let etcd = &config.log;
     let endpoints = etcd.endpoints.iter().map(|endpoint| endpoint.parse::<Endpoint>());
     let endpoints = endpoints.collect::<Result<Vec<_>, _>>().map_err(|error| Error::Setting(error.to_string()))?;
@@ -111,12 +125,7 @@ async fn open_log(config: &Config, found: bool) -> Result<Etcd, Error> {
         certificate: certificate.clone(),
         key: key.clone(),
     });
-    let options = ieum_log_etcd::Options {
-        tls,
-        create: found,
-        ..ieum_log_etcd::Options::new(config.node.cell.into(), endpoints)
-    };
-    Ok(Etcd::open(options).await?)
+    Ok(ieum_log_etcd::Options { tls, ..ieum_log_etcd::Options::new(config.node.cell.into(), endpoints) })
 }
 
 /// A node that comes up. Until this is done it serves nobody.
@@ -213,7 +222,7 @@ fn keep_out(folder: Folder) -> Arc<dyn Fn(&str) + Send + Sync> {
     })
 }
 
-fn life() -> Result<u64, Error> {
+pub(crate) fn life() -> Result<u64, Error> {
     let mut life = [0; 8];
     SystemRandom::new().fill(&mut life).map_err(|_| std::io::Error::other("no randomness"))?;
     Ok(u64::from_le_bytes(life))

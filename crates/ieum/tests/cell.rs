@@ -4,65 +4,9 @@
 
 mod common;
 
+use common::cell::{Cell, goes_on};
 use common::rounds::check;
-use common::{IEUM, PATIENCE, operator};
-use ieum_drill::crowd::{self, Crowd};
-use ieum_drill::etcd::Etcd;
-use ieum_drill::server::{Server, free_port};
-use tempfile::TempDir;
-
-const DCS: [&str; 3] = ["a", "b", "c"];
-
-struct Cell {
-    etcd: Etcd,
-    nodes: Vec<Server>,
-    _folder: TempDir,
-}
-
-impl Cell {
-    /// Three members and three nodes that run.
-    fn started() -> Self {
-        let etcd = Etcd::start(3).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let list = |items: &[String]| serde_json::to_string(items).unwrap();
-        let peers: Vec<String> = DCS.iter().map(|_| format!("127.0.0.1:{}", free_port().unwrap())).collect();
-        let addresses: Vec<String> = peers.iter().map(|peer| format!("http://{peer}")).collect();
-        let node = |at: usize| {
-            let mut endpoints = etcd.endpoints();
-            endpoints.rotate_left(at);
-            let outside = folder.path().join(DCS[at]);
-            std::fs::create_dir(&outside).unwrap();
-            let server = Server::new(IEUM, &outside, outside.join("data")).unwrap().without_limits();
-            let server = if at == 0 { server.founding() } else { server };
-            let own = server.address();
-            server
-                .set("NODE__NUMBER", &(at + 1).to_string())
-                .set("NODE__DC", DCS[at])
-                .set("LOG__ENGINE", "etcd")
-                .set("LOG__ENDPOINTS", &list(&endpoints))
-                .set("PEERS__LISTEN", &peers[at])
-                .set("PEERS__ADDRESSES", &list(&addresses))
-                .set("LISTEN__ENDPOINTS", &list(&[own]))
-        };
-        let mut nodes: Vec<Server> = (0..3).map(node).collect();
-        nodes[0].start(PATIENCE).unwrap();
-        for at in 1..3 {
-            operator(nodes[0].data(), &["node", "add", &(at + 1).to_string(), "--dc", DCS[at]]).success();
-            nodes[at].start(PATIENCE).unwrap();
-        }
-        Self { etcd, nodes, _folder: folder }
-    }
-
-    fn crowd(&self) -> Crowd {
-        let endpoints = self.nodes.iter().map(|node| node.address().parse().unwrap()).collect();
-        Crowd::gather(&crowd::Options { endpoints, people: 60, in_flight: 16 }).unwrap()
-    }
-}
-
-/// Some messages are acknowledged from now on.
-fn goes_on(crowd: &Crowd) {
-    crowd.wait_for(crowd.acknowledged() + 2_000, PATIENCE).unwrap();
-}
+use common::{PATIENCE, operator};
 
 #[test]
 fn nothing_acknowledged_is_lost_when_nodes_and_members_of_the_log_are_killed() {

@@ -1,6 +1,7 @@
 //! Whose log the node expects, and what a member that it connects to has to show.
 
 use ieum_log::Position;
+use ieum_log::sqlite::Predecessor;
 use ieum_planted::Bug;
 
 use crate::ends::Ends;
@@ -14,6 +15,8 @@ pub(crate) struct Identity {
     /// Whether to make a log where there is none.
     pub(crate) create: bool,
     pub(crate) generation: Option<u32>,
+    /// How the generation before ended, as soon as a member has shown it.
+    pub(crate) predecessor: Option<Predecessor>,
     /// etcd's own number of the cluster.
     pub(crate) cluster: Option<u64>,
     /// What the node's view has applied.
@@ -44,10 +47,11 @@ impl Identity {
         {
             let found = found.generation;
             return Err(format!(
-                "the log is in generation {found} and this node in generation {known}: the cell was reseeded; the node has to resync"
+                "the log is in generation {found} and this node in generation {known}: the cell was reseeded, and of the two the earlier is given up"
             ));
         }
         (self.cluster, self.generation) = (Some(cluster), Some(found.generation));
+        self.predecessor = found.predecessor;
         Ok(found.generation)
     }
 
@@ -70,10 +74,10 @@ mod tests {
     use super::*;
 
     fn identity() -> Identity {
-        Identity { cell: 7, create: false, generation: None, cluster: None, applied: None }
+        Identity { cell: 7, create: false, generation: None, predecessor: None, cluster: None, applied: None }
     }
 
-    const OURS: Option<Cell> = Some(Cell { cell: 7, generation: 3 });
+    const OURS: Option<Cell> = Some(Cell { cell: 7, generation: 3, predecessor: None });
 
     #[test]
     fn the_first_member_tells_and_the_others_have_to_agree() {
@@ -81,7 +85,7 @@ mod tests {
         assert_eq!(known.admit(99, OURS), Ok(3));
         assert_eq!(known.admit(99, OURS), Ok(3));
         assert!(known.admit(98, OURS).unwrap_err().contains("another etcd cluster"));
-        let reseeded = known.admit(99, Some(Cell { cell: 7, generation: 4 })).unwrap_err();
+        let reseeded = known.admit(99, Some(Cell { cell: 7, generation: 4, predecessor: None })).unwrap_err();
         assert!(reseeded.contains("generation 4") && reseeded.contains("reseeded"), "{reseeded}");
     }
 
@@ -89,7 +93,10 @@ mod tests {
     fn foreign_and_empty_clusters_are_refused() {
         assert!(identity().admit(1, None).unwrap_err().contains("no log of ours"));
         assert!(
-            identity().admit(1, Some(Cell { cell: 8, generation: 3 })).unwrap_err().contains("cell 8, not of cell 7")
+            identity()
+                .admit(1, Some(Cell { cell: 8, generation: 3, predecessor: None }))
+                .unwrap_err()
+                .contains("cell 8, not of cell 7")
         );
         let applied = Some(Position { generation: 2, ordinal: 5 });
         Identity { applied, ..identity() }.admit(1, OURS).unwrap_err();

@@ -13,7 +13,8 @@
 //! Numbers in keys are hexadecimal of one width, so that keys sort as they do. Those of different generations never meet.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use ieum_log::BatchId;
+use ieum_log::sqlite::Predecessor;
+use ieum_log::{BatchId, Position};
 
 /// The record of the cell.
 pub(crate) static CELL: Bytes = Bytes::from_static(b"ieum/cell");
@@ -34,6 +35,11 @@ pub(crate) struct Keys {
 impl Keys {
     pub(crate) fn new(generation: u32) -> Self {
         Self { prefix: format!("ieum/{generation:08x}") }
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> Range {
+        Range { first: self.key(""), end: format!("{}0", self.prefix).into() }
     }
 
     fn key(&self, rest: &str) -> Bytes {
@@ -136,21 +142,34 @@ impl<'a> Reader<'a> {
 pub(crate) struct Cell {
     pub(crate) cell: u32,
     pub(crate) generation: u32,
+    /// How the generation before ended; none for a cell that was founded here.
+    pub(crate) predecessor: Option<Predecessor>,
 }
 
 impl Cell {
     pub(crate) fn encode(self) -> Bytes {
-        let mut bytes = BytesMut::with_capacity(9);
+        let mut bytes = BytesMut::with_capacity(53);
         bytes.put_u8(FORMAT);
         bytes.put_u32_le(self.cell);
         bytes.put_u32_le(self.generation);
+        if let Some(Predecessor { end, digest }) = self.predecessor {
+            bytes.put_u32_le(end.generation);
+            bytes.put_u64_le(end.ordinal);
+            bytes.put_slice(&digest);
+        }
         bytes.freeze()
     }
 
     pub(crate) fn decode(value: &[u8]) -> Result<Self, NotOurs> {
         let mut reader = Reader::new(&CELL, value)?;
-        let cell = Self { cell: reader.u32()?, generation: reader.u32()? };
-        reader.end().map(|()| cell)
+        let (cell, generation) = (reader.u32()?, reader.u32()?);
+        let predecessor = if reader.rest.is_empty() {
+            None
+        } else {
+            let end = Position { generation: reader.u32()?, ordinal: reader.u64()? };
+            Some(Predecessor { end, digest: reader.take()? })
+        };
+        reader.end().map(|()| Self { cell, generation, predecessor })
     }
 }
 
@@ -254,8 +273,16 @@ mod tests {
 
     #[test]
     fn records_come_back_and_others_are_refused() {
-        let cell = Cell { cell: 3, generation: 9 };
+        let cell = Cell { cell: 3, generation: 9, predecessor: None };
         assert_eq!(Cell::decode(&cell.encode()), Ok(cell));
+        let predecessor = Some(Predecessor { end: Position { generation: 8, ordinal: 77 }, digest: [5; 32] });
+        let reseeded = Cell { predecessor, ..cell };
+        let good = reseeded.encode();
+        assert_eq!(Cell::decode(&good), Ok(reseeded));
+        for length in (0..good.len()).filter(|length| *length != cell.encode().len()) {
+            Cell::decode(&good[..length]).unwrap_err();
+        }
+        Cell::decode(&[&good[..], b"x"].concat()).unwrap_err();
         let placed = Placed::new(ID, b"bytes");
         assert_eq!(Placed::decode(b"k", &placed.encode()), Ok(placed));
         let trim = Trim { ordinal: 4, revision: 5000 };
@@ -283,6 +310,13 @@ mod tests {
         let Range { first, end } = keys.log();
         for inside in [keys.batch(ID), keys.count()] {
             assert!(first <= inside && inside < end, "{inside:?}");
+        }
+        let all = keys.all();
+        for inside in [keys.batch(ID), keys.count(), keys.node(7), keys.head(ID), keys.trim(), keys.skip(1, 1)] {
+            assert!(all.first <= inside && inside < all.end, "{inside:?}");
+        }
+        for outside in [CELL.clone(), Keys::new(3).count(), Keys::new(1).trim()] {
+            assert!(outside < all.first || all.end <= outside, "{outside:?}");
         }
         for outside in [keys.node(7), keys.head(ID), keys.trim(), keys.skip(1, 1), CELL.clone(), Keys::new(3).count()] {
             assert!(outside < first || end <= outside, "{outside:?}");

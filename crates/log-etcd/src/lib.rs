@@ -10,6 +10,7 @@
 //! - `members` keeps a checked connection to each member, `hedge` decides which one is asked when, `call` does it.
 //! - `history` reads what was appended at which revision; `assemble` reads a watch and notices what it leaves out; `lag` whether it hangs;
 //!   `tail` puts these together.
+//! - [`record`] looks whose log an etcd holds without opening it, and begins a new generation.
 //! - `proto` and `rpc` speak to etcd.
 //!
 //! The etcd cluster is the cell's alone: compaction is the whole cluster's. Why it is made this way, with figures:
@@ -29,6 +30,7 @@ mod lag;
 mod members;
 mod nodes;
 mod proto;
+pub mod record;
 mod rpc;
 mod tail;
 #[cfg(test)]
@@ -42,10 +44,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use ieum_log::sqlite::Predecessor;
 use ieum_log::{BatchId, Error, Log, MAX_BATCH_BYTES, Position, Result, Room, Skip};
 use ieum_planted::Bug;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio_rustls::rustls::ClientConfig;
 
 use self::append::Outcome;
 use self::assemble::Cursor;
@@ -54,7 +58,7 @@ use self::error::{CallError, failed};
 pub use self::error::{CompactedElsewhere, Refused, Torn, Unreachable};
 use self::identity::Identity;
 use self::keys::{Keys, decode_skip, encode_skip};
-use self::members::Cluster;
+use self::members::{Cluster, Member};
 pub use self::members::Health;
 use self::proto::TxnRequest;
 pub use self::tail::Tail;
@@ -95,6 +99,19 @@ impl Options {
             largest_database: 768 << 20,
         }
     }
+
+    /// How connections are made: certificates go with `https` and with nothing else.
+    fn tls(&self) -> Result<Option<Arc<ClientConfig>>> {
+        if let Some(endpoint) = self.endpoints.iter().find(|endpoint| endpoint.tls != self.tls.is_some()) {
+            let either = if endpoint.tls {
+                "certificates have to be given"
+            } else {
+                "it has to be https, as certificates are given"
+            };
+            return Err(Error::Foreign(format!("{endpoint}: {either}")));
+        }
+        self.tls.as_ref().map(tls::config).transpose()
+    }
 }
 
 /// Batches up to this size pass a database that is nearly full, up to a quarter above its limit: ticks, without which nothing would be
@@ -130,17 +147,10 @@ impl Etcd {
     /// [`Error::Foreign`] when what the members show is not this cell's log, or not all of it; [`Error::Engine`] with [`Unreachable`] as
     /// its source when none answers in time.
     pub async fn open(options: Options) -> Result<Self> {
-        if let Some(endpoint) = options.endpoints.iter().find(|endpoint| endpoint.tls != options.tls.is_some()) {
-            let either = if endpoint.tls {
-                "certificates have to be given"
-            } else {
-                "it has to be https, as certificates are given"
-            };
-            return Err(Error::Foreign(format!("{endpoint}: {either}")));
-        }
-        let tls = options.tls.as_ref().map(tls::config).transpose()?;
+        let tls = options.tls()?;
         let Options { cell, create, applied, .. } = options;
-        let identity = Identity { cell, create: create && applied.is_none(), generation: None, cluster: None, applied };
+        let create = create && applied.is_none();
+        let identity = Identity { cell, create, generation: None, predecessor: None, cluster: None, applied };
         let cluster = Cluster::new(options.endpoints, tls, identity, options.patience);
         let keeping = (0..cluster.members.len()).map(|at| tokio::spawn(members::keep(Arc::clone(&cluster), at)));
         let keepers = Keepers(keeping.map(|task| task.abort_handle()).collect());
@@ -162,6 +172,28 @@ impl Etcd {
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.inner.generation
+    }
+
+    /// How the generation before ended; none for one in which the cell was founded.
+    #[must_use]
+    pub fn predecessor(&self) -> Option<Predecessor> {
+        self.inner.cluster.identity.lock().predecessor
+    }
+
+    /// Why most of the members refuse to be used, if they do and no other can be: the log is lost, or another one is there now.
+    #[must_use]
+    pub fn refused(&self) -> Option<String> {
+        let healths: Vec<_> = self.inner.cluster.members.iter().map(Member::health).collect();
+        let mut reasons = Vec::new();
+        for health in &healths {
+            match health {
+                Health::Up { .. } => return None,
+                Health::Refused(reason) => reasons.push(reason.clone()),
+                Health::Down(_) => {}
+            }
+        }
+        let most = reasons.len() > healths.len() / 2;
+        reasons.pop().filter(|_| most)
     }
 
     /// The members' URLs and how they are.

@@ -228,7 +228,7 @@ impl Cluster {
     fn whose(&self, create: bool) -> TxnRequest {
         let cell = self.identity.lock().cell;
         let success = if create {
-            vec![put(CELL.clone(), Cell { cell, generation: 1 }.encode()), get(CELL.clone())]
+            vec![put(CELL.clone(), Cell { cell, generation: 1, predecessor: None }.encode()), get(CELL.clone())]
         } else {
             vec![]
         };

@@ -1,6 +1,7 @@
 //! Against real etcd: the conformance suite, and what members and watches may do.
 
 mod faults;
+mod record;
 mod refusals;
 
 use std::fmt;

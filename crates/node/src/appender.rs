@@ -30,7 +30,13 @@ pub(crate) async fn append<L: Log, K: Kv, T: Send>(
         };
         let id = BatchId { node: next.author.node, incarnation: next.author.incarnation, number: next.author.number };
         let mut failures = 0u32;
-        while let Err(error) = log.append(id, next.bytes.clone()).await {
+        loop {
+            // A log that is lost would be waited for until its patience ends.
+            let appended = tokio::select! {
+                appended = log.append(id, next.bytes.clone()) => appended,
+                _ = stop.wait_for(|stop| *stop) => return,
+            };
+            let Err(error) = appended else { break };
             shared.alarms.lock().append_failures += 1;
             if matches!(
                 error,

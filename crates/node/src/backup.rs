@@ -153,7 +153,8 @@ const EPOCH: u64 = 1_577_836_800;
 /// A generation that no life of the cell's log has had, not even one of which nothing is left here: later than all that are known, and
 /// no less than the seconds since 2020. They fit 32 bits until 2156. With the number of another life, a device's cursor into what was
 /// lost would pass for one into this log.
-fn next_generation(newest: u32, now: SystemTime) -> u32 {
+#[must_use]
+pub fn next_generation(newest: u32, now: SystemTime) -> u32 {
     if Bug::RestoreKeepsGeneration.planted() {
         return newest;
     }

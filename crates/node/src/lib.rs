@@ -9,7 +9,7 @@
 //!
 //! [`batcher`] and [`applier`] are state machines without threads, clocks or sockets of their own; [`service`] runs them.
 //! [`folder`] opens what lies on the disk and repairs what can be repaired; [`snapshot`], [`leases`], [`backup`] and [`verify`] are about
-//! whole views; [`marks`] are the operator's.
+//! whole views; [`halt`] is a node whose cell has lost its log; [`marks`] are the operator's.
 
 pub mod agreement;
 mod alarms;
@@ -21,6 +21,7 @@ mod brake;
 pub mod clock;
 mod differs;
 pub mod folder;
+pub mod halt;
 mod kept;
 pub mod leases;
 pub mod levels;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ieum_core::apply;
 use ieum_core::kv::Kv;
 use ieum_log::{Log, Room};
 use ieum_planted::Bug;
@@ -53,7 +54,8 @@ pub(crate) fn run<L: Log, K: Kv, T: Send + 'static>(
 ) {
     let mut persisted = Instant::now();
     // None: never.
-    let mut due_at = Instant::now().checked_add(first_due(leases.folder(), policy));
+    let generation = apply::applied(&shared.view.snapshot()).map_or(0, |applied| applied.position.generation);
+    let mut due_at = Instant::now().checked_add(first_due(leases.folder(), policy, generation));
     let mut snapshot: Option<JoinHandle<bool>> = None;
     loop {
         let stopping =
@@ -121,8 +123,12 @@ fn look_at_room<K, T>(shared: &Shared<K, T>, room: Option<Room>) {
 }
 
 /// How long after a start the first snapshot is due: as if the node had not been stopped meanwhile.
-fn first_due(folder: &Path, policy: Policy) -> Duration {
+fn first_due(folder: &Path, policy: Policy, generation: u32) -> Duration {
     let newest = snapshot::list(folder).ok().and_then(|mut all| all.pop());
+    // One of an earlier generation fits the log no more: if the view is damaged now, there is nothing to rebuild it from.
+    if generation > 1 && newest.as_ref().is_none_or(|(position, _)| position.generation < generation) {
+        return Duration::ZERO;
+    }
     let taken = newest.and_then(|(_, path)| std::fs::metadata(path).ok()?.modified().ok()?.elapsed().ok());
     // A cell without one is new, or has never run for long enough; it should not wait for a day.
     taken.map_or(policy.every.min(FIRST_AFTER), |age| policy.every.saturating_sub(age))

@@ -16,9 +16,9 @@ use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use crate::connect::{Connector, Shown};
-use crate::messages::{Batch, BatchesAsked, Hello, Piece, Said, SnapshotAsked, WatchAsked};
+use crate::messages::{Batch, BatchesAsked, Hello, Piece, Said, SnapshotAsked, StandAsked, Stands, WatchAsked};
 use crate::tls::{self, Tls};
-use crate::{ANSWER, MOST, PING};
+use crate::{ANSWER, MOST, PING, Stood};
 
 /// Why another node gave nothing.
 #[derive(Debug, thiserror::Error)]
@@ -154,6 +154,19 @@ impl Peer {
         let batches: Streaming<Batch> = self.ask("/ieum.peer.v1.Peer/Batches", asked).await?;
         let peer = self.clone();
         Ok(batches.map(move |batch| batch.and_then(Entry::try_from).map_err(|status| peer.error(&status))))
+    }
+
+    /// Where it stands, if it has halted because the log is lost; none when it runs, or is coming up.
+    pub async fn stand(&self) -> Result<Option<Stood>, Error> {
+        let asked = StandAsked { hello: Some(self.hello) };
+        let mut stands: Streaming<Stands> = self.ask("/ieum.peer.v1.Peer/Stand", asked).await?;
+        let stands = stands.message().await.map_err(|status| self.error(&status))?;
+        let stood = stands.map(Stood::try_from).transpose().map_err(|status| self.error(&status))?;
+        if let Some(stood) = &stood {
+            let (address, named) = (&self.address, *self.named.lock());
+            tls::is(stood.node, named).map_err(|reason| Error::Refused { address: address.clone(), reason })?;
+        }
+        Ok(stood)
     }
 
     /// A snapshot's pieces: from the offset on if it still has the one that the caller has a part of.

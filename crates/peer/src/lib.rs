@@ -5,6 +5,7 @@
 //! | `Watch` | what a node says of itself, whenever that changes |
 //! | `Batches` | what its journal holds behind a position |
 //! | `Snapshot` | a verified copy of its view, in pieces |
+//! | `Stand` | where it stands, when it has halted because the log is lost; nothing when it runs |
 //!
 //! [`server`] offers them, [`client`] asks, [`resync`] brings a node back that the log no longer reaches. Messages are written down in
 //! `messages`, so that no `protoc` is needed.
@@ -26,6 +27,20 @@ use std::time::Duration;
 /// How often the other end of a connection is asked whether it lives, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(1);
 const ANSWER: Duration = Duration::from_millis(1_500);
+
+use ieum_core::ids::NodeId;
+use ieum_node::halt::Stand;
+
+/// Where a halted node stands, and who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stood {
+    /// Its number.
+    pub node: NodeId,
+    /// Its data center.
+    pub dc: String,
+    /// Where it stands.
+    pub stand: Stand,
+}
 
 /// How much a piece of a snapshot holds, in bytes.
 const PIECE: usize = 1024 * 1024;

@@ -2,9 +2,12 @@
 
 use ieum_core::ids::Position;
 use ieum_log::{BatchId, Entry};
+use ieum_node::halt::Stand;
 use ieum_node::log_position;
 use ieum_node::peers::{Phase, Report};
 use tonic::Status;
+
+use crate::Stood;
 
 /// Who asks: every request begins with it.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
@@ -178,6 +181,53 @@ impl TryFrom<Batch> for Entry {
     fn try_from(Batch { at, node, incarnation, number, bytes }: Batch) -> Result<Self, Status> {
         let position = log_position(at.ok_or_else(|| garbled("position"))?.into());
         Ok(Self { position, id: BatchId { node, incarnation, number }, bytes })
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct StandAsked {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) hello: Option<Hello>,
+}
+
+/// Where a halted node stands.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct Stands {
+    #[prost(uint32, tag = "1")]
+    pub(crate) node: u32,
+    #[prost(string, tag = "2")]
+    pub(crate) dc: String,
+    #[prost(message, optional, tag = "3")]
+    pub(crate) applied: Option<Place>,
+    #[prost(bytes = "vec", tag = "4")]
+    pub(crate) digest: Vec<u8>,
+    #[prost(message, repeated, tag = "5")]
+    pub(crate) members: Vec<Member>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct Member {
+    #[prost(uint32, tag = "1")]
+    pub(crate) node: u32,
+    #[prost(string, tag = "2")]
+    pub(crate) dc: String,
+}
+
+impl From<Stood> for Stands {
+    fn from(Stood { node, dc, stand: Stand { applied, digest, members } }: Stood) -> Self {
+        let members = members.into_iter().map(|(node, dc)| Member { node, dc }).collect();
+        Self { node, dc, applied: Some(applied.into()), digest: digest.to_vec(), members }
+    }
+}
+
+impl TryFrom<Stands> for Stood {
+    type Error = Status;
+
+    fn try_from(Stands { node, dc, applied, digest, members }: Stands) -> Result<Self, Status> {
+        let applied = applied.ok_or_else(|| garbled("position"))?.into();
+        let digest = digest.try_into().map_err(|_| garbled("digest"))?;
+        let members = members.into_iter().map(|Member { node, dc }| (node, dc)).collect();
+        Ok(Self { node, dc, stand: Stand { applied, digest, members } })
     }
 }
 

@@ -24,7 +24,9 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
-use crate::messages::{Batch, BatchesAsked, Hello, Piece, Place, Said, SnapshotAsked, WatchAsked};
+use crate::messages::{
+    Batch, BatchesAsked, Hello, Piece, Place, Said, SnapshotAsked, StandAsked, Stands, WatchAsked,
+};
 use crate::shelf::{FindSnapshot, Shelf};
 use crate::tls::{self, Tls};
 use crate::{ANSWER, MOST, PIECE, PING, door};
@@ -101,6 +103,7 @@ impl tower_service::Service<http::Request<Body>> for Service {
             Ok(match request.uri().path() {
                 "/ieum.peer.v1.Peer/Watch" => answer(Watch(offer), request).await,
                 "/ieum.peer.v1.Peer/Batches" => answer(Batches(offer), request).await,
+                "/ieum.peer.v1.Peer/Stand" => answer(Stand(offer), request).await,
                 "/ieum.peer.v1.Peer/Snapshot" => answer(Snapshot(offer, newcomers), request).await,
                 _ => Status::unimplemented("no such call: is the other node of a newer build?").into_http(),
             })
@@ -164,6 +167,27 @@ impl ServerStreamingService<WatchAsked> for Watch {
             }
             let reports = WatchStream::new(offer.report.clone()).map(|report| Ok(Said::from(&report)));
             Ok(Response::new(Box::pin(reports) as Answers<Said>))
+        })
+    }
+}
+
+struct Stand(Arc<Offer>);
+
+impl ServerStreamingService<StandAsked> for Stand {
+    type Response = Stands;
+    type ResponseStream = Answers<Stands>;
+    type Future = Answer<Stands>;
+
+    fn call(&mut self, request: Request<StandAsked>) -> Self::Future {
+        let offer = Arc::clone(&self.0);
+        Box::pin(async move {
+            offer.check(request.get_ref().hello, &request)?;
+            let stood = match offer.shelf.stand() {
+                Some(stand) => Some(stand().await.map_err(Status::unavailable)?),
+                None => None,
+            };
+            let answers = stream::iter(stood.map(|stood| Ok(Stands::from(stood))));
+            Ok(Response::new(Box::pin(answers) as Answers<Stands>))
         })
     }
 }

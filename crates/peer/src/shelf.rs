@@ -1,5 +1,7 @@
 //! What a node has to give to others at the moment: nothing at first, then its journal, then snapshots too.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use ieum_core::ids::Position;
@@ -11,14 +13,20 @@ use parking_lot::Mutex;
 use tokio::sync::RwLock;
 use tonic::Status;
 
+use crate::Stood;
+
 /// Finds the snapshot that a newcomer has a part of, else one that is new enough to start from, else makes one. Blocks.
 pub type FindSnapshot = dyn Fn(Option<Position>) -> Result<Lent, String> + Send + Sync;
+
+/// Says where a halted node stands, once that is on its disk.
+pub type SayStand = dyn Fn() -> Pin<Box<dyn Future<Output = Result<Stood, String>> + Send>> + Send + Sync;
 
 /// What a node has to give.
 #[derive(Default)]
 pub struct Shelf {
     journal: RwLock<Option<Arc<Journal>>>,
     snapshots: Mutex<Option<Arc<FindSnapshot>>>,
+    stand: Mutex<Option<Arc<SayStand>>>,
 }
 
 impl Shelf {
@@ -30,6 +38,15 @@ impl Shelf {
     /// From now on others may have snapshots.
     pub fn put_snapshots(&self, find: Arc<FindSnapshot>) {
         *self.snapshots.lock() = Some(find);
+    }
+
+    /// From now on the node says where it stands: it has halted, because the log is lost.
+    pub fn put_stand(&self, say: Arc<SayStand>) {
+        *self.stand.lock() = Some(say);
+    }
+
+    pub(crate) fn stand(&self) -> Option<Arc<SayStand>> {
+        self.stand.lock().clone()
     }
 
     /// Takes everything back. When this returns nobody reads the journal any more: whoever has it alone may close it.

@@ -30,6 +30,8 @@ pub enum Bug {
     EtcdCellUnchecked,
     /// The `etcd` log does not notice that its end is gone.
     EtcdEndUnchecked,
+    /// A new generation of the `etcd` log begins whatever another operator has begun meanwhile.
+    TwoReseedsTwoLogs,
     /// Apply takes a device's command whatever its number.
     SkipDeviceNumberCheck,
     /// Apply forgets idempotency keys.
@@ -170,6 +172,14 @@ pub enum Bug {
     SnapshotHeld,
     /// A node does not ask its log which commands the operator marked to be skipped.
     SkipForgotten,
+    /// A node that crosses into a new generation takes batches of the old one with it that the cell has given up.
+    CrossesBeyondTheEnd,
+    /// The view of the node with the lowest number is the one that a new generation begins with, not the furthest.
+    ReseedFromTheFirst,
+    /// Members that do not answer are given up without the operator's word.
+    ReseedWithoutAsking,
+    /// A node goes on with the log of a generation that was given up.
+    GivenUpLogTaken,
     /// A restored cell takes the generation after the newest that the files tell of, which lost files may have had.
     GenerationFromFilesAlone,
     /// A restored cell gives the ids again that were given after the backup.

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test program uses some of it")]
 
+#[allow(clippy::indexing_slicing, reason = "what fails here fails the test")]
+pub(crate) mod cell;
 pub(crate) mod gate;
 pub(crate) mod rounds;
 
@@ -114,7 +116,7 @@ pub(crate) fn operator(data: &Path, arguments: &[&str]) -> Run {
 }
 
 /// How a command ended.
-pub(crate) struct Run(Output);
+pub(crate) struct Run(pub(crate) Output);
 
 impl Run {
     pub(crate) fn code(&self) -> i32 {

@@ -1,0 +1,299 @@
+//! What follows from where the nodes stand and what etcd holds.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use ieum_core::ids::{NodeId, Position};
+use ieum_log::sqlite::Predecessor;
+use ieum_node::halt::{Shared, Verdict, judge};
+use ieum_node::log_position;
+use ieum_peer::Stood;
+use ieum_planted::Bug;
+
+/// What the nodes say.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seen {
+    /// Who has halted.
+    pub(super) stood: BTreeMap<NodeId, Stood>,
+    /// Who runs, or is coming up, and where its view is.
+    pub(super) runs: BTreeMap<NodeId, Position>,
+    /// Why others say nothing.
+    pub(super) silent: Vec<String>,
+}
+
+impl Seen {
+    /// For the operator, a line each.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let stood = self.stood.values();
+        let stood = stood.map(|Stood { node, dc, stand }| {
+            format!("Node {node} in data center {dc} has halted at {}.", stand.applied)
+        });
+        let runs = self.runs.keys().map(|node| format!("Node {node} has not halted yet."));
+        stood.chain(runs).chain(self.silent.iter().cloned()).collect()
+    }
+}
+
+/// How the new generation begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Behind this.
+    pub(super) end: Predecessor,
+    /// Whose view that is.
+    pub(super) furthest: NodeId,
+    /// The latest generation that is known of.
+    pub(super) newest: u32,
+    /// Members that are not given up.
+    pub(super) members: Vec<NodeId>,
+    /// Nodes that are behind, and where they stand.
+    pub(super) behind: Vec<(NodeId, Position)>,
+    /// Nodes that are given up, and where they stand if they say so.
+    pub(super) given_up: Vec<(NodeId, Option<Position>)>,
+}
+
+/// It was done before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Already {
+    pub(super) generation: u32,
+    pub(super) end: Position,
+    pub(super) members: Vec<NodeId>,
+}
+
+impl fmt::Display for Already {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { generation, end, .. } = self;
+        write!(
+            f,
+            "Generation {generation} of the log has begun behind {end} already, and the nodes that stand there go on with it by themselves."
+        )
+    }
+}
+
+/// Why nothing is done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Obstacle {
+    #[error("{0}")]
+    Already(Already),
+    #[error(
+        "etcd holds the log of cell {found}, not of cell {asked}: set the cell's number right ([node] cell), or give the endpoints of its own etcd"
+    )]
+    OtherCell { found: u32, asked: u16 },
+    #[error(
+        "no node answers that has halted{}. Start the nodes: those whose log is lost halt by themselves, and say so",
+        list(silent)
+    )]
+    Nobody { silent: Vec<String> },
+    #[error(
+        "node {} runs and has not halted, so it does not find its log lost; nothing may be reseeded beside it. {}", numbers(nodes),
+        log.map_or_else(
+            || "Stop it if its log is another one than the etcd in the settings".to_owned(),
+            |last| format!("etcd holds a log already, up to {last}")
+        )
+    )]
+    Runs { nodes: Vec<NodeId>, log: Option<Position> },
+    #[error(
+        "{} missing{}. Start {} if that can be done: what it alone has applied would be lost to the cell, which may be acknowledged messages \
+         of its last moments (clients keep those of the last minutes, and offer them again). To go on all the same say {}",
+        missing.iter().map(|(node, dc)| format!("node {node} in data center {dc}")).collect::<Vec<_>>().join(" and ")
+            + if missing.len() == 1 { " is" } else { " are" },
+        list(silent), if missing.len() == 1 { "it" } else { "them" },
+        missing.iter().map(|(node, _)| format!("--without {node}")).collect::<Vec<_>>().join(" ")
+    )]
+    Missing { missing: Vec<(NodeId, String)>, silent: Vec<String> },
+    #[error("node {0} is no member of the cell: --without is for members that are given up")]
+    NotAMember(NodeId),
+    #[error("no node is left: --without names all that answer")]
+    NobodyLeft,
+    #[error(
+        "nodes {} and {} stand at {at} with different views: give up the one that is wrong with --without (compare them with `ieum verify`)",
+        nodes.0, nodes.1
+    )]
+    Differ { nodes: (NodeId, NodeId), at: Position },
+    #[error(
+        "the log is not lost: etcd holds it up to {last}, and node {node}, which stands at {at}, can go on with it. Restart the node"
+    )]
+    NotLost { last: Position, node: NodeId, at: Position },
+    #[error(
+        "etcd holds a log of this cell already, up to {last}, with which no node that answers can go on: it was restored from an old backup, \
+         or has come back after it was given up. Is it the right etcd? Then say --replace, and that log is deleted"
+    )]
+    Holds { last: Position },
+}
+
+impl Obstacle {
+    /// Whether it may be gone when it is looked again.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Nobody { .. } | Self::Missing { .. } | Self::Differ { .. } => true,
+            // Who has not noticed yet will.
+            Self::Runs { log, .. } => log.is_none(),
+            _ => false,
+        }
+    }
+}
+
+fn list(silent: &[String]) -> String {
+    if silent.is_empty() { String::new() } else { format!(" ({})", silent.join("; ")) }
+}
+
+fn numbers(nodes: &[NodeId]) -> String {
+    nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", node ")
+}
+
+/// How the new generation begins, if it may.
+pub(super) fn plan(seen: &Seen, log: Option<&Shared>, without: &[NodeId], replace: bool) -> Result<Plan, Obstacle> {
+    let counts = |node: &NodeId| !without.contains(node);
+    let candidates = || seen.stood.values().filter(|stood| counts(&stood.node));
+    let furthest = candidates().max_by_key(|stood| stood.stand.applied);
+    let furthest = if Bug::ReseedFromTheFirst.planted() { candidates().next() } else { furthest };
+    if !seen.runs.is_empty() {
+        return Err(Obstacle::Runs { nodes: seen.runs.keys().copied().collect(), log: log.map(|log| log.last) });
+    }
+    let Some(furthest) = furthest else {
+        let nobody = Obstacle::Nobody { silent: seen.silent.clone() };
+        return Err(if seen.stood.is_empty() { nobody } else { Obstacle::NobodyLeft });
+    };
+    let (end, members) = (furthest.stand.applied, &furthest.stand.members);
+    if let Some(stranger) = without.iter().find(|node| members.iter().all(|(member, _)| member != *node)) {
+        return Err(Obstacle::NotAMember(*stranger));
+    }
+    let missing: Vec<_> =
+        members.iter().filter(|(node, _)| counts(node) && !seen.stood.contains_key(node)).cloned().collect();
+    if !missing.is_empty() && !Bug::ReseedWithoutAsking.planted() {
+        return Err(Obstacle::Missing { missing, silent: seen.silent.clone() });
+    }
+    let members: Vec<_> = members.iter().map(|(node, _)| *node).filter(counts).collect();
+    if let Some(other) =
+        candidates().find(|other| other.stand.applied == end && other.stand.digest != furthest.stand.digest)
+    {
+        return Err(Obstacle::Differ { nodes: (furthest.node, other.node), at: end });
+    }
+    let newest = seen.stood.values().map(|stood| stood.stand.applied.generation).max().unwrap_or(end.generation);
+    if let Some(log) = log {
+        check_log(log, furthest, candidates(), &members, replace)?;
+    }
+    let behind = candidates().filter(|other| other.stand.applied < end);
+    Ok(Plan {
+        end: Predecessor { end: log_position(end), digest: furthest.stand.digest },
+        furthest: furthest.node,
+        newest: newest.max(log.map_or(0, |log| log.last.generation)),
+        members,
+        behind: behind.map(|other| (other.node, other.stand.applied)).collect(),
+        given_up: without.iter().map(|node| (*node, seen.stood.get(node).map(|stood| stood.stand.applied))).collect(),
+    })
+}
+
+/// A log that a node can go on with is not replaced.
+fn check_log<'a>(
+    log: &Shared,
+    furthest: &Stood,
+    mut candidates: impl Iterator<Item = &'a Stood>,
+    members: &[NodeId],
+    replace: bool,
+) -> Result<(), Obstacle> {
+    let verdict = |stood: &Stood| judge(Some(log), stood.stand.applied, &stood.stand.digest);
+    if let Some(stood) = candidates.find(|stood| verdict(stood) == Verdict::Crosses) {
+        let (generation, members) = (log.last.generation, members.to_vec());
+        return Err(Obstacle::Already(Already { generation, end: stood.stand.applied, members }));
+    }
+    match verdict(furthest) {
+        Verdict::GoesOn => Err(Obstacle::NotLost { last: log.last, node: furthest.node, at: furthest.stand.applied }),
+        _ if replace => Ok(()),
+        _ => Err(Obstacle::Holds { last: log.last }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ieum_node::halt::Stand;
+
+    fn node(node: NodeId, ordinal: u64) -> Stood {
+        let members = (1..=3).map(|node| (node, "abc"[node as usize - 1..node as usize].to_owned())).collect();
+        let stand = Stand { applied: Position::new(4, ordinal), digest: [ordinal as u8; 32], members };
+        Stood { node, dc: "x".to_owned(), stand }
+    }
+
+    fn seen(nodes: impl IntoIterator<Item = (NodeId, u64)>) -> Seen {
+        let stood = nodes.into_iter().map(|(number, ordinal)| (number, node(number, ordinal))).collect();
+        Seen { stood, ..Seen::default() }
+    }
+
+    fn refused(seen: &Seen, log: Option<&Shared>, without: &[NodeId], replace: bool) -> String {
+        plan(seen, log, without, replace).unwrap_err().to_string()
+    }
+
+    /// A log of the nodes' own generation, or one that follows it.
+    fn log(predecessor: Option<(u64, u8)>, generation: u32, ordinal: u64) -> Shared {
+        let end = |ordinal| ieum_log::Position { generation: 4, ordinal };
+        let predecessor = predecessor.map(|(ordinal, digest)| Predecessor { end: end(ordinal), digest: [digest; 32] });
+        Shared { predecessor, last: Position::new(generation, ordinal) }
+    }
+
+    #[test]
+    fn the_furthest_of_all_members_wins() {
+        let all = seen([(1, 40), (2, 42), (3, 41)]);
+        let plan = plan(&all, None, &[], false).unwrap();
+        assert_eq!((plan.end.end.ordinal, plan.end.digest, plan.furthest), (42, [42; 32], 2));
+        assert_eq!((plan.newest, plan.members), (4, vec![1, 2, 3]));
+        let at = |ordinal| Position::new(4, ordinal);
+        assert_eq!(plan.behind, [(1, at(40)), (3, at(41))]);
+        assert_eq!(plan.given_up, []);
+    }
+
+    #[test]
+    fn who_is_missing_has_to_be_given_up_by_number() {
+        let two = seen([(1, 40), (3, 41)]);
+        let reason = refused(&two, None, &[], false);
+        assert!(reason.contains("node 2 in data center b is missing") && reason.contains("--without 2"), "{reason}");
+        let plan = plan(&two, None, &[2], false).unwrap();
+        assert_eq!((plan.end.end.ordinal, plan.given_up, plan.members), (41, vec![(2, None)], vec![1, 3]));
+        assert_eq!(plan.behind, [(1, Position::new(4, 40))]);
+        assert!(refused(&two, None, &[2, 9], false).contains("node 9 is no member"));
+        assert!(refused(&two, None, &[1, 2, 3], false).contains("no node is left"));
+        assert!(refused(&Seen::default(), None, &[], false).contains("no node answers"));
+    }
+
+    /// Also when it stands furthest: it may be the one whose view is wrong.
+    #[test]
+    fn who_is_given_up_does_not_count_though_it_answers() {
+        let all = seen([(1, 40), (2, 42), (3, 40)]);
+        let plan = plan(&all, None, &[2], false).unwrap();
+        assert_eq!((plan.end.end.ordinal, plan.given_up), (40, vec![(2, Some(Position::new(4, 42)))]));
+    }
+
+    #[test]
+    fn nodes_that_differ_where_they_stand_are_named() {
+        let mut all = seen([(1, 40), (2, 42), (3, 42)]);
+        all.stood.get_mut(&3).unwrap().stand.digest = [7; 32];
+        let reason = refused(&all, None, &[], false);
+        assert!(reason.contains("stand at 4.42 with different views"), "{reason}");
+        assert_eq!(plan(&all, None, &[3], false).unwrap().end.digest, [42; 32]);
+    }
+
+    #[test]
+    fn nothing_is_reseeded_beside_a_node_that_runs() {
+        let mut all = seen([(1, 40), (2, 42)]);
+        all.runs.insert(3, Position::new(4, 41));
+        let going_on = log(None, 4, 50);
+        let reason = refused(&all, Some(&going_on), &[], true);
+        assert!(reason.contains("node 3 runs") && reason.contains("up to 4.50"), "{reason}");
+        assert!(!plan(&all, Some(&going_on), &[], false).unwrap_err().may_pass());
+        assert!(plan(&all, None, &[], false).unwrap_err().may_pass(), "it will notice");
+    }
+
+    #[test]
+    fn a_log_that_can_be_gone_on_with_is_not_replaced() {
+        let all = seen([(1, 40), (2, 42), (3, 42)]);
+        let whole = refused(&all, Some(&log(None, 4, 42)), &[], true);
+        assert!(whole.contains("the log is not lost"), "{whole}");
+        // Restored from a backup, and one that was given up.
+        for short in [log(None, 4, 41), log(None, 3, 99), log(Some((41, 41)), 5, 0)] {
+            let reason = refused(&all, Some(&short), &[], false);
+            assert!(reason.contains("--replace"), "{reason}");
+            let plan = plan(&all, Some(&short), &[], true).unwrap();
+            assert_eq!((plan.end.end.ordinal, plan.newest), (42, short.last.generation.max(4)));
+        }
+        let again = refused(&all, Some(&log(Some((42, 42)), 5, 0)), &[], true);
+        assert!(again.contains("Generation 5 of the log has begun behind 4.42 already"), "{again}");
+    }
+}

@@ -1,0 +1,197 @@
+//! The record of the cell: whose log an etcd holds, and how a new generation of it begins.
+//!
+//! Nothing here opens a log. It is for nodes that may have lost theirs, and for operators.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ieum_log::sqlite::Predecessor;
+use ieum_log::{Error, Position, Result};
+use ieum_planted::Bug;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::rustls::ClientConfig;
+
+use crate::Options;
+use crate::endpoint::Endpoint;
+use crate::ends::Ends;
+use crate::error::{Unreachable, chain, failed};
+use crate::keys::{CELL, Cell, Keys};
+use crate::proto::TxnRequest;
+use crate::rpc::Connection;
+use crate::txn::{Answers, delete_all, get, put, put_at, read};
+
+/// How long a member may take to show what it holds: an election passes meanwhile.
+const CHECK: Duration = Duration::from_secs(2);
+/// Between attempts.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// What an etcd holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// etcd's own number of the cluster.
+    pub cluster: u64,
+    /// The log, if there is one.
+    pub log: Option<Held>,
+}
+
+/// A log that an etcd holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Of which cell.
+    pub cell: u32,
+    /// How the generation before ended; none for the one in which the cell was founded.
+    pub predecessor: Option<Predecessor>,
+    /// Its last position, which tells its generation.
+    pub last: Position,
+    /// When the record was put, and the count of the batches; 0: never.
+    record_at: i64,
+    count_at: i64,
+}
+
+/// Asks all members what they hold, once. More than half of those that are given have to answer, and as one cluster.
+///
+/// # Errors
+/// [`Error::Foreign`] when they are of several clusters, or hold something else; [`Error::Engine`] with [`Unreachable`] as its source when
+/// fewer answer.
+pub async fn look(options: &Options) -> Result<Found> {
+    let tls = options.tls()?;
+    let mut asking = JoinSet::new();
+    for endpoint in options.endpoints.clone() {
+        let tls = tls.clone();
+        asking.spawn(async move {
+            let shown = timeout(CHECK, show(&endpoint, tls.as_ref())).await;
+            (endpoint, shown.unwrap_or_else(|_| Err(NotShown::Down(format!("no answer within {CHECK:?}")))))
+        });
+    }
+    let (mut newest, mut silent, mut answered) = (None, Vec::new(), 0);
+    while let Some(asked) = asking.join_next().await {
+        let Ok((endpoint, shown)) = asked else { continue };
+        let shown = match shown {
+            Ok(shown) => shown,
+            Err(NotShown::Down(reason)) => {
+                silent.push(format!("{endpoint}: {reason}"));
+                continue;
+            }
+            Err(NotShown::Foreign(reason)) => return Err(Error::Foreign(format!("{endpoint}: {reason}"))),
+        };
+        answered += 1;
+        if let Some(Shown { found: other, .. }) = &newest
+            && other.cluster != shown.found.cluster
+        {
+            return Err(Error::Foreign(format!(
+                "{endpoint} belongs to another etcd cluster ({:x}) than others of the endpoints ({:x}): correct [log] endpoints",
+                shown.found.cluster, other.cluster
+            )));
+        }
+        if newest.as_ref().is_none_or(|other: &Shown| other.revision < shown.revision) {
+            newest = Some(shown);
+        }
+    }
+    match newest {
+        Some(Shown { found, .. }) if answered > options.endpoints.len() / 2 => Ok(found),
+        _ => Err(failed("looking whose log etcd holds")(Unreachable { members: silent })),
+    }
+}
+
+/// What one member showed, and at which revision.
+struct Shown {
+    found: Found,
+    revision: i64,
+}
+
+enum NotShown {
+    Down(String),
+    Foreign(String),
+}
+
+fn down(error: impl std::error::Error) -> NotShown {
+    NotShown::Down(chain(&error))
+}
+
+async fn show(endpoint: &Endpoint, tls: Option<&Arc<ClientConfig>>) -> std::result::Result<Shown, NotShown> {
+    let connection = Connection::open(endpoint, tls).await.map_err(down)?;
+    let answer = connection.txn(read(vec![get(CELL.clone())])).await.map_err(down)?;
+    let mut answers = Answers::new(answer).map_err(down)?;
+    let (cluster, revision) = (answers.cluster, answers.revision);
+    let Some(record) = answers.one().map_err(down)? else {
+        return Ok(Shown { found: Found { cluster, log: None }, revision });
+    };
+    let foreign = |error: &dyn std::error::Error| NotShown::Foreign(chain(error));
+    let Cell { cell, generation, predecessor } = Cell::decode(&record.value).map_err(|error| foreign(&error))?;
+    let answer = connection.txn(Ends::request(&Keys::new(generation))).await.map_err(down)?;
+    let answers = Answers::new(answer).map_err(down)?;
+    let ends = Ends::read(answers).map_err(|error| foreign(&error))?;
+    let last = Position { generation, ordinal: ends.last };
+    let held = Held { cell, predecessor, last, record_at: record.mod_revision, count_at: ends.last_revision };
+    Ok(Shown { found: Found { cluster, log: Some(held) }, revision: ends.revision })
+}
+
+/// What became of a new generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// It has begun, with this call or an earlier one that asked for the same.
+    Here,
+    /// Nothing was written: what etcd holds is no longer what was found.
+    Changed,
+}
+
+/// Begins `generation` of the cell's log behind `predecessor`, where nothing has changed since `found`. The log that it replaces, if there was
+/// one, is deleted, and who still appends to it is fenced.
+///
+/// # Errors
+/// [`Error::Engine`] with [`Unreachable`] as its source when no member has done it in time: then it may have happened, and the same may
+/// be asked again.
+pub async fn begin(options: &Options, found: &Found, generation: u32, predecessor: Predecessor) -> Result<Begun> {
+    let record = Cell { cell: options.cell, generation, predecessor: Some(predecessor) };
+    let request = beginning(found, record);
+    let (tls, until) = (options.tls()?, Instant::now() + options.patience);
+    loop {
+        let mut silent = Vec::new();
+        for endpoint in &options.endpoints {
+            let asking = async {
+                let connection = Connection::open(endpoint, tls.as_ref()).await.map_err(|error| chain(&error))?;
+                connection.txn(request.clone()).await.map_err(|status| chain(&status))
+            };
+            let answer = match timeout(CHECK, asking).await {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(reason)) => {
+                    silent.push(format!("{endpoint}: {reason}"));
+                    continue;
+                }
+                Err(_) => {
+                    silent.push(format!("{endpoint}: no answer within {CHECK:?}"));
+                    continue;
+                }
+            };
+            let operation = "beginning a generation of the log";
+            let mut answers = Answers::new(answer).map_err(failed(operation))?;
+            if answers.succeeded {
+                return Ok(Begun::Here);
+            }
+            // An earlier try whose answer was lost.
+            let now = answers.one().map_err(failed(operation))?;
+            let ours = now.is_some_and(|now| now.value == record.encode());
+            return Ok(if ours { Begun::Here } else { Begun::Changed });
+        }
+        if Instant::now() >= until {
+            return Err(failed("beginning a generation of the log")(Unreachable { members: silent }));
+        }
+        sleep(AGAIN).await;
+    }
+}
+
+fn beginning(found: &Found, record: Cell) -> TxnRequest {
+    let (record_at, mut compare) = (found.log.map_or(0, |held| held.record_at), Vec::new());
+    if !Bug::TwoReseedsTwoLogs.planted() {
+        compare.push(put_at(CELL.clone(), record_at));
+    }
+    let mut success = vec![put(CELL.clone(), record.encode())];
+    if let Some(held) = found.log {
+        let keys = Keys::new(held.last.generation);
+        // Nobody has appended since it was found to be too short.
+        compare.push(put_at(keys.count(), held.count_at));
+        success.push(delete_all(keys.all()));
+    }
+    TxnRequest { compare, success, failure: vec![get(CELL.clone())] }
+}

@@ -1,0 +1,214 @@
+//! A node whose cell has no log: what its data stands for, and whether it may go on with the log that it finds
+//! (docs/decisions/reseed.md).
+
+use std::sync::Arc;
+
+use ieum_core::apply;
+use ieum_core::ids::{NodeId, Position};
+use ieum_core::kv::Kv;
+use ieum_log::sqlite::{self, Journal, Meta, Predecessor};
+use ieum_log::{Entry, Error as LogError};
+use ieum_planted::Bug;
+use ieum_store::fjall::{self, Fjall};
+use tokio::sync::Mutex;
+
+use crate::applier::{self, Applier};
+use crate::folder::{Error as FolderError, Extent, Folder};
+use crate::levels::Levels;
+use crate::{core_position, log_position};
+
+/// Why a halted node's data cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The data folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The journal.
+    #[error("the journal")]
+    Journal(#[from] LogError),
+    /// A batch was not applied.
+    #[error("bringing the view up to the journal")]
+    Apply(#[from] applier::Error),
+    /// The view.
+    #[error(transparent)]
+    View(#[from] ieum_core::kv::Error),
+}
+
+/// Where a halted node stands. All of it is on its disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stand {
+    /// What its view has applied.
+    pub applied: Position,
+    /// The rolling digest there.
+    pub digest: [u8; 32],
+    /// The cell's members there, and their data centers.
+    pub members: Vec<(NodeId, String)>,
+}
+
+/// The data of a node that does not run.
+pub struct Halted {
+    journal: Arc<Journal>,
+    view: Arc<Fjall>,
+    applier: Mutex<Applier<Fjall>>,
+}
+
+impl Halted {
+    /// Opens the data of a node of `cell` and brings its view up to its journal, but not beyond `up_to`. None when there is no view and nothing
+    /// to make one of. Blocks.
+    ///
+    /// # Errors
+    /// As [`Folder::open`].
+    pub async fn open(
+        folder: &Folder,
+        cell: u16,
+        generation: u32,
+        options: &fjall::Options,
+        up_to: Option<Position>,
+    ) -> Result<Option<Self>, Error> {
+        let about = Meta { cell: cell.into(), generation, predecessor: None };
+        let journal = Journal::open(folder.log(), &about, 0)?;
+        // Nothing is known of the log's end, and the view may be ahead of the journal.
+        let last = Position::new(generation, u64::MAX);
+        let extent = Extent { meta: *journal.meta(), trimmed: core_position(journal.trimmed()), last };
+        let view = match folder.open_view(&extent, options) {
+            Ok((view, _)) => Arc::new(view),
+            Err(FolderError::NothingToRebuildFrom { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let mut applier = Applier::new(Arc::clone(&view), apply::Skips::new())?;
+        let end = core_position(journal.last());
+        let end = up_to.filter(|_| !Bug::CrossesBeyondTheEnd.planted()).map_or(end, |up_to| end.min(up_to));
+        while applier.applied() < end {
+            for entry in journal.read(log_position(applier.applied())).await? {
+                if core_position(entry.position) <= end {
+                    applier.apply(&entry)?;
+                }
+            }
+        }
+        Ok(Some(Self { journal: Arc::new(journal), view, applier: Mutex::new(applier) }))
+    }
+
+    /// Its journal, for others who are behind.
+    #[must_use]
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// Behind which batch it can use what others have.
+    pub async fn wants(&self) -> Position {
+        self.applier.lock().await.applied().min(core_position(self.journal.last()))
+    }
+
+    /// Takes a batch of another node's journal, if it is the next.
+    ///
+    /// # Errors
+    /// When journal or view fail.
+    pub async fn take(&self, entry: &Entry) -> Result<(), Error> {
+        let mut applier = self.applier.lock().await;
+        match self.journal.put(entry).await {
+            // A view that is ahead of its journal leaves a gap in it, which nobody needs to be filled.
+            Ok(()) | Err(LogError::NotInLog { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let Position { generation, ordinal } = applier.applied();
+        if core_position(entry.position) == Position::new(generation, ordinal + 1) {
+            applier.apply(entry)?;
+        }
+        Ok(())
+    }
+
+    /// Makes everything durable and says where the node stands.
+    ///
+    /// # Errors
+    /// When journal or view fail.
+    pub async fn stand(&self) -> Result<Stand, Error> {
+        // Nothing is applied meanwhile.
+        let _applier = self.applier.lock().await;
+        self.journal.flush().await?;
+        self.view.persist()?;
+        let look = self.view.snapshot();
+        let applied = apply::applied(&look)?;
+        let members = Levels::of(&look)?.map(|levels| levels.members).unwrap_or_default();
+        let members = members.into_iter().map(|member| (member.node, member.dc)).collect();
+        Ok(Stand { applied: applied.position, digest: applied.digest, members })
+    }
+}
+
+/// The newest generation that the folder of a node holds.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn generation(folder: &Folder) -> Result<Option<u32>, Error> {
+    Ok(sqlite::newest_generation(folder.log())?)
+}
+
+/// What is known of the log that nodes share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shared {
+    /// How the generation before ended.
+    pub predecessor: Option<Predecessor>,
+    /// Its last position, which tells its generation.
+    pub last: Position,
+}
+
+/// What a node does about the log that it finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on.
+    GoesOn,
+    /// A new generation begins where it stands.
+    Crosses,
+    /// A new generation begins elsewhere: it resyncs, when there is a node to resync from.
+    Elsewhere,
+    /// There is no log.
+    Gone,
+    /// The log ends before what was applied.
+    CutOff,
+    /// The log is of a generation that was given up.
+    GivenUp,
+}
+
+/// Whether a node that stands at `applied`, with this digest, may go on with `log`.
+#[must_use]
+pub fn judge(log: Option<&Shared>, applied: Position, digest: &[u8; 32]) -> Verdict {
+    let Some(log) = log else { return Verdict::Gone };
+    if log.last.generation < applied.generation {
+        return if Bug::GivenUpLogTaken.planted() { Verdict::Elsewhere } else { Verdict::GivenUp };
+    }
+    if log.last.generation == applied.generation {
+        return if applied <= log.last { Verdict::GoesOn } else { Verdict::CutOff };
+    }
+    match log.predecessor {
+        Some(before) if core_position(before.end) == applied && before.digest == *digest => Verdict::Crosses,
+        _ => Verdict::Elsewhere,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGEST: [u8; 32] = [3; 32];
+
+    fn shared(predecessor: Option<(u32, u64)>, generation: u32, ordinal: u64) -> Shared {
+        let end = |(generation, ordinal)| ieum_log::Position { generation, ordinal };
+        let predecessor = predecessor.map(|at| Predecessor { end: end(at), digest: DIGEST });
+        Shared { predecessor, last: Position::new(generation, ordinal) }
+    }
+
+    #[test]
+    fn a_node_goes_on_with_the_log_that_it_knows_and_with_no_other() {
+        let at = |ordinal| Position::new(1, ordinal);
+        let judged = |log: Shared, applied| judge(Some(&log), applied, &DIGEST);
+        assert_eq!(judge(None, at(9), &DIGEST), Verdict::Gone);
+        assert_eq!(judged(shared(None, 1, 9), at(9)), Verdict::GoesOn);
+        assert_eq!(judged(shared(None, 1, 8), at(9)), Verdict::CutOff);
+        assert_eq!(judged(shared(None, 1, 99), Position::new(5, 0)), Verdict::GivenUp);
+        assert_eq!(judged(shared(Some((1, 9)), 5, 0), at(9)), Verdict::Crosses);
+        assert_eq!(judged(shared(Some((1, 9)), 5, 70), at(8)), Verdict::Elsewhere);
+        assert_eq!(judged(shared(Some((1, 9)), 5, 70), at(10)), Verdict::Elsewhere);
+        assert_eq!(judge(Some(&shared(Some((1, 9)), 5, 0)), at(9), &[4; 32]), Verdict::Elsewhere);
+        // It was away while the cell was reseeded twice.
+        assert_eq!(judged(shared(Some((5, 9)), 7, 0), at(9)), Verdict::Elsewhere);
+    }
+}
