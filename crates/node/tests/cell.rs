@@ -14,19 +14,21 @@ use ieum_core::batch::{Envelope, Origin};
 use ieum_core::commands::Command;
 use ieum_core::commands::account::Register;
 use ieum_core::commands::operate::{AddNode, RemoveNode};
+use ieum_core::ids::Position;
 use ieum_core::kv::Kv;
 use ieum_core::outcome::{Accepted, Outcome, Reject};
 use ieum_core::tables::accounts::HANDLES;
-use ieum_core::tables::cell::Applied;
+use ieum_core::tables::cell::{Applied, NODES};
 use ieum_log::Log;
 use ieum_log::journaled::Journaled;
 use ieum_log::memory::Memory as Shared;
-use ieum_log::sqlite::Meta;
+use ieum_log::sqlite::{Meta, Predecessor};
 use ieum_node::folder::{self, Folder, Opened};
+use ieum_node::halt::Halted;
 use ieum_node::machine::Delivery;
 use ieum_node::progress::unwatched;
 use ieum_node::service::{self, Handle, Identity, Node, Options, StartError};
-use ieum_node::{core_position, verify};
+use ieum_node::{core_position, log_position, snapshot, verify};
 use ieum_store::fjall::Fjall;
 use tempfile::TempDir;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
@@ -48,12 +50,13 @@ enum Refusal {
 
 struct Cell {
     log: Arc<Shared>,
+    about: Meta,
     root: TempDir,
 }
 
 impl Cell {
     fn new() -> Self {
-        Self { log: Arc::new(Shared::new(1)), root: tempfile::tempdir().unwrap() }
+        Self { log: Arc::new(Shared::new(1)), about: ABOUT, root: tempfile::tempdir().unwrap() }
     }
 
     fn data(&self, number: u32) -> PathBuf {
@@ -62,7 +65,7 @@ impl Cell {
 
     async fn try_start(&self, number: u32) -> Result<Member, Refusal> {
         let folder = Folder::new(self.data(number));
-        let opened = folder.open_shared(&ABOUT, Arc::clone(&self.log), &Default::default()).await;
+        let opened = folder.open_shared(&self.about, Arc::clone(&self.log), &Default::default()).await;
         let Opened { log, view, .. } = opened.map_err(Refusal::Folder)?;
         let identity = Identity { node: number, dc: number.to_string(), key_id: number.into(), ..identity() };
         let options = Options { founds: number == 1, ..Options::new(identity, &folder) };
@@ -74,6 +77,13 @@ impl Cell {
         };
         let node = Node::start(log, view, options, deliver).await.map_err(Refusal::Start)?;
         Ok(Member { node, outcomes })
+    }
+
+    /// The data of a member that does not run.
+    async fn halted(&self, number: u32, up_to: Option<Position>) -> Halted {
+        let folder = Folder::new(self.data(number));
+        let generation = self.about.generation;
+        Halted::open(&folder, CELL, generation, &Default::default(), up_to).await.unwrap().expect("a view")
     }
 
     async fn start(&self, number: u32) -> Member {
@@ -128,7 +138,7 @@ async fn ends(cell: &Cell, numbers: &[u32]) -> Vec<Applied> {
     let mut ends = Vec::new();
     for number in numbers {
         let folder = Folder::new(cell.data(*number));
-        let opened = folder.open_shared(&ABOUT, Arc::clone(&cell.log), &Default::default()).await.unwrap();
+        let opened = folder.open_shared(&cell.about, Arc::clone(&cell.log), &Default::default()).await.unwrap();
         service::catch_up(opened.log.as_ref(), Arc::clone(&opened.view)).await.unwrap();
         ends.push(applied(&opened.view.snapshot()).unwrap());
         drop(opened);
@@ -289,4 +299,52 @@ async fn a_log_that_ends_before_what_was_applied_is_refused() {
     cell.log = Arc::new(Shared::new(1));
     let refusal = cell.try_start(2).await.err();
     assert!(matches!(&refusal, Some(Refusal::Folder(folder::Error::LogBehind { .. }))), "{refusal:?}");
+}
+
+/// The log is lost when the second node is behind, and the third, which is given up, is ahead.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_generation_begins_at_its_end_for_every_node_and_not_beyond() {
+    let (mut cell, [mut first, second, mut third]) = Cell::of_three().await;
+    second.stop().await;
+    assert!(accepted(&first.ask(register("ann")).await));
+    first.stop().await;
+    assert!(accepted(&third.ask(register("lost")).await));
+    third.stop().await;
+    // Its view was damaged, say.
+    std::fs::remove_dir_all(Folder::new(cell.data(3)).view()).unwrap();
+
+    let (first, second) = (cell.halted(1, None).await, cell.halted(2, None).await);
+    let stand = first.stand().await.unwrap();
+    assert_eq!(stand.members.iter().map(|(node, _)| *node).collect::<Vec<_>>(), [1, 2, 3]);
+    assert!(second.stand().await.unwrap().applied < stand.applied);
+    for entry in first.journal().read(log_position(second.wants().await)).await.unwrap() {
+        second.take(&entry).await.unwrap();
+    }
+    assert_eq!(second.stand().await.unwrap(), stand, "they are level");
+    let third = cell.halted(3, Some(stand.applied)).await;
+    assert_eq!(third.stand().await.unwrap(), stand, "its journal goes on, its view does not");
+    drop((first, second, third));
+
+    let end = log_position(stand.applied);
+    cell.about = Meta { generation: 9, predecessor: Some(Predecessor { end, digest: stand.digest }), ..ABOUT };
+    cell.log = Arc::new(Shared::new(9));
+    for number in [1, 2, 3] {
+        let folder = Folder::new(cell.data(number));
+        let opened = folder.open_shared(&cell.about, Arc::clone(&cell.log), &Default::default()).await.unwrap();
+        let look = opened.view.snapshot();
+        assert_eq!(applied(&look).unwrap(), Applied { position: Position::new(9, 0), digest: stand.digest });
+        let remembered = NODES.get(&look, &1).unwrap().unwrap();
+        assert_eq!((remembered.incarnation, remembered.number), (0, 0), "lives begin anew with the log");
+        // A node that runs takes one soon.
+        snapshot::take(opened.view.as_ref(), &folder.snapshots(), unwatched()).unwrap();
+    }
+    let mut members = [cell.start(1).await, cell.start(2).await, cell.start(3).await];
+    for (member, handle) in members.iter_mut().zip(["lost", "ben", "cleo"]) {
+        assert!(accepted(&member.ask(register(handle)).await));
+    }
+    for member in members {
+        member.stop().await;
+    }
+    let ends = ends(&cell, &[1, 2, 3]).await;
+    assert!(ends.iter().all(|end| *end == ends[0]), "{ends:?}");
 }

@@ -172,6 +172,8 @@ pub enum Bug {
     SnapshotHeld,
     /// A node does not ask its log which commands the operator marked to be skipped.
     SkipForgotten,
+    /// What is remembered of the lives of nodes is carried into a new generation of the log.
+    LivesCarriedOver,
     /// A node that crosses into a new generation takes batches of the old one with it that the cell has given up.
     CrossesBeyondTheEnd,
     /// The view of the node with the lowest number is the one that a new generation begins with, not the furthest.
