@@ -202,6 +202,11 @@ impl Etcd {
         self.exchange("data-after-the-loss", Some(LOST))
     }
 
+    /// The same once more, after [`Self::find_again`].
+    pub fn lose_again(&mut self) -> Result<(), Error> {
+        self.exchange("data-that-was-lost-again", None)
+    }
+
     /// Kills all members, puts their data aside under a name, and starts them with what lies under another.
     fn exchange(&mut self, aside: &str, instead: Option<&str>) -> Result<(), Error> {
         for at in 0..self.members.len() {

@@ -84,6 +84,8 @@ pub(crate) async fn gate(config: &Config, founds: bool, suspect: bool) -> Result
         Err(_) if !suspect => return Ok(Some(Passage::default())),
         _ => {}
     }
+    // Where a view stands that differs from the others' counts for nothing.
+    folder.refuse_differing()?;
     let mut signals = Signals::new()?;
     let halt = Halt { config, etcd, others, folder, own, own_address, met: Arc::default() };
     tokio::select! {
@@ -342,8 +344,7 @@ fn tell(verdict: Verdict, stand: Option<&Stand>, found: Option<&Found>) {
 pub(crate) fn or_lost(error: Error) -> Error {
     let lost = matches!(
         &error,
-        Error::Folder(folder::Error::LogBehind { .. })
-            | Error::Resync(resync::Error::LogBehind { .. })
+        Error::Folder(folder::Error::LogBehind { .. }) | Error::Resync(resync::Error::LogBehind { .. })
     );
     if lost { Error::LogLost(chain(&error)) } else { error }
 }

@@ -59,7 +59,7 @@ enum Command {
         /// The file to write.
         to: PathBuf,
     },
-    /// Begin anew from a backup. The node must be stopped.
+    /// Begin anew from a backup. The node must be stopped; of a cell with etcd all nodes, and etcd must be empty.
     Restore {
         #[command(flatten)]
         settings: Settings,

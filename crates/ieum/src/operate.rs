@@ -12,6 +12,7 @@ use crate::admin::{self, Answer, Request};
 use crate::bar::Bar;
 use crate::config::{Config, Engine};
 use crate::nodes::{Row, Says};
+use crate::reseed;
 
 pub(crate) fn backup(config: &Config, to: &Path) -> Result<ExitCode, Failure> {
     // The node writes it, from its own working directory.
@@ -32,7 +33,10 @@ pub(crate) fn backup(config: &Config, to: &Path) -> Result<ExitCode, Failure> {
 
 pub(crate) fn restore(config: &Config, from: &Path, replace: bool) -> Result<ExitCode, Failure> {
     let bar = Bar::new();
-    let restored = backup::restore(&Folder::new(&config.node.data), from, replace, &bar.watch())?;
+    let restored = match config.log.engine {
+        Engine::Sqlite => backup::restore(&Folder::new(&config.node.data), from, replace, &bar.watch())?,
+        Engine::Etcd => reseed::restore(config, from, replace, &bar)?,
+    };
     drop(bar);
     println!(
         "Restored cell {} as of position {}. Generation {} of its log begins.",
@@ -42,6 +46,9 @@ pub(crate) fn restore(config: &Config, from: &Path, replace: bool) -> Result<Exi
         println!("The data that was there is kept in {}.", aside.display());
     }
     println!("Start the node: ieum serve");
+    if config.log.engine == Engine::Etcd {
+        println!("Then the other nodes of the cell, which resync from this one.");
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -101,11 +101,30 @@ pub struct Restored {
 /// Begins a new generation of the cell from the backup `from`, in the folder of a node that does not run. With `replace`, data that is
 /// there is moved aside, never deleted.
 pub fn restore(folder: &Folder, from: &Path, replace: bool, watch: Watch<'_>) -> Result<Restored, Error> {
+    restore_as(Kind::Alone, folder, from, replace, watch)
+}
+
+/// The same for the first node of a cell of several: what begins here is its journal, and the log that the nodes share has to begin with the
+/// same generation and predecessor before the node starts.
+pub fn restore_shared(folder: &Folder, from: &Path, replace: bool, watch: Watch<'_>) -> Result<Restored, Error> {
+    restore_as(Kind::Shared, folder, from, replace, watch)
+}
+
+/// Whose log it is that goes on.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    /// Of a node that is alone.
+    Alone,
+    /// Of several, and the node has a copy.
+    Shared,
+}
+
+fn restore_as(kind: Kind, folder: &Folder, from: &Path, replace: bool, watch: Watch<'_>) -> Result<Restored, Error> {
     let meta = snapshot::check_watched(from, None, watch)?;
     let generation = next_generation(newest_generation(folder, &meta)?, SystemTime::now());
     let data = data_in(folder.root())?;
     if data.is_empty() {
-        begin(folder, from, &meta, generation, watch)?;
+        begin(kind, folder, from, &meta, generation, watch)?;
         return Ok(Restored { from: meta, generation, kept_aside: None });
     }
     if !replace {
@@ -121,15 +140,28 @@ pub fn restore(folder: &Folder, from: &Path, replace: bool, watch: Watch<'_>) ->
         }
     }
     let aside = free_aside(folder.root());
-    let moved = move_aside(folder, &data, &aside).and_then(|()| begin(folder, from, &meta, generation, watch));
+    let moved = move_aside(folder, &data, &aside).and_then(|()| begin(kind, folder, from, &meta, generation, watch));
     match moved {
         Ok(()) => Ok(Restored { from: meta, generation, kept_aside: Some(aside) }),
         Err(error) => Err(Error::MovedAside { aside, source: Box::new(error) }),
     }
 }
 
+/// Where the log of a cell goes on that is restored from `backup`.
+#[must_use]
+pub fn predecessor(backup: &snapshot::Meta) -> sqlite::Predecessor {
+    sqlite::Predecessor { end: crate::log_position(backup.position), digest: backup.digest }
+}
+
 /// Makes view, snapshot and log of the new generation; the log last, so that a node does not start on half of it.
-fn begin(folder: &Folder, from: &Path, meta: &snapshot::Meta, generation: u32, watch: Watch<'_>) -> Result<(), Error> {
+fn begin(
+    kind: Kind,
+    folder: &Folder,
+    from: &Path,
+    meta: &snapshot::Meta,
+    generation: u32,
+    watch: Watch<'_>,
+) -> Result<(), Error> {
     crate::folder::create(folder.root()).map_err(io("creating", folder.root()))?;
     let snapshots = folder.snapshots();
     fs::create_dir_all(&snapshots).map_err(io("creating", &snapshots))?;
@@ -139,8 +171,14 @@ fn begin(folder: &Folder, from: &Path, meta: &snapshot::Meta, generation: u32, w
     crate::folder::fill(&view, from, watch)?;
     snapshot::take(&view, &snapshots, watch)?;
     drop(view);
-    let predecessor = crate::folder::predecessor(meta);
-    sqlite::begin_generation(folder.log(), u32::from(meta.cell), generation, predecessor)?;
+    let (cell, predecessor) = (u32::from(meta.cell), predecessor(meta));
+    match kind {
+        Kind::Alone => drop(sqlite::begin_generation(folder.log(), cell, generation, predecessor)?),
+        Kind::Shared => {
+            let about = sqlite::Meta { cell, generation, predecessor: Some(predecessor) };
+            sqlite::Journal::begin_again(folder.log(), &about, 0)?;
+        }
+    }
     // Takes the view over into the new generation.
     let extent = Extent::of(&Offline::open(folder.log(), Some(u32::from(meta.cell)))?);
     drop(folder.open_view(&extent, &fjall::Options::default())?);

@@ -493,8 +493,3 @@ fn take_over(view: &Fjall, ended: &Applied, generation: u32) -> Result<(), Error
     view.persist()?;
     Ok(())
 }
-
-/// Where the log of a cell goes on that is restored from `backup`.
-pub(crate) fn predecessor(backup: &snapshot::Meta) -> sqlite::Predecessor {
-    sqlite::Predecessor { end: log_position(backup.position), digest: backup.digest }
-}

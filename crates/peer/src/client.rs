@@ -163,7 +163,7 @@ impl Peer {
         let stands = stands.message().await.map_err(|status| self.error(&status))?;
         let stood = stands.map(Stood::try_from).transpose().map_err(|status| self.error(&status))?;
         if let Some(stood) = &stood {
-            let (address, named) = (&self.address, *self.named.lock());
+            let (address, named) = (&self.address, self.shown.lock().named);
             tls::is(stood.node, named).map_err(|reason| Error::Refused { address: address.clone(), reason })?;
         }
         Ok(stood)

@@ -24,9 +24,7 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
-use crate::messages::{
-    Batch, BatchesAsked, Hello, Piece, Place, Said, SnapshotAsked, StandAsked, Stands, WatchAsked,
-};
+use crate::messages::{Batch, BatchesAsked, Hello, Piece, Place, Said, SnapshotAsked, StandAsked, Stands, WatchAsked};
 use crate::shelf::{FindSnapshot, Shelf};
 use crate::tls::{self, Tls};
 use crate::{ANSWER, MOST, PIECE, PING, door};

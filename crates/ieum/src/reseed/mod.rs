@@ -5,19 +5,23 @@ mod plan;
 
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
 use ieum_core::ids::NodeId;
 use ieum_log_etcd::Options;
 use ieum_log_etcd::record::{self, Begun, Found};
-use ieum_node::backup::next_generation;
+use ieum_node::backup::{self, Restored, next_generation};
+use ieum_node::folder::Folder;
 use ieum_node::peers::{Phase, Report};
+use ieum_node::snapshot;
 use ieum_peer::client::Peer;
 use tokio::time::{sleep, timeout};
 
 use self::plan::{Obstacle, Plan, Seen, plan};
 use crate::Failure;
+use crate::bar::Bar;
 use crate::config::{Config, Engine};
 use crate::halted::{hear, peer, shared_log};
 use crate::shared;
@@ -55,6 +59,35 @@ pub(crate) fn run(config: &Config, asked: &Asked) -> Result<ExitCode, Failure> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(Reseed { config, asked, etcd: shared::etcd(config)? }.run())
+}
+
+/// Restores a backup into the folder of one node and begins the log of its cell in an etcd that is empty.
+pub(crate) fn restore(config: &Config, from: &Path, replace: bool, bar: &Bar) -> Result<Restored, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let etcd = shared::etcd(config)?;
+    let found = runtime.block_on(record::look(&etcd))?;
+    if let Some(held) = found.log {
+        return Err(format!(
+            "etcd holds a log already, of cell {} up to {}: a cell with etcd is restored into an empty one. Stop all nodes, and give it an etcd \
+             that holds nothing",
+            held.cell, held.last
+        )
+        .into());
+    }
+    let cell = snapshot::check(from)?.cell;
+    if cell != config.node.cell {
+        return Err(
+            format!("this is a backup of cell {cell}, not of cell {}: correct [node] cell", config.node.cell).into()
+        );
+    }
+    let restored = backup::restore_shared(&Folder::new(&config.node.data), from, replace, &bar.watch())?;
+    let predecessor = backup::predecessor(&restored.from);
+    match runtime.block_on(record::begin(&etcd, &found, restored.generation, predecessor))? {
+        Begun::Here => Ok(restored),
+        Begun::Changed => Err("the backup is in the data folder, but somebody else has begun a log in this etcd meanwhile: restore again with \
+                               --replace when etcd is empty"
+            .into()),
+    }
 }
 
 struct Reseed<'a> {

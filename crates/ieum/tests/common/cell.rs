@@ -4,6 +4,7 @@ use std::process::Command;
 
 use ieum_drill::crowd::{self, Crowd};
 use ieum_drill::etcd::Etcd;
+use ieum_drill::process::{self, Process};
 use ieum_drill::server::{Server, free_port};
 use tempfile::TempDir;
 
@@ -72,6 +73,14 @@ impl Cell {
             command.env(format!("IEUM_{name}"), value);
         }
         command
+    }
+
+    /// The same as a process that goes on. Its folder takes what it complains of.
+    pub(crate) fn process(&self, at: usize, arguments: &[&str]) -> Process {
+        let options = process::Options::new(IEUM, self.nodes[at].data()).args(arguments);
+        let options = options.env("IEUM_NODE__DATA", self.nodes[at].data());
+        let set = settings(at, &self.etcd, &self.peers).into_iter();
+        Process::spawn(&set.fold(options, |options, (name, value)| options.env(format!("IEUM_{name}"), value))).unwrap()
     }
 
     /// The same, and how it ended.
