@@ -25,7 +25,7 @@ use ieum_store::fjall::{self, Fjall};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::Config;
 use crate::serve::{Error, Signals};
@@ -35,6 +35,8 @@ use crate::shared;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often a running node asks whether its log refuses it.
 const NOTICE_EVERY: Duration = Duration::from_millis(250);
+/// Between attempts to reach etcd at the start.
+const AGAIN: Duration = Duration::from_millis(200);
 /// How long another node may take to say where it stands.
 const ANSWER: Duration = Duration::from_secs(1);
 
@@ -46,6 +48,8 @@ const MOST_ADDRESSES: usize = 64;
 pub(crate) struct Passage {
     /// With which generation of the log, if one was seen.
     pub(crate) generation: Option<u32>,
+    /// Whether it may make the log.
+    pub(crate) founds: bool,
     /// Whether it was halted first.
     pub(crate) waited: bool,
 }
@@ -62,12 +66,12 @@ pub(crate) async fn gate(config: &Config, founds: bool, suspect: bool) -> Result
     let folder = Folder::new(&config.node.data);
     let others = others(config)?;
     let own_address = config.peers.own_address();
-    let (found, heard) = tokio::join!(record::look(&etcd), hear(&others, own_address.as_deref()));
-    let Some(own) = halt::generation(&folder)? else {
-        return found.map_or(Ok(Some(Passage::default())), |found| newcomer(&found, &heard, founds).map(Some));
-    };
+    // Who has halted is asked by others, and looks again soon.
+    let patience = if suspect { Duration::ZERO } else { etcd.patience };
+    let (found, heard) = tokio::join!(look(&etcd, patience), hear(&others, own_address.as_deref()));
+    let Some(own) = halt::generation(&folder)? else { return newcomer(&found?, &heard, founds).map(Some) };
     match &found {
-        // An etcd that holds something else is refused when it is opened, and so is one that cannot be reached.
+        // It is refused when it is opened.
         Ok(Found { log: Some(held), .. }) if held.cell != u32::from(config.node.cell) => {
             return Ok(Some(Passage::default()));
         }
@@ -81,7 +85,8 @@ pub(crate) async fn gate(config: &Config, founds: bool, suspect: bool) -> Result
         Ok(Found { log: None, .. }) if founds => {
             return Err(Error::FoundedBefore { who: "this node".to_owned(), at: Position::new(own, 0) });
         }
-        Err(_) if !suspect => return Ok(Some(Passage::default())),
+        // One that has halted goes on waiting.
+        Err(_) if !suspect => return found.map(|_| None).map_err(Error::from),
         _ => {}
     }
     // Where a view stands that differs from the others' counts for nothing.
@@ -100,7 +105,18 @@ fn newcomer(found: &Found, heard: &[Report], founds: bool) -> Result<Passage, Er
     if let Some(report) = knows.filter(|_| founds && found.log.is_none()) {
         return Err(Error::FoundedBefore { who: format!("node {}", report.node), at: report.applied });
     }
-    Ok(Passage::with(found))
+    Ok(Passage { founds: founds && found.log.is_none(), ..Passage::with(found) })
+}
+
+/// What etcd holds, as soon as it answers.
+async fn look(etcd: &Options, patience: Duration) -> Result<Found, ieum_log::Error> {
+    let until = Instant::now() + patience;
+    loop {
+        match record::look(etcd).await {
+            Err(ieum_log::Error::Engine { .. }) if Instant::now() < until => sleep(AGAIN).await,
+            found => return found,
+        }
+    }
 }
 
 /// The other nodes that are set.
@@ -192,7 +208,7 @@ impl Halt<'_> {
                     (report.applied, report.synced, report.addresses) = (applied, applied, addresses);
                 });
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            sleep(LOOK_EVERY).await;
             // What does not answer just now has told nothing new.
             found = record::look(&self.etcd).await.ok().or(found);
         }
@@ -357,7 +373,7 @@ pub(crate) async fn noticed(
     circle: Arc<Circle>,
 ) -> String {
     loop {
-        tokio::time::sleep(NOTICE_EVERY).await;
+        sleep(NOTICE_EVERY).await;
         let applied = node.applied();
         let later = circle.heard().into_iter().find(|report| report.applied.generation > applied.generation);
         if let Some(report) = later {

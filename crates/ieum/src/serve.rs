@@ -174,8 +174,7 @@ async fn serve(config: &Config, start: Start, passage: &Passage) -> Result<(), E
         Engine::Etcd => {
             let mut signals = Signals::new()?;
             let starting = async {
-                let shared =
-                    shared::open(config, &folder, &view, start.found, passage).await.map_err(halted::or_lost)?;
+                let shared = shared::open(config, &folder, &view, passage).await.map_err(halted::or_lost)?;
                 let running = run_node(config, start, &folder, &shared.opened, (shared.leases(), start.found)).await;
                 Ok::<_, Error>((shared, running.map_err(overtaken)?))
             };

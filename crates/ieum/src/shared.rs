@@ -53,7 +53,6 @@ pub(crate) async fn open(
     config: &Config,
     folder: &Folder,
     options: &fjall::Options,
-    found: bool,
     passage: &Passage,
 ) -> Result<Shared, Error> {
     let node = &config.node;
@@ -90,7 +89,7 @@ pub(crate) async fn open(
             }
         });
     }
-    let log = open_log(config, found).await?;
+    let log = open_log(config, passage.founds).await?;
     if passage.generation.is_some_and(|generation| generation != log.generation()) {
         return Err(Error::LogLost("another generation of the log began while the node started".to_owned()));
     }

@@ -82,10 +82,12 @@ fn a_log_is_reseeded_once_and_by_nobody_who_must_not() {
     assert!(old.contains("etcd holds a log of this cell already, up to 1."), "{old}");
     cell.nodes[0].kill().unwrap();
     cell.nodes[0].spawn().unwrap();
-    // Killed before anything is written, and when that is all that is done.
+    // Killed before anything is written, because a node is missing, and when that is all that is done.
+    cell.nodes[2].kill().unwrap();
     let mut first = cell.process(1, &["log", "reseed", "--yes", "--replace"]);
     first.wait_for_line(|line| line.starts_with("Node"), PATIENCE).unwrap();
     first.kill().unwrap();
+    cell.nodes[2].spawn().unwrap();
     let mut second = cell.process(1, &["log", "reseed", "--yes", "--replace"]);
     second.wait_for_line(|line| line.starts_with("Generation"), PATIENCE).unwrap();
     second.kill().unwrap();

@@ -35,7 +35,7 @@ use ieum_planted::Bug;
 use ieum_store::fjall::{self, Fjall, OpenError};
 
 use crate::progress::{self, Step, Watch};
-use crate::{core_position, log_position, snapshot};
+use crate::{core_position, snapshot};
 
 /// A node's data folder.
 #[derive(Debug, Clone)]
