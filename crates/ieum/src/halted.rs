@@ -25,7 +25,7 @@ use ieum_store::fjall::{self, Fjall};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::config::Config;
 use crate::serve::{Error, Signals};
@@ -35,8 +35,6 @@ use crate::shared;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often a running node asks whether its log refuses it.
 const NOTICE_EVERY: Duration = Duration::from_millis(250);
-/// Between attempts to reach etcd at the start.
-const AGAIN: Duration = Duration::from_millis(200);
 /// How long another node may take to say where it stands.
 const ANSWER: Duration = Duration::from_secs(1);
 
@@ -66,9 +64,11 @@ pub(crate) async fn gate(config: &Config, founds: bool, suspect: bool) -> Result
     let folder = Folder::new(&config.node.data);
     let others = others(config)?;
     let own_address = config.peers.own_address();
-    // Who has halted is asked by others, and looks again soon.
-    let patience = if suspect { Duration::ZERO } else { etcd.patience };
-    let (found, heard) = tokio::join!(look(&etcd, patience), hear(&others, own_address.as_deref()));
+    let looking = async {
+        // Who has halted is asked by others, and looks again soon.
+        if suspect { record::look(&etcd).await } else { record::look_patiently(&etcd).await }
+    };
+    let (found, heard) = tokio::join!(looking, hear(&others, own_address.as_deref()));
     let Some(own) = halt::generation(&folder)? else { return newcomer(&found?, &heard, founds).map(Some) };
     match &found {
         // It is refused when it is opened.
@@ -106,17 +106,6 @@ fn newcomer(found: &Found, heard: &[Report], founds: bool) -> Result<Passage, Er
         return Err(Error::FoundedBefore { who: format!("node {}", report.node), at: report.applied });
     }
     Ok(Passage { founds: founds && found.log.is_none(), ..Passage::with(found) })
-}
-
-/// What etcd holds, as soon as it answers.
-async fn look(etcd: &Options, patience: Duration) -> Result<Found, ieum_log::Error> {
-    let until = Instant::now() + patience;
-    loop {
-        match record::look(etcd).await {
-            Err(ieum_log::Error::Engine { .. }) if Instant::now() < until => sleep(AGAIN).await,
-            found => return found,
-        }
-    }
 }
 
 /// The other nodes that are set.

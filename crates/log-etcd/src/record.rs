@@ -94,6 +94,20 @@ pub async fn look(options: &Options) -> Result<Found> {
     }
 }
 
+/// The same, as soon as enough of them answer, for as long as [`Options::patience`].
+///
+/// # Errors
+/// As [`look`].
+pub async fn look_patiently(options: &Options) -> Result<Found> {
+    let until = Instant::now() + options.patience;
+    loop {
+        match look(options).await {
+            Err(Error::Engine { .. }) if Instant::now() < until => sleep(AGAIN).await,
+            found => return found,
+        }
+    }
+}
+
 /// What one member showed, and at which revision.
 struct Shown {
     found: Found,

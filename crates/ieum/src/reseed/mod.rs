@@ -65,7 +65,7 @@ pub(crate) fn run(config: &Config, asked: &Asked) -> Result<ExitCode, Failure> {
 pub(crate) fn restore(config: &Config, from: &Path, replace: bool, bar: &Bar) -> Result<Restored, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let etcd = shared::etcd(config)?;
-    let found = runtime.block_on(record::look(&etcd))?;
+    let found = runtime.block_on(record::look_patiently(&etcd))?;
     if let Some(held) = found.log {
         return Err(format!(
             "etcd holds a log already, of cell {} up to {}: a cell with etcd is restored into an empty one. Stop all nodes, and give it an etcd \

@@ -16,7 +16,7 @@ pub(crate) struct Cell {
     pub(crate) etcd: Etcd,
     pub(crate) nodes: Vec<Server>,
     peers: Vec<String>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 fn list(items: &[String]) -> String {
@@ -59,7 +59,7 @@ impl Cell {
             operator(nodes[0].data(), &["node", "add", &(at + 1).to_string(), "--dc", DCS[at]]).success();
             nodes[at].start(PATIENCE).unwrap();
         }
-        Self { etcd, nodes, peers, _folder: folder }
+        Self { etcd, nodes, peers, folder }
     }
 
     /// `ieum …` with the settings of a node, some of them changed.
@@ -77,7 +77,7 @@ impl Cell {
 
     /// The same as a process that goes on. Its folder takes what it complains of.
     pub(crate) fn process(&self, at: usize, arguments: &[&str]) -> Process {
-        let options = process::Options::new(IEUM, self.nodes[at].data()).args(arguments);
+        let options = process::Options::new(IEUM, self.folder.path()).args(arguments);
         let options = options.env("IEUM_NODE__DATA", self.nodes[at].data());
         let set = settings(at, &self.etcd, &self.peers).into_iter();
         Process::spawn(&set.fold(options, |options, (name, value)| options.env(format!("IEUM_{name}"), value))).unwrap()
