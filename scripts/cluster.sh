@@ -76,9 +76,9 @@ for at in 0 1 2; do
     pids+=($!)
 done
 
-# node NUMBER DC_INDEX PORT_OFFSET [--found]: starts a node and waits until it serves.
+# node NUMBER DC_INDEX PORT_OFFSET [--found]: starts a node.
 peers='["http://10.77.0.1:7400", "http://10.77.0.2:7400", "http://10.77.0.3:7400"]'
-endpoints=()
+endpoints=() addresses=() node_pids=()
 node() {
     local number=$1 at=$2 offset=$3 host=10.77.0.$(($2 + 1)) name=node-$1
     shift 3
@@ -102,28 +102,49 @@ trusted_network = true # nobody else is in these namespaces
 address = "$host:$((8080 + offset))"
 endpoints = ["http://$host:$((8080 + offset))"]
 TOML
+    [ ! -f "$data/$name.log" ] || mv "$data/$name.log" "$data/$name.log.before"
     ip netns exec "dc-${dcs[at]}" "$ieum" serve --config "$data/$name.toml" "$@" >"$data/$name.out" 2>>"$data/$name.log" &
-    local pid=$! waited=0
-    pids+=("$pid")
-    until grep -q "Ieum is running" "$data/$name.out"; do
-        kill -0 "$pid" 2>/dev/null || fail "node $number ended: $(tail -n 3 "$data/$name.log")"
+    node_pids[number]=$!
+    pids+=("$!")
+    endpoints+=("http://$host:$((8080 + offset))")
+    addresses[number]="Node $number in data center ${dcs[at]}: http://$host:$((8080 + offset))"
+}
+# served NUMBER: waits until the node serves, or has halted because the log is lost.
+served() {
+    local number=$1 waited=0 log=$data/node-$1.log
+    until grep -q "Ieum is running" "$data/node-$number.out"; do
+        kill -0 "${node_pids[number]}" 2>/dev/null || fail "node $number ended: $(tail -n 3 "$log")"
+        if grep -q "this node has halted" "$log"; then
+            echo "Node $number has halted, because the log is lost (docs/operating/log-lost.md): $ieum log reseed --config $data/node-1.toml"
+            return
+        fi
         waited=$((waited + 1))
-        [ "$waited" -lt 600 ] || fail "node $number does not serve after a minute: $data/$name.log"
+        [ "$waited" -lt 600 ] || fail "node $number does not serve after a minute: $log"
         sleep 0.1
     done
-    endpoints+=("http://$host:$((8080 + offset))")
-    echo "Node $number in data center ${dcs[at]}: http://$host:$((8080 + offset))"
+    echo "${addresses[number]}"
 }
 known() { "$ieum" node list --config "$data/node-1.toml" | grep -q "^Node $1 "; }
 
+# Those that have data first, all at once: they may need each other.
+again=()
+for ((number = 1; number <= 3 * nodes; number++)); do
+    if [ -d "$data/node-$number/log" ]; then
+        node "$number" $(((number - 1) % 3)) $(((number - 1) / 3))
+        again+=("$number")
+    fi
+done
+for number in "${again[@]}"; do served "$number"; done
 for ((number = 1; number <= 3 * nodes; number++)); do
     at=$(((number - 1) % 3)) offset=$(((number - 1) / 3))
+    [ -z "${node_pids[number]:-}" ] || continue
     if [ "$number" -eq 1 ]; then
         node 1 0 0 --found
     else
         known "$number" || "$ieum" node add "$number" --dc "${dcs[at]}" --config "$data/node-1.toml" >/dev/null
         node "$number" "$at" "$offset"
     fi
+    served "$number"
 done
 
 servers=$(IFS=,; echo "${endpoints[*]}")
