@@ -326,6 +326,9 @@ async fn fill<L: Log>(journal: &Journal, peer: &Peer, shared: &L, most: Option<u
     Err(Failure::Peer(PeerError::Trimmed { address, reason: "its journal ends too early".to_owned() }))
 }
 
+/// So often a node that has given a part of a snapshot is asked on at once and gives nothing, before it counts as gone.
+const TRIES_IN_VAIN: u32 = 2;
+
 /// The file that a snapshot arrives in. Its name tells which, so that a later try goes on with it.
 const PART: &str = "part";
 
@@ -333,14 +336,20 @@ const PART: &str = "part";
 async fn fetch<L: Log>(folder: &Path, about: &Meta, shared: &L, peer: &Peer) -> Result<Position, Failure> {
     fs::create_dir_all(folder).map_err(io_error("creating", folder))?;
     let mut arriving = part(folder)?;
+    let (mut came, mut in_vain) = (false, 0);
     loop {
         let had = arriving.as_ref().map(|part| (part.at, part.length));
         let received = receive(folder, peer, &mut arriving).await;
-        let goes_on = |part: &Part| had.is_none_or(|(at, length)| part.at == at && part.length > length);
-        match received {
-            // It broke off on the way. As long as more of the same comes each time, the same node is asked again.
-            Err(Failure::Peer(PeerError::Unreachable { .. })) if arriving.as_ref().is_some_and(goes_on) => {}
-            received => break received?,
+        let Err(Failure::Peer(PeerError::Unreachable { .. })) = received else { break received? };
+        // It broke off on the way. As long as more of the same comes, the same node is asked on; the first request after a break may find
+        // the old connection.
+        let more = |part: &Part| had.is_none_or(|(at, length)| part.at == at && part.length > length);
+        if arriving.as_ref().is_some_and(more) {
+            (came, in_vain) = (true, 0);
+        } else if !came || in_vain == TRIES_IN_VAIN {
+            break received?;
+        } else {
+            in_vain += 1;
         }
     }
     let Some(Part { at, path, .. }) = arriving else {
