@@ -136,8 +136,8 @@ async fn fill_journal<L: Log>(
     filled
 }
 
-/// With more to apply than this, in bytes of decompressed batches, a node whose view takes `view_bytes` is back sooner with a snapshot. Measured:
-/// docs/performance.md.
+/// With more to apply than this, in bytes of decompressed batches, a node whose view takes `view_bytes` is back sooner with a snapshot. By
+/// what was measured: docs/performance.md.
 fn far(view_bytes: u64) -> u64 {
     FAR_FROM_NOTHING.saturating_add(view_bytes / VIEW_TO_LOG)
 }
