@@ -6,7 +6,7 @@ mod common;
 
 use common::cell::{Cell, goes_on};
 use common::rounds::check;
-use common::{PATIENCE, operator};
+use common::{PATIENCE, metric, operator};
 
 #[test]
 fn nothing_acknowledged_is_lost_when_nodes_and_members_of_the_log_are_killed() {
@@ -31,6 +31,18 @@ fn nothing_acknowledged_is_lost_when_nodes_and_members_of_the_log_are_killed() {
     for node in &cell.nodes {
         let said = operator(node.data(), &["verify"]).success();
         assert!(said.starts_with("All is well"), "{said}");
+    }
+}
+
+#[test]
+fn a_cell_that_is_well_says_so() {
+    let cell = Cell::started();
+    for node in &cell.nodes {
+        for alarm in ["views_differ", "members_left_behind", "log_trim_failures_total", "log_slowed"] {
+            assert_eq!(metric(node, &format!("ieum_{alarm}")), 0, "{alarm}");
+        }
+        assert_eq!(metric(node, "ieum_log_room_bytes"), 768 << 20);
+        assert!((1..8 << 20).contains(&metric(node, "ieum_log_used_bytes")));
     }
 }
 

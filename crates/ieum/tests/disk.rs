@@ -1,6 +1,6 @@
 //! A full disk: a small tmpfs under log and view. Needs root; without it the tests fail and say so.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod common;
 
@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use common::rounds::note;
-use common::{IEUM, PATIENCE, operator};
+use common::{IEUM, PATIENCE, metric, operator};
 use ieum_drill::crowd::{self, Crowd};
 use ieum_drill::history;
 use ieum_drill::server::Server;
@@ -31,16 +31,6 @@ fn ballast(path: &Path, bytes: u64) {
             return;
         }
     }
-}
-
-/// What `/metrics` says of one figure.
-fn metric(server: &Server, name: &str) -> u64 {
-    let address = server.address();
-    let mut stream = std::net::TcpStream::connect(address.trim_start_matches("http://")).unwrap();
-    write!(stream, "GET /metrics HTTP/1.1\r\nhost: ieum\r\nconnection: close\r\n\r\n").unwrap();
-    let page = std::io::read_to_string(stream).unwrap();
-    let line = page.lines().find(|line| line.split(' ').next() == Some(name));
-    line.and_then(|line| line.split(' ').nth(1)?.parse().ok()).unwrap_or_else(|| panic!("no {name} in {page}"))
 }
 
 fn everything_is_there(crowd: Crowd, server: &mut Server) {

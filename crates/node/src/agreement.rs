@@ -15,7 +15,7 @@ use crate::peers::Report;
 const CHECKPOINT_EVERY: u64 = 32;
 /// So many of them are told.
 const CHECKPOINTS: usize = 64;
-/// At so many positions votes are kept beside those at which views differ: a node that is slow is compared with what the others said.
+/// So many votes of a node are kept beside those that show a difference: a node that is slow is compared with what the others said.
 const KEPT: usize = 1024;
 
 type Digest = [u8; 32];
@@ -87,7 +87,7 @@ struct Compared {
 /// What the nodes of a cell said of their views. It stays when they are gone.
 #[derive(Debug, Default)]
 pub(crate) struct Votes {
-    at: BTreeMap<Position, BTreeMap<NodeId, Vote>>,
+    by_node: BTreeMap<NodeId, BTreeMap<Position, Vote>>,
     /// Up to where each node has voted, and in which life.
     heard: BTreeMap<NodeId, (u64, Position)>,
     /// By two nodes, the lower number first.
@@ -108,29 +108,29 @@ impl Votes {
     pub(crate) fn hear(&mut self, report: &Report) {
         let node = report.node;
         let before = self.heard.get(&node).filter(|(life, _)| *life == report.life).map(|(_, at)| *at);
-        let new = report.digests.iter().filter(|(at, _)| before.is_none_or(|before| *at > before));
+        let new = report.digests.iter().take(CHECKPOINTS).filter(|(at, _)| before.is_none_or(|before| *at > before));
         for (at, digest) in new {
             self.vote(node, *at, Vote { digest: *digest, build: report.build, life: report.life });
         }
-        self.drop_old();
+        self.drop_old(node);
     }
 
     fn vote(&mut self, node: NodeId, at: Position, vote: Vote) {
         self.heard.insert(node, (vote.life, at));
-        let votes = self.at.entry(at).or_default();
-        votes.insert(node, vote);
-        let mut compared = Vec::new();
-        for (other, theirs) in votes.iter().filter(|(other, _)| **other != node) {
+        self.by_node.entry(node).or_default().insert(at, vote);
+        let others = self.by_node.iter().filter(|(other, _)| **other != node);
+        let others: Vec<(NodeId, Vote)> =
+            others.filter_map(|(other, votes)| Some((*other, *votes.get(&at)?))).collect();
+        for (other, theirs) in others {
             let newest = Compared { at, same: theirs.digest == vote.digest };
-            let pair = self.pairs.entry((node.min(*other), node.max(*other))).or_insert(newest);
+            let pair = self.pairs.entry((node.min(other), node.max(other))).or_insert(newest);
             if at >= pair.at {
                 *pair = newest;
             }
-            compared.extend([(node, vote.life), (*other, theirs.life)]);
-        }
-        for (node, life) in compared {
-            if self.counts.insert(node, life) != Some(life) {
-                self.forget_earlier_lives(node, life);
+            for (node, life) in [(node, vote.life), (other, theirs.life)] {
+                if self.counts.insert(node, life) != Some(life) {
+                    self.forget_earlier_lives(node, life);
+                }
             }
         }
     }
@@ -138,28 +138,25 @@ impl Votes {
     /// What counts of a node that was started again is its new life, once that was compared with another node: it may have come back with
     /// another view.
     fn forget_earlier_lives(&mut self, node: NodeId, life: u64) {
-        self.at.retain(|_, votes| {
-            if votes.get(&node).is_some_and(|vote| vote.life != life) {
-                votes.remove(&node);
-            }
-            !votes.is_empty()
-        });
-        let at = &self.at;
-        let voted = |pair: &Compared| at.get(&pair.at).is_some_and(|votes| votes.contains_key(&node));
-        self.pairs.retain(|(a, b), pair| (*a != node && *b != node) || voted(pair));
+        let votes = self.by_node.entry(node).or_default();
+        votes.retain(|_, vote| vote.life == life);
+        self.pairs.retain(|(a, b), pair| (*a != node && *b != node) || votes.contains_key(&pair.at));
     }
 
-    /// Keeps the newest votes, and those that show a difference.
-    fn drop_old(&mut self) {
-        if self.at.len() <= KEPT {
-            return;
-        }
+    /// Keeps a node's newest votes, and those that show a difference.
+    fn drop_old(&mut self, node: NodeId) {
+        let Some(more) = self.by_node.get(&node).and_then(|votes| votes.len().checked_sub(KEPT)) else { return };
         let evidence: BTreeSet<Position> = self.disputes(|_| true).map(|(_, at)| at).collect();
-        let more = self.at.len() - KEPT;
-        let old: Vec<Position> = self.at.keys().filter(|at| !evidence.contains(at)).take(more).copied().collect();
+        let Some(votes) = self.by_node.get_mut(&node) else { return };
+        let old: Vec<Position> = votes.keys().filter(|at| !evidence.contains(at)).take(more).copied().collect();
         for at in old {
-            self.at.remove(&at);
+            votes.remove(&at);
         }
+    }
+
+    /// Who said what at a position.
+    fn said(&self, at: Position) -> impl Iterator<Item = (NodeId, Vote)> {
+        self.by_node.iter().filter_map(move |(node, votes)| Some((*node, *votes.get(&at)?)))
     }
 
     /// Pairs of members whose views differ, and where that shows.
@@ -218,14 +215,13 @@ impl Votes {
 
     /// The build of a node's latest vote.
     fn build(&self, node: NodeId) -> Option<u64> {
-        self.at.values().rev().find_map(|votes| votes.get(&node)).map(|vote| vote.build)
+        self.by_node.get(&node)?.last_key_value().map(|(_, vote)| vote.build)
     }
 
     /// Which digest each member's view had at a position: what it said, or what somebody said with whom it agreed there or later.
     fn sides(&self, at: Position, members: &BTreeSet<NodeId>) -> BTreeMap<NodeId, Digest> {
-        let said = self.at.get(&at).into_iter().flatten();
-        let mut sides: BTreeMap<NodeId, Digest> =
-            said.filter(|(node, _)| members.contains(node)).map(|(node, vote)| (*node, vote.digest)).collect();
+        let said = self.said(at).filter(|(node, _)| members.contains(node));
+        let mut sides: BTreeMap<NodeId, Digest> = said.map(|(node, vote)| (node, vote.digest)).collect();
         // Each round finds at least one more, or ends.
         loop {
             let agreed = self.pairs.iter().filter(|(_, pair)| pair.same && pair.at >= at);
@@ -243,7 +239,7 @@ impl Votes {
         let positions: BTreeSet<Position> = self.disputes(|node| members.contains(&node)).map(|(_, at)| at).collect();
         let mut text = String::new();
         for at in positions {
-            for (node, vote) in self.at.get(&at).into_iter().flatten() {
+            for (node, vote) in self.said(at).filter(|(node, _)| members.contains(node)) {
                 let hex = vote.digest.iter().take(8).fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
                 // Writing to a string cannot fail.
                 let _ = write!(text, "at {at} node {node} (build {}) has {hex}; ", vote.build);
@@ -352,7 +348,7 @@ mod tests {
             }
         }
         assert_eq!(votes.judge(&all, &nodes(&[1, 2])), out(&[3], 32), "long after it has gone");
-        assert!(votes.at.len() <= KEPT + 1, "{}", votes.at.len());
+        assert!(votes.by_node.values().all(|votes| votes.len() <= KEPT + 1));
         votes.hear(&says(3, 1, 2, &[(3_000 * 32, 6)]));
         assert_eq!(votes.judge(&all, &all), out(&[3], 32), "its new life has not been compared yet");
         votes.hear(&says(1, 1, 1, &[(3_000 * 32, 7)]));
@@ -361,6 +357,17 @@ mod tests {
         votes.hear(&says(3, 1, 3, &[(3_000 * 32, 7)]));
         assert_eq!(votes.judge(&all, &all), Verdict::default());
         assert_eq!(votes.evidence(&all), "");
+    }
+
+    /// One that says what cannot be does not push out what the others say.
+    #[test]
+    fn each_nodes_votes_have_room_of_their_own() {
+        let mut votes = votes(&[(1, 7)]);
+        for checkpoint in 1..10_000 {
+            votes.hear(&says(2, 1, 1, &[(u64::MAX - 10_000 + checkpoint, 9)]));
+        }
+        votes.hear(&says(3, 1, 1, &[(32, 8)]));
+        assert_eq!(votes.judge(&nodes(&[1, 3]), &nodes(&[1, 3])), open(32));
     }
 
     #[test]

@@ -344,6 +344,7 @@ impl<L: Log, K: Kv, T: Send + 'static> Node<L, K, T> {
             overtaken: AtomicBool::new(false),
         });
         shared.reserve.look();
+        upkeep::look_at_room(&shared, log.room());
         greet(&shared, identity)?;
         let stop = watch::Sender::new(false);
         let appender = tokio::spawn(appender::append(Arc::clone(&log), Arc::clone(&shared), stop.subscribe()));

@@ -106,7 +106,7 @@ pub(crate) fn run<L: Log, K: Kv, T: Send + 'static>(
 }
 
 /// Takes less while the log's room runs out.
-fn look_at_room<K, T>(shared: &Shared<K, T>, room: Option<Room>) {
+pub(crate) fn look_at_room<K, T>(shared: &Shared<K, T>, room: Option<Room>) {
     let mut batcher = shared.batcher.lock();
     let (changed, slowed) = (batcher.set_room(room), batcher.is_slowed());
     drop(batcher);

@@ -147,3 +147,16 @@ impl Run {
         complaint
     }
 }
+
+/// What `/metrics` says of one figure.
+pub(crate) fn metric(server: &Server, name: &str) -> u64 {
+    let address = server.address();
+    let mut stream = std::net::TcpStream::connect(address.trim_start_matches("http://")).unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nhost: ieum\r\nconnection: close\r\n\r\n";
+    std::io::Write::write_all(&mut stream, request).unwrap();
+    let page = std::io::read_to_string(stream).unwrap();
+    let line = page.lines().find(|line| line.split(' ').next() == Some(name));
+    let value = line.and_then(|line| line.split(' ').nth(1)?.parse().ok());
+    assert!(value.is_some(), "no {name} in {page}");
+    value.unwrap()
+}
