@@ -90,6 +90,7 @@ impl Client {
             secret: identity.secret,
             client: options.client,
             endpoints: options.endpoints,
+            home: options.home,
             foreground: options.foreground,
             timing: options.timing,
             limits: options.limits,

@@ -104,6 +104,9 @@ pub(crate) async fn dial(endpoint: &Endpoint, trust: &Trust) -> io::Result<Box<d
     let stream = reach(in_turn(found)).await?;
     // Frames are small and somebody waits for each.
     stream.set_nodelay(true)?;
+    // What has not left when the connection is given up is dropped with it: a hello that is sent again by the system later would end the
+    // session that comes next.
+    stream.set_zero_linger()?;
     if !endpoint.tls {
         return Ok(Box::new(stream));
     }

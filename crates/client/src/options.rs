@@ -12,6 +12,9 @@ use crate::store::Identity;
 pub struct Options {
     /// Servers to try; servers name more of them later.
     pub endpoints: Vec<Endpoint>,
+    /// The server that is liked best, if one is: that of the nearest data center. It is tried first. A session that had to go elsewhere comes
+    /// back to it after some minutes, each after a time of its own.
+    pub home: Option<Endpoint>,
     /// Who the device is; `None`: as the store says.
     pub identity: Option<Identity>,
     /// A position that the app has seen elsewhere, for example [`crate::Http::seen`] after registering, so that a server which does
@@ -37,6 +40,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             endpoints: Vec::new(),
+            home: None,
             identity: None,
             seen: None,
             client: Some(concat!("ieum-client ", env!("CARGO_PKG_VERSION")).to_owned()),

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::Utf8Bytes;
 use crate::client::{Reply, Request};
 use crate::command::CommandId;
 use crate::dial::Trust;
-use crate::machine::{Delivery, Failure, Machine, Moment, Output, State};
+use crate::machine::{Delivery, Failure, Line, Machine, Moment, Output, State};
 use crate::outlet::Outlet;
 use crate::random::Random;
 use crate::socket::{Failed, Socket};
@@ -49,8 +49,9 @@ pub(crate) struct Shell<S> {
     state: watch::Sender<State>,
     trust: Trust,
     numbers: Random,
-    dialing: Option<Dialing>,
-    socket: Option<Socket>,
+    /// Attempts at connections, and the connections that are there: few of either.
+    dialing: Vec<(Line, Dialing)>,
+    sockets: Vec<(Line, Socket)>,
     /// A connection that is given up; only a client that stops says goodbye on it.
     parting: Option<Socket>,
     /// The app does not keep up, so the connection is not read.
@@ -67,9 +68,9 @@ pub(crate) struct Shell<S> {
 }
 
 enum Wake {
-    Frame(Utf8Bytes),
-    Closed(String),
-    Dialed(Result<Socket, Failed>),
+    Frame(Line, Utf8Bytes),
+    Closed(Line, String),
+    Dialed(Line, Result<Socket, Failed>),
     MovedOn,
     Request(Option<Request>),
     Timer,
@@ -87,8 +88,8 @@ impl<S: Store> Shell<S> {
             state,
             trust,
             numbers,
-            dialing: None,
-            socket: None,
+            dialing: Vec::new(),
+            sockets: Vec::new(),
             parting: None,
             deaf: false,
             stopped: false,
@@ -109,19 +110,15 @@ impl<S: Store> Shell<S> {
             }
             self.hear();
             match self.wait().await {
-                Wake::Frame(text) => {
-                    self.frames(&text).await;
+                Wake::Frame(line, text) => {
+                    self.frames(line, &text).await;
                     // A connection on which always more comes must not keep the app waiting.
                     if let Ok(request) = self.requests.try_recv() {
                         self.requested(Some(request));
                     }
                 }
-                Wake::Closed(reason) => {
-                    let moment = self.moment();
-                    self.socket = None;
-                    self.machine.closed(moment, reason);
-                }
-                Wake::Dialed(result) => self.dialed(result),
+                Wake::Closed(line, reason) => self.closed(line, reason),
+                Wake::Dialed(line, result) => self.dialed(line, result),
                 Wake::MovedOn => {}
                 Wake::Request(request) => self.requested(request),
                 Wake::Timer => self.armed = None,
@@ -152,19 +149,19 @@ impl<S: Store> Shell<S> {
                     let moment = self.moment();
                     self.machine.stored(moment, result);
                 }
-                Output::Connect(endpoint) => {
-                    self.dialing = Some(Box::pin(Socket::connect(endpoint, self.trust.clone())));
+                Output::Connect { line, endpoint } => {
+                    self.dialing.push((line, Box::pin(Socket::connect(endpoint, self.trust.clone()))));
                 }
-                Output::Send(text) => {
-                    let sent = self.socket.as_mut().map_or(Ok(()), |socket| socket.send(text));
+                Output::Send { line, text } => {
+                    let socket = self.sockets.iter_mut().find(|(of, _)| *of == line);
+                    let sent = socket.map_or(Ok(()), |(_, socket)| socket.send(text));
                     if let Err(error) = sent {
-                        let moment = self.moment();
-                        self.machine.closed(moment, error.to_string());
+                        self.closed(line, error.to_string());
                     }
                 }
-                Output::Close => {
-                    self.dialing = None;
-                    self.parting = self.socket.take().or(self.parting.take());
+                Output::Close { line } => {
+                    self.dialing.retain(|(of, _)| *of != line);
+                    self.parting = self.take_socket(line).or(self.parting.take());
                 }
                 Output::Deliver(delivery) => self.deliver(delivery),
             }
@@ -172,6 +169,17 @@ impl<S: Store> Shell<S> {
         if !self.stopped {
             self.parting = None;
         }
+    }
+
+    fn take_socket(&mut self, line: Line) -> Option<Socket> {
+        let at = self.sockets.iter().position(|(of, _)| *of == line)?;
+        Some(self.sockets.swap_remove(at).1)
+    }
+
+    fn closed(&mut self, line: Line, reason: String) {
+        drop(self.take_socket(line));
+        let moment = self.moment();
+        self.machine.closed(moment, line, reason);
     }
 
     async fn commit(&mut self, writes: Vec<Write>) -> Result<(), String> {
@@ -215,18 +223,14 @@ impl<S: Store> Shell<S> {
 
     async fn wait(&mut self) -> Wake {
         self.arm();
-        let Self { socket, dialing, outlet, requests, sleep, armed, deaf, .. } = self;
+        let Self { sockets, dialing, outlet, requests, sleep, armed, deaf, .. } = self;
         let (read, timed) = (!*deaf, armed.is_some());
         tokio::select! {
             biased;
-            wake = poll_fn(|context| match socket {
-                Some(socket) => socket.poll(context, read).map(heard),
-                None => Poll::Pending,
-            }) => wake,
-            result = poll_fn(|context| match dialing {
-                Some(dialing) => dialing.as_mut().poll(context),
-                None => Poll::Pending,
-            }) => Wake::Dialed(result),
+            wake = poll_fn(|context| first(sockets, |line, socket| socket.poll(context, read).map(|it| heard(line, it)))) => wake,
+            wake = poll_fn(|context| first(dialing, |line, dialing| {
+                dialing.as_mut().poll(context).map(|result| Wake::Dialed(line, result))
+            })) => wake,
             () = outlet.move_on() => Wake::MovedOn,
             request = requests.recv() => Wake::Request(request),
             () = sleep.as_mut(), if timed => Wake::Timer,
@@ -242,33 +246,31 @@ impl<S: Store> Shell<S> {
         }
     }
 
-    fn dialed(&mut self, result: Result<Socket, Failed>) {
-        self.dialing = None;
+    fn dialed(&mut self, line: Line, result: Result<Socket, Failed>) {
+        self.dialing.retain(|(of, _)| *of != line);
         let moment = self.moment();
         match result {
             Ok(socket) => {
-                self.socket = Some(socket);
-                self.machine.connected(moment);
+                self.sockets.push((line, socket));
+                self.machine.connected(moment, line);
             }
-            Err(Failed { reason, told }) => self.machine.failed(moment, reason, told),
+            Err(Failed { reason, told }) => self.machine.failed(moment, line, reason, told),
         }
     }
 
-    /// Takes this frame and those that are there already.
-    async fn frames(&mut self, text: &Utf8Bytes) {
+    /// Takes this frame and those that are there already on its connection.
+    async fn frames(&mut self, line: Line, text: &Utf8Bytes) {
         let moment = self.moment();
-        self.machine.frame(moment, text.as_str());
+        self.machine.frame(moment, line, text.as_str());
         for _ in 1..BATCH {
-            let Some(socket) = &mut self.socket else { return };
-            let polled = poll_fn(|context| Poll::Ready(socket.poll(context, true).map(heard))).await;
-            let moment = self.moment();
+            let Some((_, socket)) = self.sockets.iter_mut().find(|(of, _)| *of == line) else { return };
+            let polled = poll_fn(|context| Poll::Ready(socket.poll(context, true).map(|it| heard(line, it)))).await;
             match polled {
-                Poll::Ready(Wake::Frame(text)) => self.machine.frame(moment, text.as_str()),
-                Poll::Ready(Wake::Closed(reason)) => {
-                    self.socket = None;
-                    self.machine.closed(moment, reason);
-                    return;
+                Poll::Ready(Wake::Frame(line, text)) => {
+                    let moment = self.moment();
+                    self.machine.frame(moment, line, text.as_str());
                 }
+                Poll::Ready(Wake::Closed(line, reason)) => return self.closed(line, reason),
                 _ => return,
             }
         }
@@ -297,14 +299,7 @@ impl<S: Store> Shell<S> {
                 self.reply(id, &change, taken, reply);
             }
             Request::Foreground(foreground) => self.machine.foreground(moment, foreground),
-            Request::Reconnect => {
-                let reason = "the network changed";
-                if self.dialing.take().is_some() {
-                    self.machine.failed(moment, reason.to_owned(), None);
-                } else if self.socket.take().is_some() {
-                    self.machine.closed(moment, reason.to_owned());
-                }
-            }
+            Request::Reconnect => self.machine.reconnect(moment),
             Request::Applied(pos) => self.machine.applied(moment, &pos),
             Request::Waiting(sender) => {
                 let _ = sender.send(self.machine.waiting().cloned().collect());
@@ -338,7 +333,7 @@ impl<S: Store> Shell<S> {
 
     /// Ends: the server hears goodbye, the store is closed, then those who wait learn of it, and the app takes what is left.
     async fn part(mut self) {
-        if let Some(socket) = self.socket.take().or(self.parting.take()) {
+        if let Some(socket) = self.parting.take() {
             let _ = tokio::time::timeout(GOODBYE, socket.close()).await;
         }
         drop(self.store.take());
@@ -349,11 +344,18 @@ impl<S: Store> Shell<S> {
     }
 }
 
-fn heard(heard: Result<Option<Utf8Bytes>, tokio_tungstenite::tungstenite::Error>) -> Wake {
+/// The first of those that are ready.
+fn first<T>(of: &mut [(Line, T)], mut poll: impl FnMut(Line, &mut T) -> Poll<Wake>) -> Poll<Wake> {
+    // Each is polled, so that each wakes the task.
+    let mut wakes = of.iter_mut().map(|(line, it)| poll(*line, it));
+    wakes.find(Poll::is_ready).unwrap_or(Poll::Pending)
+}
+
+fn heard(line: Line, heard: Result<Option<Utf8Bytes>, tokio_tungstenite::tungstenite::Error>) -> Wake {
     match heard {
-        Ok(Some(text)) => Wake::Frame(text),
-        Ok(None) => Wake::Closed("the server closed the connection".to_owned()),
-        Err(error) => Wake::Closed(error.to_string()),
+        Ok(Some(text)) => Wake::Frame(line, text),
+        Ok(None) => Wake::Closed(line, "the server closed the connection".to_owned()),
+        Err(error) => Wake::Closed(line, error.to_string()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use futures_util::{Sink as _, Stream as _};
+use futures_util::{Sink as _, Stream as _, StreamExt as _};
 use ieum_protocol::SUBPROTOCOL;
 use ieum_protocol::errors::Problem;
 use tokio_tungstenite::WebSocketStream;
@@ -97,8 +97,9 @@ impl Socket {
         }
     }
 
-    /// Says goodbye, flushing what waits.
+    /// Says goodbye, flushing what waits, and hears the server out: what it has not taken when this is dropped is lost.
     pub(crate) async fn close(mut self) {
         let _ = self.stream.close(None).await;
+        while let Some(Ok(_)) = self.stream.next().await {}
     }
 }

@@ -30,6 +30,7 @@ fn machine(saved: Saved) -> Machine {
         secret: "secret".into(),
         client: None,
         endpoints: vec!["ws://a.test:1".parse().unwrap(), "ws://b.test:2".parse().unwrap()],
+        home: Some("ws://b.test:2".parse().unwrap()),
         foreground: true,
         timing: Timing::default(),
         limits: Limits::default(),
@@ -46,12 +47,19 @@ fn settle(machine: &mut Machine, now: u64) {
     for _ in 0..1_000 {
         match machine.next_output() {
             Some(Output::Store(_)) => machine.stored(Moment { now, random: 3 }, Ok(())),
-            Some(Output::Connect(_)) => machine.connected(Moment { now, random: 3 }),
+            Some(Output::Connect { line, .. }) => machine.connected(Moment { now, random: 3 }, line),
             Some(_) => {}
             None => return,
         }
     }
     panic!("the machine never comes to rest");
+}
+
+/// A frame comes on any connection that there may be.
+fn heard(machine: &mut Machine, moment: Moment, text: &str) {
+    for line in 1..20 {
+        machine.frame(moment, line, text);
+    }
 }
 
 const ROOM: &str = r#""room":{"id":1,"kind":"group","name":"팀","members":3,"role":"owner","from":1,"last":4,"last_time":9,"read":2,"unread":1}"#;
@@ -71,6 +79,7 @@ fn frames() -> Vec<Vec<u8>> {
         r#"{"caught_up":{"pos":"1.6"}}"#,
         r#"{"ack":{"n":2,"pos":"1.7","ok":{"seq":4,"time":9,"room":1,"created":true,"added":2,"known":1}}}"#,
         r#"{"pong":{"id":1,"pos":"1.8"}}"#,
+        r#"{"endpoints":{"list":["ws://c.test:3","wss://d.test"]}}"#,
         &catch_up,
         &events,
         &format!(r#"{{"refused":{{"n":2,"error":{problem}}}}}"#),
@@ -98,15 +107,15 @@ fn damaged_frames() {
             settle(&mut machine, 0);
             // Before the welcome, during the catch-up, or live.
             for good in &[&frames[0], &frames[1]][..next % 3] {
-                machine.frame(Moment { now: 1, random: 2 }, std::str::from_utf8(good).unwrap());
+                heard(&mut machine, Moment { now: 1, random: 2 }, std::str::from_utf8(good).unwrap());
                 settle(&mut machine, 1);
             }
-            machine.frame(Moment { now: 2, random: 3 }, &text);
+            heard(&mut machine, Moment { now: 2, random: 3 }, &text);
             settle(&mut machine, 2);
             // Whatever it was, life goes on.
             let _either = machine.submit(CommandId(3), &say());
             for frame in &frames {
-                machine.frame(Moment { now: 3, random: 4 }, std::str::from_utf8(frame).unwrap());
+                heard(&mut machine, Moment { now: 3, random: 4 }, std::str::from_utf8(frame).unwrap());
                 settle(&mut machine, 3);
             }
             for _ in 0..5 {
@@ -258,6 +267,7 @@ fn stored(path: &std::path::Path) {
         Write::Answered { place: 1, n: 1, keep: true },
         Write::Cursor(Some(Position::read("1.7"))),
         Write::Seen(Position::read("1.9")),
+        Write::Endpoints(vec!["ws://c.test:3".to_owned(), "ws://d.test:4".to_owned()]),
     ])
     .unwrap();
 }
@@ -271,7 +281,7 @@ fn go_on(path: &std::path::Path) {
     machine.tick(Moment { now: 0, random: 1 });
     settle(&mut machine, 0);
     for frame in frames() {
-        machine.frame(Moment { now: 1, random: 1 }, std::str::from_utf8(&frame).unwrap());
+        heard(&mut machine, Moment { now: 1, random: 1 }, std::str::from_utf8(&frame).unwrap());
         settle(&mut machine, 1);
     }
 }
@@ -309,7 +319,8 @@ fn damaged_store_rows() {
         let _missing = std::fs::remove_file(folder.path().join("b.ieum-wal"));
         std::fs::copy(&path, &copy).unwrap();
         let connection = rusqlite::Connection::open(&copy).unwrap();
-        let name = *random.pick(&["user", "device", "secret", "last", "answered", "cursor", "seen"]).unwrap();
+        let name =
+            *random.pick(&["user", "device", "secret", "last", "answered", "cursor", "seen", "endpoints"]).unwrap();
         let number = i64::from_le_bytes(
             damage(&mut random, &[1, 0, 0, 0, 0, 0, 0, 0], &[])
                 .into_iter()

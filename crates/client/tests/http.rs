@@ -132,6 +132,22 @@ fn say() -> Change {
     Change::Send { room: 1, text: "hi".into(), reply_to: None }
 }
 
+/// Whichever is asked first: the one that answers says once that it is busy, and then the other is asked.
+#[tokio::test]
+async fn one_that_does_not_answer_is_asked_beside_another_with_the_same_key() {
+    let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let registered = Answer::At("1.5", json!({ "user": 3, "device": 4 }));
+    let well = Server::start([problem(Code::Busy.problem()), registered]).await;
+    let endpoint = format!("http://{}", mute.local_addr().unwrap()).parse().unwrap();
+    let http = Http::new(vec![endpoint, well.endpoint.clone()], Trust::web());
+    let identity = http.register(NewAccount { handle: "minji".into(), ..NewAccount::default() }).await.unwrap();
+    assert_eq!(identity.user, 3);
+    let unanswered = request(&mut BufReader::new(mute.accept().await.unwrap().0)).await.unwrap();
+    let key = unanswered.header("idempotency-key");
+    assert!(key.is_some() && well.asked().iter().all(|asked| asked.header("idempotency-key") == key));
+    assert_eq!(well.lines(), ["POST /v1/accounts"; 2]);
+}
+
 #[tokio::test]
 async fn registering_is_repeated_with_the_same_secret_when_the_answer_was_lost() {
     let server = Server::start([Answer::Hang, Answer::At("1.5", json!({ "user": 3, "device": 4 }))]).await;

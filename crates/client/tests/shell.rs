@@ -95,6 +95,25 @@ async fn a_server_that_hangs_is_left_for_another() {
     assert_eq!(client.live().await, Ok(well.endpoint()));
 }
 
+/// The servers listen, so the system takes connections; what one of them takes nobody answers.
+#[tokio::test]
+async fn another_server_is_tried_beside_one_that_does_not_answer() {
+    let (mute, well) = (Server::start().await, Server::start().await);
+    let mut options = options(&[&mute, &well]);
+    options.home = Some(mute.endpoint());
+    // What hangs is not given up before the test is over.
+    (options.timing.hedge_ms, options.timing.answer_ms) = (10, 1_000_000);
+    let (client, _events) = Client::open(options, Memory::new()).unwrap();
+    let mut waiting = mute.accept_tcp().await;
+    let _peer = well.welcome(0).await;
+    assert_eq!(client.live().await, Ok(well.endpoint()));
+    // The one that was tried first is closed, and has heard no hello: nothing but the handshake's question.
+    let mut heard = Vec::new();
+    let _reset = in_time(waiting.read_to_end(&mut heard)).await;
+    let heard = String::from_utf8(heard).unwrap();
+    assert!(heard.starts_with("GET /v1/socket") && heard.ends_with("\r\n\r\n"), "{heard}");
+}
+
 #[cfg(feature = "disk")]
 #[tokio::test]
 async fn what_was_posted_is_sent_by_the_next_process() {
@@ -115,7 +134,7 @@ async fn what_was_posted_is_sent_by_the_next_process() {
     assert_eq!((waiting[0].id, waiting[0].change()), (id, Some(say("hi"))));
     // The first process may have come as far as connecting.
     let mut peer = loop {
-        let mut peer = server.accept().await;
+        let Some(mut peer) = server.accept_if_there().await else { continue };
         if let Some(ClientFrame::Hello(_)) = peer.next().await {
             peer.welcome(0).await;
             if let Some(ClientFrame::Cmd(cmd)) = peer.next().await {

@@ -102,6 +102,12 @@ pub enum Bug {
     CatchUpUncounted,
     /// Of two sessions of a device the one that is brought in last has the place, whenever its hello came.
     OldSessionReplacesNew,
+    /// A session that is sent elsewhere does not wait for what is under way.
+    DrainCutsAnswers,
+    /// A client that has seen more than this node has is served all the same.
+    StaleAfterMoving,
+    /// A node that was frozen marks nothing that is read until it has noticed by itself that it is behind.
+    ThawedLooksFresh,
     /// A client is read as fast as it sends.
     FramesUnlimited,
     /// A session counts as a connection that has said no hello for as long as it lasts.
@@ -190,6 +196,10 @@ pub enum Bug {
     SnapshotUnverified,
     /// The client forgets a command when it was sent, not when it was acknowledged.
     OutboxForgetsSent,
+    /// The client says hello on a second connection before the first is closed.
+    TwoHellos,
+    /// A client whose own late hello ended its session stops.
+    LateHelloStops,
     /// The client drops answers that its store did not take.
     FailedWritesDropped,
     /// A client takes any position for its cursor and for what it has seen.

@@ -238,6 +238,11 @@ pub enum ServerFrame {
         /// The cursor moves here.
         pos: Pos,
     },
+    /// The cell's servers are others than before.
+    Endpoints {
+        /// Those that take clients now, this one among them, as in [`Welcome::endpoints`].
+        list: Vec<String>,
+    },
     /// The session ends here: why, and whether to come back.
     Bye(Problem),
 }

@@ -1,7 +1,9 @@
 //! A device: its disk, and the process of its client and its app.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
-use ieum_client::machine::{Limits, Machine, Moment, Output, Settings, Timing};
+use ieum_client::machine::{Limits, Line, Machine, Moment, Output, Settings, Timing};
 use ieum_client::store::{Saved, Write};
 use ieum_client::{CommandId, Delivery, State, Stop};
 use ieum_protocol::frames::Change;
@@ -52,9 +54,10 @@ pub(crate) struct Met {
 pub(crate) struct Process {
     pub(crate) machine: Machine,
     pub(crate) copy: Copy,
-    pub(crate) link: Option<Link>,
-    /// Counts attempts to connect.
-    pub(crate) attempt: u64,
+    /// Its connections, by the number that its machine gave each, and the attempts at one, which have none yet.
+    pub(crate) lines: BTreeMap<Line, Option<Link>>,
+    /// On which hello was said last.
+    pub(crate) hello: Option<Line>,
     /// When the timer fires that was set last.
     pub(crate) armed: Option<u64>,
     /// The app does not keep up.
@@ -65,9 +68,9 @@ pub(crate) struct Process {
 
 /// What a client asks of the network.
 pub(crate) enum Wish {
-    Connect(usize),
-    Send(Bytes),
-    Close,
+    Connect(Line, usize),
+    Send(Line, Bytes),
+    Close(Line),
 }
 
 impl Device {
@@ -98,6 +101,7 @@ impl Device {
             secret: self.secret.clone(),
             client: None,
             endpoints: ENDPOINTS.iter().filter_map(|text| text.parse().ok()).collect(),
+            home: ENDPOINTS.first().filter(|_| self.index.is_multiple_of(2)).and_then(|text| text.parse().ok()),
             foreground,
             timing: Timing::default(),
             limits: Limits::default(),
@@ -107,8 +111,8 @@ impl Device {
         self.process = Some(Process {
             machine: Machine::new(settings, self.saved.clone(), None, moment),
             copy: if self.keeps { self.kept.clone() } else { Copy::default() },
-            link: None,
-            attempt: 0,
+            lines: BTreeMap::new(),
+            hello: None,
             armed: None,
             deaf: false,
             live: false,
@@ -117,13 +121,13 @@ impl Device {
     }
 
     /// The process is killed; with the power what was not fsynced is gone too.
-    pub(crate) fn kill(&mut self, power_cut: bool) -> Option<Link> {
+    pub(crate) fn kill(&mut self, power_cut: bool) -> Vec<Link> {
         if power_cut {
             self.saved = self.durable.clone();
         } else {
             self.durable = self.saved.clone();
         }
-        self.process.take().and_then(|process| process.link)
+        self.process.take().map(|process| process.lines.into_values().flatten().collect()).unwrap_or_default()
     }
 
     /// A command for the outbox; false when it is full.
@@ -144,13 +148,23 @@ impl Device {
                     }
                     process.machine.stored(Moment { now, random: random.next() }, Ok(()));
                 }
-                Output::Connect(endpoint) => {
+                Output::Connect { line, endpoint } => {
                     let endpoint = ENDPOINTS.iter().position(|text| *text == endpoint.to_string());
                     let Some(endpoint) = endpoint else { return broken("the client made up an endpoint") };
-                    return Ok(Some(Wish::Connect(endpoint)));
+                    return Ok(Some(Wish::Connect(line, endpoint)));
                 }
-                Output::Send(text) => return Ok(Some(Wish::Send(text.into()))),
-                Output::Close => return Ok(Some(Wish::Close)),
+                Output::Send { line, text } => {
+                    if text.starts_with(r#"{"hello""#) && process.hello.replace(line).is_some() {
+                        return broken(
+                            "the client says hello before it has closed the connection on which it did before",
+                        );
+                    }
+                    return Ok(Some(Wish::Send(line, text.into())));
+                }
+                Output::Close { line } => {
+                    process.hello = process.hello.filter(|hello| *hello != line);
+                    return Ok(Some(Wish::Close(line)));
+                }
                 Output::Deliver(delivery) => self.deliver(delivery, history, random, now)?,
             }
         }

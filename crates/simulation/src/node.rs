@@ -68,6 +68,11 @@ impl ieum_gateway::Cell for Cell {
         Duration::from_millis(oldest.map_or(0, |since| self.now().saturating_sub(since)))
     }
 
+    fn proven(&self) -> Duration {
+        let proven = self.0.machine.lock().proven();
+        Duration::from_millis(self.now().saturating_sub(proven))
+    }
+
     fn metrics(&self, _: &mut String) {}
 }
 

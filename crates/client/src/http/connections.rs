@@ -33,6 +33,7 @@ pub(super) struct Connections {
 }
 
 /// A call with what is in its headers.
+#[derive(Clone)]
 pub(super) struct Request<'a> {
     pub(super) call: &'a Call,
     pub(super) token: Option<String>,

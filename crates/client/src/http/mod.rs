@@ -3,6 +3,7 @@
 mod calls;
 mod connections;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long one server may take: the outcome of a change is late after a few seconds, and a client that waits longer helps nobody.
 const ONE_TRY: Duration = Duration::from_secs(5);
+
+/// One that has not answered for so long is asked beside another: what reads may be asked twice, and what changes something has a key.
+const HEDGE: Duration = Duration::from_secs(1);
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -117,7 +121,7 @@ impl Http {
     /// A client that tries these servers. [`Http::register`], [`Http::sign_in`] or [`Http::use_identity`] make it a device's.
     #[must_use]
     pub fn new(endpoints: Vec<Endpoint>, trust: Trust) -> Self {
-        let endpoints = Endpoints::new(endpoints);
+        let endpoints = Endpoints::new(endpoints, None, Vec::new());
         let memory = Mutex::new(Memory { endpoints, identity: None, token: None, seen: None });
         Self { shared: Arc::new(Shared { connections: Connections::new(trust), memory, timing: Timing::default() }) }
     }
@@ -215,24 +219,61 @@ impl Http {
             };
             (endpoint, memory.seen.as_ref().map(ToString::to_string))
         };
-        let request = Request { call, token, seen };
-        let tried = tokio::time::timeout(ONE_TRY, self.shared.connections.send(&endpoint, request)).await;
-        match tried.unwrap_or_else(|_| Err(Failed::late())) {
-            Ok(answer) => self.answered(answer).await,
+        let (endpoint, tried) = self.ask(endpoint, Request { call, token, seen }).await;
+        match tried {
+            Ok(answer) => self.answered(&endpoint, answer).await,
             Err(failed) => {
-                self.shared.memory.lock().await.endpoints.failed();
+                self.shared.memory.lock().await.endpoints.failed(&endpoint);
                 Next::Again(Error::Unreachable(failed.reason), None)
             }
         }
     }
 
-    async fn answered(&self, answer: Answer) -> Next {
+    /// Asks a server, and another beside it when it takes long. Gives what comes first, an answer if there is one, and from where.
+    async fn ask(&self, endpoint: Endpoint, request: Request<'_>) -> (Endpoint, Result<Answer, Failed>) {
+        let mut first = pin!(self.ask_one(&endpoint, request.clone()));
+        if let Ok(tried) = tokio::time::timeout(HEDGE, &mut first).await {
+            return (endpoint.clone(), tried);
+        }
+        let other = self.shared.memory.lock().await.endpoints.pick_but(&[&endpoint], random());
+        let Some(other) = other else { return (endpoint.clone(), first.await) };
+        let mut second = pin!(self.ask_one(&other, request));
+        tokio::select! {
+            tried = &mut first => match tried {
+                Ok(answer) => (endpoint.clone(), Ok(answer)),
+                Err(_) => {
+                    self.shared.memory.lock().await.endpoints.failed(&endpoint);
+                    (other.clone(), second.await)
+                }
+            },
+            tried = &mut second => match tried {
+                Ok(answer) => {
+                    // The one that is late goes last from now on.
+                    let mut memory = self.shared.memory.lock().await;
+                    memory.endpoints.failed(&endpoint);
+                    memory.endpoints.uses(&other);
+                    (other.clone(), Ok(answer))
+                }
+                Err(_) => {
+                    self.shared.memory.lock().await.endpoints.failed(&other);
+                    (endpoint.clone(), first.await)
+                }
+            },
+        }
+    }
+
+    async fn ask_one(&self, endpoint: &Endpoint, request: Request<'_>) -> Result<Answer, Failed> {
+        let tried = tokio::time::timeout(ONE_TRY, self.shared.connections.send(endpoint, request)).await;
+        tried.unwrap_or_else(|_| Err(Failed::late()))
+    }
+
+    async fn answered(&self, endpoint: &Endpoint, answer: Answer) -> Next {
         let mut memory = self.shared.memory.lock().await;
         if let Some(position) = &answer.position {
             advance(&mut memory.seen, Position::read(position));
         }
         if answer.status.is_success() {
-            memory.endpoints.works();
+            memory.endpoints.works(endpoint);
             return Next::Done(Ok(answer.body));
         }
         let Ok(problem) = serde_json::from_slice::<Problem>(&answer.body) else {
@@ -252,10 +293,11 @@ impl Http {
         let told = problem.retry_after_ms;
         if again {
             if problem.known() != Some(Code::RateLimited) {
-                memory.endpoints.failed();
+                memory.endpoints.failed(endpoint);
             }
-            memory.endpoints.prefer(&problem.endpoints);
-            return Next::Again(Error::Problem(Box::new(problem)), told);
+            // How long one wants to be left alone says nothing of the others that it names.
+            let elsewhere = memory.endpoints.prefer(&problem.endpoints, endpoint);
+            return Next::Again(Error::Problem(Box::new(problem)), told.filter(|_| !elsewhere));
         }
         Next::Done(Err(Error::Problem(Box::new(problem))))
     }

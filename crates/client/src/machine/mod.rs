@@ -5,9 +5,11 @@
 //!
 //! ```text
 //!   tick, connected, failed, closed,          ┌─────────┐     Store(writes)  ──► commit, then `stored`
-//!   frame, submit, applied, foreground,  ───► │ Machine │ ──► Connect(endpoint), Send(frame), Close
-//!   listening, stored, stop                   └─────────┘     Deliver(…)     ──► the app
+//!   frame, submit, applied, foreground,  ───► │ Machine │ ──► Connect, Send, Close, each with the line's number
+//!   listening, reconnect, stored, stop        └─────────┘     Deliver(…)     ──► the app
 //! ```
+//!
+//! A line is a connection or an attempt at one; there are three at most: the session's and two attempts.
 //!
 //! The driver MUST answer [`Output::Store`] with [`Machine::stored`] before any other input: commands are sent only when the
 //! store has them.
@@ -15,6 +17,7 @@
 mod decode;
 mod delivery;
 pub(crate) mod endpoints;
+mod lines;
 mod outbox;
 mod session;
 #[cfg(test)]
@@ -57,6 +60,8 @@ pub struct Settings {
     pub client: Option<String>,
     /// Servers to try.
     pub endpoints: Vec<Endpoint>,
+    /// The one that is liked best, if one is: that of the nearest data center. It is tried first, and gone back to.
+    pub home: Option<Endpoint>,
     /// Whether somebody looks at it now.
     pub foreground: bool,
     /// Its waits.
@@ -65,17 +70,34 @@ pub struct Settings {
     pub limits: Limits,
 }
 
+/// Names a connection or an attempt at one.
+pub type Line = u64;
+
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
     /// Commit these and call [`Machine::stored`] with what came of it.
     Store(Vec<Write>),
     /// Connect there, then call [`Machine::connected`] or [`Machine::failed`].
-    Connect(Endpoint),
+    Connect {
+        /// The number of the connection.
+        line: Line,
+        /// Where to.
+        endpoint: Endpoint,
+    },
     /// Send this text frame.
-    Send(String),
-    /// Drop the connection, or the attempt at one; nothing more of it may come in.
-    Close,
+    Send {
+        /// On which connection.
+        line: Line,
+        /// The frame.
+        text: String,
+    },
+    /// Drop the connection, or the attempt at one; nothing more of it may come in. Nothing of what was sent on it and has not left yet may
+    /// arrive later: a hello that did would end the session that comes next.
+    Close {
+        /// Which.
+        line: Line,
+    },
     /// Hand this to the app.
     Deliver(Delivery),
 }
@@ -83,9 +105,12 @@ pub enum Output {
 /// How the connection stands.
 #[derive(Debug)]
 enum Link {
-    Waiting { until: u64 },
-    Connecting { by: u64 },
-    Greeting { by: u64 },
+    Waiting {
+        until: u64,
+    },
+    /// There are attempts.
+    Trying,
+    /// There is a session, and there may be attempts at another.
     Up(Session),
     Stopped(Stop),
 }
@@ -93,11 +118,17 @@ enum Link {
 /// A connection on which the server said welcome.
 #[derive(Debug)]
 struct Session {
+    line: Line,
+    endpoint: Endpoint,
     since: u64,
     caught_up: bool,
     next_ping: u64,
+    /// When the last ping was sent.
+    pinged: u64,
     /// When the first ping was sent after which nothing was heard.
     unanswered: Option<u64>,
+    /// When it is looked whether the session can go back to the server that the app likes best; `None` where it is there.
+    home_at: Option<u64>,
     /// No command is sent before.
     hold: Option<u64>,
     /// When a command was answered last, or the first of those that wait was sent.
@@ -110,6 +141,17 @@ pub struct Machine {
     outbox: Outbox,
     endpoints: Endpoints,
     link: Link,
+    /// The number of the last connection.
+    lines: Line,
+    attempts: Vec<lines::Attempt>,
+    /// When another server is tried beside those that do not answer.
+    hedge_at: Option<u64>,
+    /// Until when a hello may arrive whose connection was given up.
+    late_hello: Option<u64>,
+    /// The slowest of the last pongs, in milliseconds.
+    round_trip: u64,
+    /// What the app was told last of how it stands.
+    shown: Option<State>,
     /// Up to where the stream was delivered to the app.
     cursor: Option<Position>,
     /// Up to where the app said that it has the stream in its own durable copy.
@@ -140,7 +182,7 @@ impl Machine {
     /// having registered.
     #[must_use]
     pub fn new(settings: Settings, saved: Saved, seen: Option<Position>, moment: Moment) -> Self {
-        let endpoints = Endpoints::new(settings.endpoints.clone());
+        let endpoints = Endpoints::new(settings.endpoints.clone(), settings.home.clone(), saved.endpoints.clone());
         // An earlier version may have believed a server that said a position where no log is.
         let cursor = saved.cursor.clone().filter(Position::is_ordered);
         let home = saved.seen.clone().filter(Position::is_ordered);
@@ -152,6 +194,12 @@ impl Machine {
             outbox: Outbox::new(saved, settings.limits, moment.now),
             endpoints,
             link: Link::Waiting { until: moment.now },
+            lines: 0,
+            attempts: Vec::new(),
+            hedge_at: None,
+            late_hello: None,
+            round_trip: 0,
+            shown: None,
             applied: cursor.clone(),
             applied_at: moment.now,
             cursor,
@@ -194,13 +242,14 @@ impl Machine {
             self.failed.clear();
         }
         // Of marks only the latest counts; a disk that is full for long must not make them pile up.
-        let (mut seen, mut cursor) = (false, false);
+        let (mut seen, mut cursor, mut endpoints) = (false, false, false);
         let mut at = self.failed.len();
         while at > 0 {
             at -= 1;
             let mark = match self.failed.get(at) {
                 Some(Write::Seen(_)) => &mut seen,
                 Some(Write::Cursor(_)) => &mut cursor,
+                Some(Write::Endpoints(_)) => &mut endpoints,
                 _ => continue,
             };
             if std::mem::replace(mark, true) {
@@ -214,10 +263,24 @@ impl Machine {
     pub fn deadline(&self) -> Option<u64> {
         match &self.link {
             Link::Waiting { until } => Some(*until),
-            Link::Connecting { by } | Link::Greeting { by } => Some(*by),
-            Link::Up(session) => Some(self.session_deadline(session)),
+            Link::Trying => self.attempts_deadline(),
+            Link::Up(session) => {
+                let session = self.session_deadline(session);
+                Some(self.attempts_deadline().map_or(session, |at| at.min(session)))
+            }
             Link::Stopped(_) => None,
         }
+    }
+
+    fn session(&self) -> Option<&Session> {
+        match &self.link {
+            Link::Up(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    fn session_line(&self) -> Option<Line> {
+        self.session().map(|session| session.line)
     }
 
     /// Up to where the stream was delivered.
@@ -319,6 +382,10 @@ impl Machine {
                 *since = moment.now;
             }
         }
+        self.stay();
+        if listening && self.session().is_some_and(|session| session.unanswered.is_some()) {
+            self.doubt(moment);
+        }
     }
 
     /// Input: the app wants no more. The outbox stays in the store.
@@ -330,9 +397,10 @@ impl Machine {
         if matches!(self.link, Link::Stopped(_)) {
             return;
         }
-        self.outputs.retain(|output| !matches!(output, Output::Send(_) | Output::Connect(_)));
-        if !matches!(self.link, Link::Waiting { .. }) {
-            self.outputs.push_back(Output::Close);
+        self.hang_up_attempts();
+        if let Some(line) = self.session_line() {
+            // The last one closed: on it the driver may say goodbye.
+            self.hang_up(line);
         }
         self.outbox.rest();
         if self.writes.is_empty() {
@@ -344,36 +412,10 @@ impl Machine {
     }
 
     fn deliver(&mut self, delivery: Delivery) {
+        if let Delivery::State(state) = &delivery {
+            self.shown = Some(state.clone());
+        }
         self.outputs.push_back(Output::Deliver(delivery));
-    }
-
-    /// The connection or the attempt at one is over: wait, then try elsewhere.
-    fn leave(&mut self, moment: Moment, why: Why) {
-        let told = match &why {
-            Why::Told(problem) => problem.retry_after_ms,
-            _ => None,
-        };
-        let stays = matches!(&why, Why::Told(problem) if keeps_endpoint(problem));
-        if let Link::Up(session) = &self.link
-            && moment.now.saturating_sub(session.since) >= self.settings.timing.settled_ms
-        {
-            self.failures = 0;
-        }
-        // What is not sent yet belongs to the connection that is over.
-        self.outputs.retain(|output| !matches!(output, Output::Send(_)));
-        self.outputs.push_back(Output::Close);
-        self.outbox.rest();
-        if !stays {
-            self.endpoints.failed();
-        }
-        if let Why::Told(problem) = &why {
-            self.endpoints.prefer(&problem.endpoints);
-        }
-        let round = self.failures / self.endpoints.count();
-        let for_ms = self.settings.timing.backoff(round, self.settings.foreground, told, moment.random);
-        self.failures = self.failures.saturating_add(1);
-        self.link = Link::Waiting { until: moment.now + for_ms };
-        self.deliver(Delivery::State(State::Waiting { why: Some(why), for_ms }));
     }
 }
 

@@ -2,59 +2,29 @@
 
 use ieum_planted::Bug;
 use ieum_protocol::errors::{Code, Problem};
-use ieum_protocol::frames::{Ack, ClientFrame, Hello, Ping, ServerFrame, Welcome};
+use ieum_protocol::frames::{Ack, ClientFrame, Ping, ServerFrame, Welcome};
 use ieum_protocol::{Pos, frames::CatchUp};
 
 use super::decode::decode;
 use super::delivery::{Delivery, State, Stop, Why};
+use super::lines::home_wait;
 use super::outbox::{Behind, Outcome, Refused};
-use super::{Link, Machine, Moment, Output, Session, outbox};
+use super::{Line, Link, Machine, Moment, Output, Session, outbox};
 use crate::Position;
 use crate::command::{CommandId, MAX_NUMBER};
 use crate::position::advance;
 use crate::store::Write;
 
 impl Machine {
-    /// Input: the connection that [`Output::Connect`] asked for is there.
-    pub fn connected(&mut self, moment: Moment) {
-        if !matches!(self.link, Link::Connecting { .. }) {
-            return;
-        }
-        let hello = ClientFrame::Hello(Hello {
-            device: self.settings.device,
-            secret: self.settings.secret.clone(),
-            cursor: self.cursor.as_ref().map(ToString::to_string),
-            seen: self.seen.as_ref().map(ToString::to_string),
-            client: self.settings.client.clone(),
-        });
-        self.send(&hello);
-        self.link = Link::Greeting { by: moment.now + self.answer_ms() };
-    }
-
-    fn send(&mut self, frame: &ClientFrame) {
+    pub(super) fn send(&mut self, line: Line, frame: &ClientFrame) {
         // A frame of ours always has a text: it holds nothing that JSON lacks.
         if let Ok(text) = serde_json::to_string(frame) {
-            self.outputs.push_back(Output::Send(text));
+            self.outputs.push_back(Output::Send { line, text });
         }
     }
 
-    fn answer_ms(&self) -> u64 {
+    pub(super) fn answer_ms(&self) -> u64 {
         self.settings.timing.answer(self.failures / self.endpoints.count())
-    }
-
-    /// Input: there is no connection to be had; with what the server said, if it said something.
-    pub fn failed(&mut self, moment: Moment, reason: String, told: Option<Problem>) {
-        if matches!(self.link, Link::Connecting { .. }) {
-            let why = told.map_or(Why::Unreachable(reason), |problem| Why::Told(Box::new(problem)));
-            self.leave(moment, why);
-        }
-    }
-
-    /// Input: the connection broke.
-    pub fn closed(&mut self, moment: Moment, reason: String) {
-        if matches!(self.link, Link::Greeting { .. } | Link::Up(_)) {
-            self.leave(moment, Why::Broken(reason));
-        }
     }
 
     /// Input: the time may have come for something.
@@ -62,23 +32,18 @@ impl Machine {
         let now = moment.now;
         match &self.link {
             Link::Waiting { until } if now >= *until => self.connect(moment),
-            Link::Connecting { by } | Link::Greeting { by } if now >= *by => self.leave(moment, Why::Silent),
+            Link::Trying => self.tick_attempts(moment),
             Link::Up(session) => {
                 if self.silent_at(session).is_some_and(|at| now >= at) {
                     self.leave(moment, Why::Silent);
                 } else {
                     self.tick_session(moment);
+                    self.tick_attempts(moment);
+                    self.go_home(moment);
                 }
             }
             _ => {}
         }
-    }
-
-    fn connect(&mut self, moment: Moment) {
-        let Some(endpoint) = self.endpoints.pick(moment.random) else { return };
-        self.link = Link::Connecting { by: moment.now + self.answer_ms() };
-        self.deliver(Delivery::State(State::Connecting { endpoint: endpoint.clone() }));
-        self.outputs.push_back(Output::Connect(endpoint));
     }
 
     fn tick_session(&mut self, moment: Moment) {
@@ -86,18 +51,33 @@ impl Machine {
         let every = self.settings.timing.ping(self.settings.foreground);
         let Link::Up(session) = &mut self.link else { return };
         if now >= session.next_ping {
-            session.next_ping = now + every;
+            let line = session.line;
+            (session.next_ping, session.pinged) = (now + every, now);
+            let first = session.unanswered.is_none();
             session.unanswered.get_or_insert(now);
             self.pings += 1;
             let ping = ClientFrame::Ping(Ping { id: self.pings });
-            self.send(&ping);
+            self.send(line, &ping);
+            if first {
+                self.doubt(moment);
+            }
         }
         self.pump(moment);
     }
 
+    /// A ping was sent: when its answer is late, another server is tried beside this one. A link on which answers are slow is no reason.
+    pub(super) fn doubt(&mut self, moment: Moment) {
+        let doubt = self.settings.timing.doubt_ms.max(2 * self.round_trip);
+        // During the catch-up pings are not answered.
+        let live = self.session().is_some_and(|session| session.caught_up);
+        let doubts = live && self.listening && self.settings.foreground && self.endpoints.count() > 1;
+        self.hedge_at = doubts.then_some(moment.now + doubt);
+    }
+
     pub(super) fn session_deadline(&self, session: &Session) -> u64 {
         let hold = session.hold.filter(|_| self.outbox.has_unsent());
-        [self.silent_at(session), hold].into_iter().flatten().fold(session.next_ping, u64::min)
+        let home = session.home_at.filter(|_| session.caught_up && self.attempts.is_empty());
+        [self.silent_at(session), hold, home].into_iter().flatten().fold(session.next_ping, u64::min)
     }
 
     /// When the server has been silent for too long: altogether, or about the commands that it has.
@@ -118,27 +98,31 @@ impl Machine {
             return;
         }
         session.hold = None;
+        let line = session.line;
         if !self.outbox.has_due() {
             session.answered_at = Some(moment.now);
         }
         while let Some(frame) = self.outbox.next_frame(&mut self.writes) {
-            self.outputs.push_back(Output::Send(frame));
+            self.outputs.push_back(Output::Send { line, text: frame });
         }
     }
 
-    /// Input: a text frame came.
-    pub fn frame(&mut self, moment: Moment, text: &str) {
-        match &mut self.link {
-            Link::Up(session) => session.unanswered = None,
-            Link::Greeting { .. } => {}
-            _ => return,
+    /// Input: a text frame came on this connection.
+    pub fn frame(&mut self, moment: Moment, line: Line, text: &str) {
+        let here = self.session_line() == Some(line);
+        if !here && self.greeting(line).is_none() {
+            return;
+        }
+        if let (true, Link::Up(session)) = (here, &mut self.link) {
+            session.unanswered = None;
+            self.stay();
         }
         let decoded = decode(text);
         self.passed_over += decoded.passed_over;
         match decoded.frame {
-            Some(ServerFrame::Welcome(welcome)) => self.welcome(moment, &welcome),
-            Some(ServerFrame::Bye(problem)) => self.bye(moment, problem),
-            Some(frame) if matches!(self.link, Link::Up(_)) => self.session_frame(moment, frame),
+            Some(ServerFrame::Welcome(welcome)) if !here => self.welcome(moment, line, &welcome),
+            Some(ServerFrame::Bye(problem)) => self.bye(moment, line, problem),
+            Some(frame) if here => self.session_frame(moment, frame),
             Some(_) => self.passed_over += 1,
             None => {}
         }
@@ -161,27 +145,25 @@ impl Machine {
                 advance(&mut self.seen, Position::read(&pos));
                 self.refused(moment, n, error);
             }
-            ServerFrame::Pong { pos, .. } => self.pong(moment, &pos),
-            ServerFrame::Welcome(_) | ServerFrame::Bye(_) => {}
+            ServerFrame::Pong { id, pos } => self.pong(moment, id, &pos),
+            ServerFrame::Endpoints { list } => self.learn(&list),
+            ServerFrame::Welcome(_) => self.passed_over += 1,
+            ServerFrame::Bye(_) => {}
         }
     }
 
-    fn welcome(&mut self, moment: Moment, welcome: &Welcome) {
-        if !matches!(self.link, Link::Greeting { .. }) {
-            self.passed_over += 1;
-            return;
-        }
+    fn welcome(&mut self, moment: Moment, line: Line, welcome: &Welcome) {
+        let Some(endpoint) = self.greeting(line).map(|attempt| attempt.endpoint.clone()) else { return };
         // Half of it leaves room for what this device gives next.
         if welcome.n > MAX_NUMBER / 2 {
-            self.leave(moment, Why::Broken(format!("it says that this device has used number {}", welcome.n)));
-            return;
+            let why = Why::Broken(format!("it says that this device has used number {}", welcome.n));
+            return self.give_up(moment, line, why);
         }
         let pos = Position::read(&welcome.pos);
         let new_generation = self.home.as_ref().is_some_and(|home| pos.other_generation(home) && home.is_before(&pos));
-        self.endpoints.learn(&welcome.endpoints);
+        self.learn(&welcome.endpoints);
         if let Err(Behind) = self.outbox.begin(welcome.n, new_generation, &mut self.writes) {
-            self.leave(moment, Why::Behind);
-            return;
+            return self.give_up(moment, line, Why::Behind);
         }
         if pos.is_ordered() {
             if self.home.is_none() || new_generation {
@@ -191,17 +173,23 @@ impl Machine {
         }
         advance(&mut self.seen, pos);
         let next_ping = moment.now + self.settings.timing.ping(self.settings.foreground);
+        let home_at = moment.now + home_wait(self.settings.timing.home_ms, moment);
         self.link = Link::Up(Session {
+            line,
+            endpoint: endpoint.clone(),
             since: moment.now,
             caught_up: false,
             next_ping,
+            pinged: moment.now,
             unanswered: None,
+            home_at: (self.settings.home.as_ref().is_some_and(|home| *home != endpoint)).then_some(home_at),
             hold: None,
             answered_at: None,
         });
-        if let Some(endpoint) = self.endpoints.current().cloned() {
-            self.deliver(Delivery::State(State::CatchingUp { endpoint, user: welcome.user }));
-        }
+        // The others are closed before anything else: no hello may come of them.
+        self.hang_up_attempts();
+        self.hedge_at = None;
+        self.deliver(Delivery::State(State::CatchingUp { endpoint, user: welcome.user }));
         if welcome.resync {
             self.cursor = None;
             if self.applied.take().is_some() {
@@ -212,6 +200,13 @@ impl Machine {
         self.pump(moment);
     }
 
+    /// A server named those of its cell.
+    fn learn(&mut self, named: &[String]) {
+        if self.endpoints.learn(named) {
+            self.writes.push(Write::Endpoints(self.endpoints.named().to_vec()));
+        }
+    }
+
     fn catch_up(&mut self, catch_up: CatchUp) {
         self.deliver(Delivery::CatchUp(Box::new(catch_up)));
     }
@@ -220,13 +215,12 @@ impl Machine {
         let Link::Up(session) = &mut self.link else { return };
         session.caught_up = true;
         session.answered_at = Some(moment.now);
+        let endpoint = session.endpoint.clone();
         self.stream_at(Position::read(&pos));
         self.delivered.clone_from(&self.cursor);
-        self.endpoints.works();
+        self.endpoints.works(&endpoint);
         self.deliver(Delivery::CaughtUp { pos });
-        if let Some(endpoint) = self.endpoints.current().cloned() {
-            self.deliver(Delivery::State(State::Live { endpoint }));
-        }
+        self.deliver(Delivery::State(State::Live { endpoint }));
     }
 
     /// The stream has come up to here. A server that sends a long catch-up says so with events in between, too.
@@ -235,7 +229,11 @@ impl Machine {
         advance(&mut self.seen, position);
     }
 
-    fn pong(&mut self, moment: Moment, pos: &Pos) {
+    fn pong(&mut self, moment: Moment, id: u64, pos: &Pos) {
+        if let (Link::Up(session), true) = (&self.link, id == self.pings) {
+            // It is forgotten slowly: one answer that is quick does not make a slow link a fast one.
+            self.round_trip = moment.now.saturating_sub(session.pinged).max(self.round_trip * 7 / 8);
+        }
         if !matches!(&self.link, Link::Up(session) if session.caught_up) {
             // Behind the position of an early pong a part of the catch-up may be missing yet.
             return advance(&mut self.seen, Position::read(pos));
@@ -264,6 +262,7 @@ impl Machine {
         if let Some(seen) = self.seen.clone().filter(|_| !self.writes.is_empty()) {
             self.writes.push(Write::Seen(seen));
         }
+        self.go_home(moment);
         self.pump(moment);
     }
 
@@ -300,9 +299,11 @@ impl Machine {
         self.pump(moment);
     }
 
-    fn bye(&mut self, moment: Moment, problem: Problem) {
-        match problem.known() {
-            Some(Code::Replaced | Code::LoggedOut | Code::SecretWrong) => {
+    fn bye(&mut self, moment: Moment, line: Line, problem: Problem) {
+        let known = problem.known();
+        let own = known == Some(Code::Replaced) && self.is_own_doing(moment);
+        match known {
+            Some(Code::Replaced | Code::LoggedOut | Code::SecretWrong) if !own => {
                 self.stop_because(Stop::Told(Box::new(problem)));
             }
             _ => {
@@ -311,7 +312,12 @@ impl Machine {
                 {
                     self.outcome(outcome);
                 }
-                self.leave(moment, Why::Told(Box::new(problem)));
+                let why = Why::Told(Box::new(problem));
+                if self.session_line() == Some(line) {
+                    self.leave(moment, why)
+                } else {
+                    self.give_up(moment, line, why)
+                }
             }
         }
     }

@@ -9,6 +9,13 @@ pub struct Timing {
     pub ping_background_ms: u64,
     /// Nothing heard for so long after a ping: the server is given up.
     pub silence_ms: u64,
+    /// Nothing heard for so long after a ping, or for twice as long as the slowest of the last answers: another server is tried beside this
+    /// one, and gone to if it takes the connection before this one is heard again. Only while somebody looks.
+    pub doubt_ms: u64,
+    /// No welcome for so long: another server is tried beside that one. Only while somebody looks, and in the first round.
+    pub hedge_ms: u64,
+    /// A session elsewhere goes back to the server that the app likes best after half of this and a random part of it.
+    pub home_ms: u64,
     /// For a connection, and again for the welcome on it; doubles with each round through the servers.
     pub answer_ms: u64,
     /// The most that the former grows to.
@@ -34,6 +41,9 @@ impl Default for Timing {
             ping_ms: 1_000,
             ping_background_ms: 30_000,
             silence_ms: 1_500,
+            doubt_ms: 500,
+            hedge_ms: 300,
+            home_ms: 300_000,
             answer_ms: 2_000,
             answer_cap_ms: 10_000,
             backoff_ms: 200,

@@ -182,6 +182,10 @@ impl Store for Disk {
             answered: self.number("answered")?.unwrap_or(0),
             cursor: self.fact("cursor")?.as_deref().map(Position::read),
             seen: self.fact("seen")?.as_deref().map(Position::read),
+            endpoints: self
+                .fact("endpoints")?
+                .map(|list| list.lines().map(str::to_owned).collect())
+                .unwrap_or_default(),
             outbox: self.commands(false)?,
             kept: self.commands(true)?,
         })
@@ -246,6 +250,8 @@ fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
         Write::Cursor(Some(cursor)) => fact("cursor", &cursor.to_string()),
         Write::Cursor(None) => run("DELETE FROM facts WHERE name = 'cursor'", &[]),
         Write::Seen(seen) => fact("seen", &seen.to_string()),
+        // None holds a line's end: only what can be read as an endpoint is kept.
+        Write::Endpoints(endpoints) => fact("endpoints", &endpoints.join("\n")),
     }
 }
 

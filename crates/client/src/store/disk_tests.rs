@@ -37,6 +37,7 @@ fn what_was_committed_is_there_after_reopening() {
             Write::Answered { place: 2, n: 2, keep: false },
             Write::Cursor(Some(Position::read("1.7"))),
             Write::Seen(Position::read("1.9")),
+            Write::Endpoints(vec!["ws://a:1".to_owned(), "wss://b:2".to_owned()]),
         ];
         disk.commit(&writes).unwrap();
         writes.iter().for_each(|write| saved.apply(write));

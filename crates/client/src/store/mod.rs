@@ -132,6 +132,8 @@ pub enum Write {
     Cursor(Option<Position>),
     /// The highest position seen.
     Seen(Position),
+    /// The cell's servers, as one of them named them last.
+    Endpoints(Vec<String>),
 }
 
 impl Write {
@@ -143,9 +145,12 @@ impl Write {
             Self::Identity(_) | Self::Add(_) | Self::Number { .. } | Self::Replace { .. } | Self::Reoffer { .. } => {
                 true
             }
-            Self::Answered { .. } | Self::Forget { .. } | Self::Counter { .. } | Self::Cursor(_) | Self::Seen(_) => {
-                false
-            }
+            Self::Answered { .. }
+            | Self::Forget { .. }
+            | Self::Counter { .. }
+            | Self::Cursor(_)
+            | Self::Seen(_)
+            | Self::Endpoints(_) => false,
         }
     }
 }

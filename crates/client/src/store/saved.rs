@@ -15,6 +15,8 @@ pub struct Saved {
     pub cursor: Option<Position>,
     /// The highest position seen anywhere.
     pub seen: Option<Position>,
+    /// The cell's servers, as one of them named them last.
+    pub endpoints: Vec<String>,
     /// Commands that are not answered, by place.
     pub outbox: Vec<Command>,
     /// Commands that were acknowledged lately, by place: offered again if the log was restored to before them.
@@ -53,6 +55,7 @@ impl Saved {
             Write::Counter { last, answered } => (self.last, self.answered) = (Some(*last), *answered),
             Write::Cursor(cursor) => self.cursor.clone_from(cursor),
             Write::Seen(seen) => self.seen = Some(seen.clone()),
+            Write::Endpoints(endpoints) => self.endpoints.clone_from(endpoints),
         }
     }
 

@@ -59,6 +59,11 @@ impl Server {
         }
     }
 
+    /// Takes the next connection, and its handshake if its client has not gone.
+    pub(crate) async fn accept_if_there(&self) -> Option<Peer> {
+        Peer::try_over(self.accept_tcp().await).await.ok()
+    }
+
     /// Takes the next connection, whose client does not like the certificate.
     pub(crate) async fn accept_in_vain(&self) {
         let stream = self.accept_tcp().await;
@@ -80,9 +85,16 @@ impl Peer {
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
-        let socket = tokio_tungstenite::accept_hdr_async(stream, subprotocol).await.unwrap();
+        Self::try_over(stream).await.unwrap()
+    }
+
+    async fn try_over<S>(stream: S) -> Result<Self, Error>
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+    {
+        let socket = tokio_tungstenite::accept_hdr_async(stream, subprotocol).await?;
         let (outgoing, incoming) = socket.split();
-        Self { incoming: Box::new(incoming), outgoing: Box::new(outgoing) }
+        Ok(Self { incoming: Box::new(incoming), outgoing: Box::new(outgoing) })
     }
 
     /// The next frame but pings; `None` when the client is gone.

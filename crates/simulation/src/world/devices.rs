@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use ieum_client::CommandId;
-use ieum_client::machine::Moment;
+use ieum_client::machine::{Line, Moment};
 use ieum_protocol::frames::Change;
 
 use super::{Event, World};
@@ -32,19 +32,16 @@ impl World {
             && let Some(wish) = of.settle(&mut self.history, &mut self.random, now)?
         {
             match wish {
-                Wish::Connect(endpoint) => self.connect(device, endpoint),
-                Wish::Send(frame) => {
-                    let link = of.process.as_ref().and_then(|process| process.link);
-                    if let Some(link) = link {
+                Wish::Connect(line, endpoint) => self.connect(device, line, endpoint),
+                Wish::Send(line, frame) => {
+                    let lines = of.process.as_ref().map(|process| &process.lines);
+                    if let Some(link) = lines.and_then(|lines| *lines.get(&line)?) {
                         self.send(link, End::Server, frame);
                     }
                 }
-                Wish::Close => {
-                    let link = of.process.as_mut().and_then(|process| {
-                        process.attempt += 1;
-                        process.link.take()
-                    });
-                    if let Some(link) = link {
+                Wish::Close(line) => {
+                    let closed = of.process.as_mut().and_then(|process| process.lines.remove(&line)?);
+                    if let Some(link) = closed {
                         self.hang_up(link);
                     }
                 }
@@ -54,40 +51,41 @@ impl World {
         Ok(())
     }
 
-    fn connect(&mut self, device: usize, endpoint: usize) {
+    fn connect(&mut self, device: usize, line: Line, endpoint: usize) {
         let Some(of) = self.devices.get_mut(device) else { return };
         let Some(process) = &mut of.process else { return };
-        process.attempt += 1;
-        let (attempt, number) = (process.attempt, of.processes);
+        process.lines.insert(line, None);
+        let number = of.processes;
         let cut = of.offline || self.unreachable.get(endpoint).is_some_and(|cut| *cut);
         if cut && self.random.chance(500) {
             // Nobody answers, nobody says so.
             return;
         }
         let after = self.random.between(1, 60);
-        self.after(after, Event::Dialed { device, process: number, attempt, endpoint, reached: !cut });
+        self.after(after, Event::Dialed { device, process: number, line, endpoint, reached: !cut });
     }
 
     pub(crate) fn dialed(
         &mut self,
         device: usize,
-        (number, attempt): (u64, u64),
+        (number, line): (u64, Line),
         endpoint: usize,
         reached: bool,
     ) -> Check {
         let now = self.clock.now();
         let Some(of) = self.devices.get_mut(device).filter(|of| of.processes == number) else { return Ok(()) };
-        let Some(process) = of.process.as_mut().filter(|process| process.attempt == attempt) else { return Ok(()) };
+        let dials = |process: &&mut Process| process.lines.get(&line).is_some_and(Option::is_none);
+        let Some(process) = of.process.as_mut().filter(dials) else { return Ok(()) };
         let Some(node) = self.node.as_mut().filter(|_| reached) else {
             return self.input(device, |process, moment| {
-                process.machine.failed(moment, "nobody is there".to_owned(), None);
+                process.machine.failed(moment, line, "nobody is there".to_owned(), None);
             });
         };
         let link = self.network.open(device, endpoint, &mut self.random);
-        process.link = Some(link);
+        process.lines.insert(line, Some(link));
         node.sessions.insert(link, Serving::Greeting { since: now });
         self.note(format_args!("device {device} connects, session {link}"));
-        self.input(device, |process, moment| process.machine.connected(moment))
+        self.input(device, |process, moment| process.machine.connected(moment, line))
     }
 
     /// Sends a frame.
@@ -135,20 +133,23 @@ impl World {
         let before = self.network.untaken(link);
         loop {
             let process = self.devices.get(device).and_then(|device| device.process.as_ref());
-            let Some(process) = process.filter(|process| process.link == Some(link)) else { break };
+            let Some(process) = process else { break };
+            let Some(line) = process.lines.iter().find(|(_, of)| **of == Some(link)).map(|(line, _)| *line) else {
+                break;
+            };
             if process.deaf {
                 break;
             }
             match self.network.receive(link, End::Client, self.clock.now()) {
                 Some(Parcel::Frame(frame)) => {
                     let Ok(text) = std::str::from_utf8(&frame) else { return broken("a frame is not UTF-8") };
-                    self.input(device, |process, moment| process.machine.frame(moment, text))?;
+                    self.input(device, |process, moment| process.machine.frame(moment, line, text))?;
                 }
                 Some(Parcel::Over) => {
                     self.hang_up(link);
                     self.input(device, |process, moment| {
-                        process.link = None;
-                        process.machine.closed(moment, "it broke".to_owned());
+                        process.lines.remove(&line);
+                        process.machine.closed(moment, line, "it broke".to_owned());
                     })?;
                 }
                 None => break,
@@ -195,8 +196,8 @@ impl World {
     }
 
     pub(crate) fn device_dies(&mut self, device: usize, power_cut: bool) {
-        let link = self.devices.get_mut(device).and_then(|of| of.kill(power_cut));
-        if let Some(link) = link {
+        let links = self.devices.get_mut(device).map(|of| of.kill(power_cut)).unwrap_or_default();
+        for link in links {
             if power_cut {
                 self.network.lose(link);
             }
@@ -210,11 +211,9 @@ impl World {
             process.deaf = !listens;
             process.machine.listening(moment, listens);
         })?;
-        let link = self.devices.get(device).and_then(|of| of.process.as_ref()).and_then(|process| process.link);
-        match link {
-            Some(link) if listens => self.at_client(link),
-            _ => Ok(()),
-        }
+        let process = self.devices.get(device).filter(|_| listens).and_then(|of| of.process.as_ref());
+        let links: Vec<Link> = process.iter().flat_map(|process| process.lines.values().copied().flatten()).collect();
+        links.into_iter().try_for_each(|link| self.at_client(link))
     }
 
     /// Somebody looks at a device, or nobody does any more.

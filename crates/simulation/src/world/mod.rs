@@ -3,6 +3,7 @@
 mod devices;
 mod serving;
 
+use ieum_client::machine::Line;
 use ieum_core::commands::operate::Configure;
 use ieum_core::ids::Millis;
 use ieum_store::Memory;
@@ -28,8 +29,8 @@ pub(crate) enum Event {
     ToServer(Link),
     /// A frame arrives at a device.
     ToClient(Link),
-    /// An attempt to connect comes to something, for the process and attempt of these numbers.
-    Dialed { device: usize, process: u64, attempt: u64, endpoint: usize, reached: bool },
+    /// An attempt to connect comes to something, for the process and connection of these numbers.
+    Dialed { device: usize, process: u64, line: Line, endpoint: usize, reached: bool },
     /// A device's timer fires.
     Timer { device: usize, process: u64 },
     /// A device's process starts.
@@ -169,8 +170,8 @@ impl World {
             Event::NodeStarts => self.node_starts(),
             Event::ToServer(link) => self.at_server(link),
             Event::ToClient(link) => self.at_client(link),
-            Event::Dialed { device, process, attempt, endpoint, reached } => {
-                self.dialed(device, (process, attempt), endpoint, reached)
+            Event::Dialed { device, process, line, endpoint, reached } => {
+                self.dialed(device, (process, line), endpoint, reached)
             }
             Event::Timer { device, process } => self.timer(device, process),
             Event::DeviceStarts(device) => self.device_starts(device),

@@ -37,8 +37,12 @@ fn a_server_that_takes_connections_and_says_nothing_is_left_too() {
     let mut driver = Driver::new(&[A, B]);
     let first = driver.until_connect();
     driver.connected();
-    assert_ne!(driver.until_connect(), first);
-    assert_eq!(driver.now, 2_000);
+    driver.run(1_999);
+    assert_eq!((driver.closes, driver.at()), (0, first.clone()), "the other, tried beside it, is not there");
+    driver.run(1);
+    assert_eq!((driver.closes, driver.hello), (1, None));
+    driver.connected();
+    assert_ne!(driver.at(), first);
 }
 
 #[test]
@@ -99,8 +103,7 @@ fn waits(driver: &mut Driver, attempts: u32) -> Vec<u64> {
     for _ in 0..attempts {
         driver.until_connect();
         let failed_at = driver.now;
-        driver.machine.failed(driver.moment(), "refused".into(), None);
-        driver.settle();
+        driver.unreachable(None);
         waits.push(driver.machine.deadline().unwrap() - failed_at);
     }
     waits
@@ -188,16 +191,34 @@ fn a_wrong_secret_is_final_before_the_welcome_too() {
 }
 
 #[test]
-fn after_another_goodbye_the_client_waits_as_told_and_goes_where_it_was_pointed() {
+fn after_another_goodbye_the_client_goes_where_it_is_pointed_or_waits_as_told() {
+    let problem = |retry, endpoints: &[&str]| Problem {
+        retry_after_ms: Some(retry),
+        endpoints: endpoints.iter().map(ToString::to_string).collect(),
+        ..Code::Unavailable.problem()
+    };
+    for (problem, to, after) in [
+        (problem(700, &[B]), B, 150),
+        (problem(700, &[A, B]), B, 150),
+        (problem(700, &[]), A, 850),
+        (problem(700, &[A]), A, 850),
+    ] {
+        let mut driver = Driver::new(&[A]);
+        driver.random = 150;
+        driver.live(0, "1.10");
+        let from = driver.now;
+        driver.bye(problem);
+        assert_eq!((driver.until_connect(), driver.now - from), (to.to_owned(), after));
+    }
     let mut driver = Driver::new(&[A]);
+    driver.random = 150;
+    // A server that sends its sessions away one after the other says that each may come at once.
     driver.live(0, "1.10");
-    let mut problem = Code::ShuttingDown.problem();
-    problem.retry_after_ms = Some(700);
-    problem.endpoints = vec!["ws://elsewhere:1".into()];
-    driver.bye(problem);
+    driver.machine.listening(driver.moment(), false);
+    driver.run(2_000);
+    driver.bye(problem(0, &[A, B]));
     let from = driver.now;
-    assert_eq!(driver.until_connect(), "ws://elsewhere:1");
-    assert!((700..=1_400).contains(&(driver.now - from)));
+    assert_eq!((driver.until_connect(), driver.now - from), (B.to_owned(), 0));
 }
 
 #[test]
@@ -256,9 +277,19 @@ fn what_a_server_says_to_a_connection_that_it_refuses_is_heeded() {
     driver.until_connect();
     let mut problem = Code::TooManySessions.problem();
     problem.endpoints = vec![B.into()];
-    driver.machine.failed(driver.moment(), "503".into(), Some(problem));
+    driver.unreachable(Some(problem));
+    driver.until_connect();
+    assert_eq!(driver.connects.last().unwrap().to_string(), B);
+    // The second one says the same: the round is over.
+    let mut problem = Code::TooManySessions.problem();
+    problem.endpoints = vec![A.into()];
+    driver.unreachable(Some(problem));
     let from = driver.now;
-    assert_eq!(driver.until_connect(), B);
+    assert_eq!(driver.until_connect(), A);
+    assert!(driver.now - from < 1_000);
+    driver.unreachable(Some(Code::TooManySessions.problem()));
+    let from = driver.now;
+    driver.until_connect();
     assert!(driver.now - from >= 1_000);
 }
 

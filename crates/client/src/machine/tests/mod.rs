@@ -1,9 +1,12 @@
 //! The machine with a clock and a network of the test's own.
 
+mod hedge;
 mod link;
 mod model;
 mod outbox;
 mod stream;
+
+use std::collections::BTreeMap;
 
 use ieum_protocol::errors::{Code, Problem};
 use ieum_protocol::frames::{Ack, Change, ClientFrame, Cmd, Done, Hello, ServerFrame, Welcome};
@@ -20,6 +23,10 @@ pub(super) struct Driver {
     pub(super) sent: Vec<ClientFrame>,
     pub(super) delivered: Vec<Delivery>,
     pub(super) connects: Vec<Endpoint>,
+    /// Attempts and connections that are not closed, with their endpoint.
+    pub(super) lines: BTreeMap<Line, Endpoint>,
+    /// The connection on which hello was said last, until it is closed.
+    pub(super) hello: Option<Line>,
     pub(super) closes: usize,
     pub(super) random: u64,
     pub(super) broken_store: bool,
@@ -32,6 +39,7 @@ fn settings(endpoints: &[&str]) -> Settings {
         secret: "secret".into(),
         client: None,
         endpoints: endpoints.iter().map(|text| text.parse().unwrap()).collect(),
+        home: None,
         foreground: true,
         timing: Timing::default(),
         limits: Limits::default(),
@@ -57,6 +65,8 @@ impl Driver {
             sent: Vec::new(),
             delivered: Vec::new(),
             connects: Vec::new(),
+            lines: BTreeMap::new(),
+            hello: None,
             closes: 0,
             random: 0,
             broken_store: false,
@@ -95,9 +105,25 @@ impl Driver {
                     }
                     self.machine.stored(self.moment(), Ok(()));
                 }
-                Output::Connect(endpoint) => self.connects.push(endpoint),
-                Output::Send(text) => self.sent.push(serde_json::from_str(&text).unwrap()),
-                Output::Close => self.closes += 1,
+                Output::Connect { line, endpoint } => {
+                    self.connects.push(endpoint.clone());
+                    assert_eq!(self.lines.insert(line, endpoint), None, "a number is one connection's");
+                    assert!(self.lines.len() <= 3, "so many connections: {:?}", self.lines);
+                }
+                Output::Send { line, text } => {
+                    assert!(self.lines.contains_key(&line), "it sends on a connection that is closed");
+                    let frame = serde_json::from_str(&text).unwrap();
+                    if matches!(frame, ClientFrame::Hello(_)) {
+                        assert_eq!(self.hello, None, "hello was said before, on a connection that is not closed");
+                        self.hello = Some(line);
+                    }
+                    self.sent.push(frame);
+                }
+                Output::Close { line } => {
+                    self.closes += 1;
+                    assert!(self.lines.remove(&line).is_some(), "it closes twice");
+                    self.hello = self.hello.filter(|of| *of != line);
+                }
                 Output::Deliver(delivery) => self.delivered.push(delivery),
             }
         }
@@ -128,13 +154,36 @@ impl Driver {
         self.connects.last().unwrap().to_string()
     }
 
+    /// The attempt made last of those that are not given up.
+    pub(super) fn last(&self) -> Line {
+        self.lines.keys().copied().next_back().unwrap_or_default()
+    }
+
+    /// The attempt made last succeeds.
     pub(super) fn connected(&mut self) -> Hello {
-        self.machine.connected(self.moment());
-        self.settle();
+        self.reached(self.last());
+
         match self.sent.pop() {
             Some(ClientFrame::Hello(hello)) => hello,
             other => panic!("no hello but {other:?}"),
         }
+    }
+
+    /// A server takes the connection.
+    pub(super) fn reached(&mut self, line: Line) {
+        self.machine.connected(self.moment(), line);
+        self.settle();
+    }
+
+    /// The attempt made last fails.
+    pub(super) fn unreachable(&mut self, told: Option<Problem>) {
+        self.machine.failed(self.moment(), self.last(), "refused".into(), told);
+        self.settle();
+    }
+
+    /// Where the connection leads on which hello was said.
+    pub(super) fn at(&self) -> String {
+        self.hello.map(|line| self.lines[&line].to_string()).unwrap_or_default()
     }
 
     pub(super) fn frame(&mut self, frame: &ServerFrame) {
@@ -142,7 +191,8 @@ impl Driver {
     }
 
     pub(super) fn text(&mut self, text: &str) {
-        self.machine.frame(self.moment(), text);
+        let line = self.hello.unwrap_or(self.last());
+        self.machine.frame(self.moment(), line, text);
         self.settle();
     }
 
@@ -161,7 +211,8 @@ impl Driver {
     }
 
     pub(super) fn lose_connection(&mut self) {
-        self.machine.closed(self.moment(), "reset".into());
+        let line = self.hello.unwrap_or(self.last());
+        self.machine.closed(self.moment(), line, "reset".into());
         self.settle();
     }
 

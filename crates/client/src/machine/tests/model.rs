@@ -184,7 +184,7 @@ impl World {
             if self.is_up() {
                 return;
             }
-            if !matches!(self.driver.machine.link, Link::Connecting { .. }) {
+            if !matches!(self.driver.machine.link, Link::Trying) {
                 self.driver.until_connect();
             }
             self.to_server.clear();

@@ -32,7 +32,7 @@ fn a_command_is_sent_only_once_the_store_has_it() {
     assert!(matches!(driver.machine.next_output(), Some(Output::Store(_))));
     assert_eq!(driver.machine.next_output(), None);
     driver.machine.stored(driver.moment(), Ok(()));
-    assert!(matches!(driver.machine.next_output(), Some(Output::Send(_))));
+    assert!(matches!(driver.machine.next_output(), Some(Output::Send { .. })));
 }
 
 #[test]
