@@ -35,6 +35,10 @@ pub trait Cell: Send + Sync + 'static {
     /// For how long the oldest command has been waiting for its outcome.
     fn waiting(&self) -> Duration;
 
+    /// How long ago the view had, as is proven, all that was acknowledged, through whichever node. Right at the moment it is asked, also
+    /// behind a freeze of the process, and without a disk.
+    fn proven(&self) -> Duration;
+
     /// Appends the node's own figures to a page of Prometheus metrics.
     fn metrics(&self, page: &mut String);
 }

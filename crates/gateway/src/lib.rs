@@ -16,6 +16,8 @@ pub mod options;
 pub mod server;
 pub mod session;
 
+mod drain;
+mod elsewhere;
 mod http;
 mod lanes;
 mod passwords;
@@ -24,6 +26,7 @@ mod tokens;
 mod wire;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use ieum_core::apply::owner_of;
@@ -32,7 +35,7 @@ use ieum_core::kv::{self, Read};
 use ieum_core::tables::accounts::DEVICES;
 use ieum_planted::Bug;
 use ieum_protocol::errors::{Code, Problem};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
 pub use cell::{Cell, Refused, Ticket};
 pub use http::openapi;
@@ -55,8 +58,10 @@ pub struct Gateway<C> {
     metrics: metrics::Metrics,
     progress: Mutex<Progress>,
     stopping: tokio::sync::watch::Sender<bool>,
+    /// It sends its clients elsewhere.
+    draining: AtomicBool,
     /// Where other nodes take clients just now.
-    elsewhere: RwLock<Vec<String>>,
+    elsewhere: elsewhere::Elsewhere,
 }
 
 /// Where the view stood when it was last looked at.
@@ -85,27 +90,9 @@ impl<C: Cell> Gateway<C> {
             options,
             progress: Mutex::default(),
             stopping: tokio::sync::watch::Sender::new(false),
-            elsewhere: RwLock::default(),
+            draining: AtomicBool::new(false),
+            elsewhere: elsewhere::Elsewhere::default(),
         })
-    }
-
-    /// Other nodes take clients at `endpoints` from now on.
-    pub fn set_elsewhere(&self, endpoints: Vec<String>) {
-        *self.elsewhere.write() = endpoints;
-    }
-
-    /// The cell's servers: this one and those that take clients just now.
-    fn endpoints(&self) -> Vec<String> {
-        let mut endpoints = self.options.endpoints.clone();
-        let elsewhere = self.elsewhere.read();
-        endpoints.extend(elsewhere.iter().filter(|endpoint| !self.options.endpoints.contains(endpoint)).cloned());
-        endpoints
-    }
-
-    /// Where a client goes that this node cannot serve.
-    fn elsewhere(&self) -> Vec<String> {
-        let elsewhere = self.elsewhere.read().clone();
-        if elsewhere.is_empty() { self.options.endpoints.clone() } else { elsewhere }
     }
 
     /// Tells every client to come back elsewhere or later, and takes no new ones.
@@ -140,21 +127,28 @@ impl<C: Cell> Gateway<C> {
 
     /// Waits until the view is not older than what the client has seen, for a second.
     async fn catch_up_with(&self, seen: Option<Position>) -> Result<(), Problem> {
-        let Some(seen) = seen.filter(|seen| *seen > self.cell.applied()) else { return Ok(()) };
+        let Some(seen) = seen.filter(|seen| *seen > self.cell.applied() && !Bug::StaleAfterMoving.planted()) else {
+            return Ok(());
+        };
         match tokio::time::timeout(self.options.behind_patience, self.cell.reach(seen)).await {
             Ok(()) => Ok(()),
             Err(_) => Err(self.problem(Code::Behind)),
         }
     }
 
-    /// Whether this node takes sessions: not when it is stopping.
+    /// Whether this node takes sessions: not when it is stopping, or sends its clients elsewhere.
     fn still_here(&self) -> Result<(), Problem> {
-        if *self.stopping.borrow() { Err(self.problem(Code::ShuttingDown)) } else { Ok(()) }
+        if *self.stopping.borrow() || self.is_draining() { Err(self.problem(Code::ShuttingDown)) } else { Ok(()) }
     }
 
     /// Whether the cell makes no progress just now.
     fn stalled(&self) -> bool {
         self.cell.waiting() >= self.options.stall_after || self.progress.lock().standstill
+    }
+
+    /// Whether what is read here may lack what was acknowledged elsewhere over two seconds ago.
+    fn stale(&self) -> bool {
+        self.stalled() || (self.cell.proven() >= self.options.stale_after && !Bug::ThawedLooksFresh.planted())
     }
 
     /// Looks at the cell and at every session once: those that the cell keeps waiting are told to try elsewhere, and those whose clients have
@@ -190,12 +184,6 @@ impl<C: Cell> Gateway<C> {
     /// The problem with this code. Where another server may do better it names them.
     fn problem(&self, code: Code) -> Problem {
         self.told(code.problem())
-    }
-
-    /// The problem as a client is told it.
-    fn told(&self, problem: Problem) -> Problem {
-        let elsewhere = problem.endpoints.is_empty() && problem.known().is_some_and(Code::points_elsewhere);
-        if elsewhere { Problem { endpoints: self.elsewhere(), ..problem } } else { problem }
     }
 }
 

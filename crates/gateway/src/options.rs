@@ -40,8 +40,12 @@ pub struct Options {
     pub stall_after: Duration,
     /// After so long without any batch from the log, in which every node logs a tick per second, the cell counts as stalled too.
     pub standstill_after: Duration,
+    /// What is read is marked when it is longer ago that the view was proven to have everything. The node's own tick proves it each second.
+    pub stale_after: Duration,
     /// How long a request waits for a view that is behind what its client has seen.
     pub behind_patience: Duration,
+    /// How long a session that is sent elsewhere may wait for what is under way.
+    pub drain_patience: Duration,
     /// How long a request over HTTP waits for its outcome.
     pub outcome_patience: Duration,
     /// A session that is silent for so long is over.
@@ -163,7 +167,9 @@ impl Default for Options {
             queue_bytes: 2 * 1024 * 1024,
             stall_after: Duration::from_millis(1_500),
             standstill_after: Duration::from_millis(1_800),
+            stale_after: Duration::from_secs(2),
             behind_patience: Duration::from_secs(1),
+            drain_patience: Duration::from_secs(1),
             outcome_patience: Duration::from_millis(2_000),
             silence: Duration::from_secs(120),
             patience: Duration::from_secs(10),

@@ -59,6 +59,10 @@ impl Cell for Still {
         if self.1.lock().hangs { Duration::MAX } else { Duration::ZERO }
     }
 
+    fn proven(&self) -> Duration {
+        Duration::ZERO
+    }
+
     fn metrics(&self, _: &mut String) {}
 }
 

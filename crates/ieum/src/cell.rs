@@ -104,6 +104,10 @@ impl Cell for NodeCell {
         self.node.waiting()
     }
 
+    fn proven(&self) -> Duration {
+        self.node.proven()
+    }
+
     fn metrics(&self, page: &mut String) {
         let alarms = self.node.alarms();
         figure(

@@ -102,6 +102,8 @@ pub struct Batcher<T> {
     begun: bool,
     /// Handed out and not yet back from the log, oldest first.
     waiting: VecDeque<Waiting<T>>,
+    /// When the last batch that came back was begun: the view has all that was in the log then.
+    proven: Millis,
 }
 
 #[derive(Debug)]
@@ -137,6 +139,7 @@ impl<T> Batcher<T> {
             in_flight: false,
             begun: false,
             waiting: VecDeque::new(),
+            proven: 0,
         }
     }
 
@@ -251,6 +254,7 @@ impl<T> Batcher<T> {
         while let Some(waiting) = self.waiting.pop_front_if(|w| w.number <= author.number) {
             self.imports.take(waiting.imports);
             if waiting.number == author.number {
+                self.proven = self.proven.max(waiting.since);
                 return waiting.tickets;
             }
         }
@@ -267,6 +271,13 @@ impl<T> Batcher<T> {
     #[must_use]
     pub fn oldest(&self) -> Option<Millis> {
         self.waiting.front().map(|w| w.since).or_else(|| self.filling.front().map(|f| f.since))
+    }
+
+    /// The latest moment of which it is proven that the view has all that was acknowledged by then, through whichever node: when the last of
+    /// this node's batches that came back was begun. At the start it is the start itself.
+    #[must_use]
+    pub fn proven(&self) -> Millis {
+        self.proven
     }
 
     /// Whether nothing waits for anything.
@@ -301,9 +312,13 @@ mod tests {
         assert_eq!((first.author.number, second.author.number), (1, 2));
         assert_eq!(Batch::decode(&second.bytes).unwrap().commands.len(), 2);
         assert_eq!(batcher.oldest(), Some(10));
+        assert_eq!(batcher.proven(), 0);
         assert_eq!(batcher.applied(first.author), ["a"]);
+        assert_eq!(batcher.proven(), 10, "what came into the log before the batch was begun was applied before it");
         assert_eq!(batcher.applied(Author { node: 2, ..second.author }), Vec::<&str>::new());
+        assert_eq!(batcher.proven(), 10, "another node's proves nothing");
         assert_eq!(batcher.applied(second.author), ["b", "c"]);
+        assert_eq!(batcher.proven(), 11);
         assert!(batcher.is_idle());
     }
 

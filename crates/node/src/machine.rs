@@ -74,6 +74,12 @@ impl<K: Kv, T> Machine<K, T> {
         Ok(deliver(effects, tickets))
     }
 
+    /// The latest moment of which it is proven that the view has all that was acknowledged by then.
+    #[must_use]
+    pub fn proven(&self) -> Millis {
+        self.batcher.proven()
+    }
+
     /// Since when the oldest command waits.
     #[must_use]
     pub fn oldest(&self) -> Option<Millis> {

@@ -213,6 +213,14 @@ impl<K: Kv, T: Send + 'static> Handle<K, T> {
         oldest.map_or(Duration::ZERO, |since| Duration::from_millis(self.shared.now().saturating_sub(since)))
     }
 
+    /// How long ago the view had, as is proven, all that was acknowledged, through whichever node. It is the age of the node's own last tick that came back, so
+    /// it is right in the first moment after the process was frozen, and nothing but memory is asked.
+    #[must_use]
+    pub fn proven(&self) -> Duration {
+        let proven = self.shared.batcher.lock().proven();
+        Duration::from_millis(self.shared.now().saturating_sub(proven))
+    }
+
     /// How far the wall clock jumped, ms, while it is not followed; 0 when all is well.
     #[must_use]
     pub fn clock_jump(&self) -> i64 {

@@ -250,7 +250,7 @@ impl<C: Cell> Gateway<C> {
         if unauthorized {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"ieum\""));
         }
-        if self.stalled() {
+        if self.stale() {
             headers.insert(HeaderName::from_static(STALE_HEADER), HeaderValue::from_static("true"));
         }
         if let (false, Ok(here)) =

@@ -134,6 +134,9 @@ pub(crate) async fn readyz<C: Cell>(State(gateway): State<Arc<Gateway<C>>>) -> R
     if *gateway.stopping.borrow() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
     }
+    if gateway.is_draining() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+    }
     if gateway.stalled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "the cell makes no progress\n").into_response();
     }

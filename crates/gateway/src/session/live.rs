@@ -31,13 +31,21 @@ pub struct Live {
     commands: Allowance,
     /// Commands refused since it was asked last.
     refused: u32,
+    /// Which change of the endpoints its client was told last.
+    endpoints: u64,
 }
 
 impl Live {
     /// A stream that begins behind `sent`, of a device that has used the numbers up to `last`.
     #[must_use]
     pub fn new(place: Place, last: u64, sent: Position, commands: Allowance) -> Self {
-        Self { place, next: last + 1, sent, commands, refused: 0 }
+        Self { place, next: last + 1, sent, commands, refused: 0, endpoints: 0 }
+    }
+
+    /// The same, of a client that was told the endpoints as of this change.
+    #[must_use]
+    pub(crate) fn told(self, endpoints: u64) -> Self {
+        Self { endpoints, ..self }
     }
 
     /// The session.
@@ -103,6 +111,7 @@ impl Live {
                     return Err(gateway.problem(code));
                 }
                 out.push(outcomes::text(&ServerFrame::Pong { id: ping.id, pos: self.sent.to_string() }));
+                out.extend(gateway.news_of_endpoints(&mut self.endpoints));
             }
             ClientFrame::Cmd(cmd) => {
                 let n = cmd.n;

@@ -10,7 +10,7 @@ mod opening;
 mod queue;
 mod run;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -51,6 +51,8 @@ pub struct Session {
     something: Notify,
     /// Commands submitted and not answered yet.
     in_flight: AtomicUsize,
+    /// Its client is to go elsewhere once what it asked for is answered.
+    leaving: AtomicBool,
     /// The lowest number that the cell refused since the session's task looked last.
     refused: AtomicU64,
     began: Instant,
@@ -73,6 +75,7 @@ impl Session {
             queue: Mutex::new(Queue::new(options.queue_items, options.queue_bytes)),
             something: Notify::new(),
             in_flight: AtomicUsize::new(0),
+            leaving: AtomicBool::new(false),
             refused: AtomicU64::new(u64::MAX),
             began: now,
             heard: AtomicU64::new(DEAF),
@@ -90,8 +93,26 @@ impl Session {
         if unused {
             self.refused.fetch_min(n, Ordering::Relaxed);
         }
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.queue.lock().push(position, Item::Answer(frame))
+        let woken = self.queue.lock().push(position, Item::Answer(frame));
+        // Behind that: a session that leaves has nothing under way and nothing that waits.
+        self.in_flight.fetch_sub(1, Ordering::AcqRel);
+        woken
+    }
+
+    /// Its client is to go elsewhere once what it asked for is answered.
+    pub(crate) fn send_away(&self) {
+        self.leaving.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Whether it is: no more is read of what the client sends.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    /// Whether everything that the client asked for is answered, and that was sent.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.in_flight.load(Ordering::Acquire) == 0 && self.queue.lock().is_empty()
     }
 
     /// The lowest number that the cell refused since this was asked last; the largest number there is if none.

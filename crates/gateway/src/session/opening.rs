@@ -26,6 +26,8 @@ pub struct Opening<V> {
     /// The last number that the device has used.
     last: u64,
     start: Start,
+    /// Which change of the endpoints the welcome told.
+    endpoints: u64,
     under_way: Option<Round<V>>,
 }
 
@@ -73,6 +75,7 @@ impl<V: Read> Opening<V> {
         // Behind that: whoever stops the node says so first and then ends the sessions that have a place.
         gateway.still_here()?;
         let at = ieum_core::apply::applied(&view).map_err(|error| failed(&error))?.position;
+        let endpoints = gateway.endpoints_version();
         let welcome = Welcome {
             n: last,
             pos: at.to_string(),
@@ -81,7 +84,7 @@ impl<V: Read> Opening<V> {
             endpoints: gateway.endpoints(),
         };
         let session = Arc::clone(place.session());
-        Ok((welcome, Self { session, place: Some(place), last, start, under_way: None }))
+        Ok((welcome, Self { session, place: Some(place), last, start, endpoints, under_way: None }))
     }
 
     /// The session.
@@ -122,7 +125,7 @@ impl<V: Read> Opening<V> {
         let commands = gateway.limits.commands.of(self.session.device, now);
         // There is one end of a catch-up.
         let place = self.place.take().ok_or_else(|| Code::Internal.problem())?;
-        let live = Live::new(place, self.last, at, commands);
+        let live = Live::new(place, self.last, at, commands).told(self.endpoints);
         Ok(Step::Live(ServerFrame::CaughtUp { pos }, Box::new(live)))
     }
 

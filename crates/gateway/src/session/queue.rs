@@ -86,7 +86,7 @@ impl Queue {
         !std::mem::replace(&mut self.woken, true)
     }
 
-    #[cfg(test)]
+    /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.items.is_empty()
     }

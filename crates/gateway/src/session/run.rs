@@ -335,7 +335,7 @@ async fn run<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
             () = session.woken() => {
                 live.queued(gateway.hub.complete(), &mut out).map(End::Over)
             }
-            frame = socket.next() => match frame {
+            frame = socket.next(), if !session.is_leaving() => match frame {
                 Ok(text) => live.frame(gateway, &text, Instant::now(), &mut out).err().map(End::Told),
                 Err(end) => Some(end),
             },
@@ -352,6 +352,9 @@ async fn run<C: Cell, S: AsyncRead + AsyncWrite + Unpin>(
         }
         if let Some(end) = ended {
             return end;
+        }
+        if session.is_leaving() && (session.is_answered() || Bug::DrainCutsAnswers.planted()) {
+            return End::Over(Code::ShuttingDown);
         }
     }
 }

@@ -10,6 +10,7 @@ mod foreign;
 mod frames;
 mod http;
 mod lanes;
+mod moving;
 mod node;
 mod repeats;
 mod requests;

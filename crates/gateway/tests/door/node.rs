@@ -12,9 +12,9 @@ use ieum_gateway::options::{Limits, Passwords, Rate};
 use ieum_gateway::{Cell, Gateway, Hub, Options, Refused, SigningKeys, Ticket};
 use ieum_log::memory::Memory as MemoryLog;
 use ieum_log::{BatchId, Log};
-use ieum_node::batcher::{Bounds, Refusal};
+use ieum_node::batcher::Refusal;
+use ieum_node::folder::Folder;
 use ieum_node::machine::Delivery;
-use ieum_node::reserve::Reserve;
 use ieum_node::service::{self, Handle, Identity, Node};
 use ieum_store::Memory;
 use parking_lot::{Condvar, Mutex};
@@ -130,6 +130,10 @@ impl Cell for NodeCell {
         self.0.waiting()
     }
 
+    fn proven(&self) -> Duration {
+        self.0.proven()
+    }
+
     fn metrics(&self, _: &mut String) {}
 }
 
@@ -150,7 +154,12 @@ pub(crate) struct Server {
 pub(crate) trait Stop: Send + Sync {
     fn stop(&self);
     fn sessions(&self) -> usize;
+    fn set_elsewhere(&self, endpoints: &[&str]);
+    fn drain(self: Arc<Self>, over: Duration) -> Draining;
+    fn stop_draining(&self);
 }
+
+type Draining = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl<C: Cell> Stop for Gateway<C> {
     fn stop(&self) {
@@ -159,6 +168,18 @@ impl<C: Cell> Stop for Gateway<C> {
 
     fn sessions(&self) -> usize {
         Gateway::sessions(self)
+    }
+
+    fn set_elsewhere(&self, endpoints: &[&str]) {
+        Gateway::set_elsewhere(self, endpoints.iter().map(ToString::to_string).collect());
+    }
+
+    fn drain(self: Arc<Self>, over: Duration) -> Draining {
+        Box::pin(async move { Gateway::drain(&self, over, |_, _| ()).await })
+    }
+
+    fn stop_draining(&self) {
+        Gateway::stop_draining(self);
     }
 }
 
@@ -192,14 +213,7 @@ impl Server {
         let keys = SigningKeys::from_seed(&[7; 32]).unwrap();
         let identity =
             Identity { node: 1, dc: "a".to_owned(), cell: 1, key_id: keys.id(), public_key: keys.public_key() };
-        let node = service::Options {
-            identity,
-            founds: true,
-            bounds: Bounds::default(),
-            snapshots: Default::default(),
-            folder: folder.path().to_owned(),
-            reserve: Arc::new(Reserve::new(folder.path(), 0)),
-        };
+        let node = service::Options::new(identity, &Folder::new(folder.path()));
         let log = Arc::new(Held { log: MemoryLog::new(1), held: watch::Sender::new(false) });
         let (view, hub) = (Arc::new(Memory::new()), Hub::new());
         let delivery = watch::Sender::new(false);
@@ -233,6 +247,17 @@ impl Server {
             runtime: Some(runtime),
             _folder: folder,
         }
+    }
+
+    /// Sends its clients elsewhere; the channel says when that is done.
+    pub(crate) fn drain(&self, over: Duration) -> std::sync::mpsc::Receiver<()> {
+        let (done, when) = std::sync::mpsc::channel();
+        let draining = Arc::clone(&self.gateway).drain(over);
+        self.runtime.as_ref().unwrap().spawn(async move {
+            draining.await;
+            let _ = done.send(());
+        });
+        when
     }
 
     /// From here on the log takes nothing, or takes everything again.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use ieum_gateway::Options;
 use serde_json::json;
 
 use crate::http::{Person, fresh};
@@ -57,6 +58,25 @@ fn every_session_is_told_when_nothing_is_delivered() {
     assert_eq!(idle.bye()["code"], "unavailable");
     server.hold_delivery(false);
     server.is_sound();
+}
+
+/// Whatever else the node has noticed: behind a freeze of its process that is nothing yet.
+#[test]
+fn reads_are_marked_by_the_age_of_what_proves_them() {
+    let long = Duration::from_secs(1_000);
+    let server = Server::with(Options { stall_after: long, standstill_after: long, ..options() });
+    let minji = Person::register(&server, "minji");
+    let is_marked = |marked: bool| {
+        let until = Instant::now() + Duration::from_secs(20);
+        while minji.get(&server, "/v1/me").header("ieum-stale").is_some() != marked {
+            assert!(Instant::now() < until, "not {marked}");
+        }
+    };
+    is_marked(false);
+    server.hold_log(true);
+    is_marked(true);
+    server.hold_log(false);
+    is_marked(false);
 }
 
 #[test]
