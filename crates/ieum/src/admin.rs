@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ieum_core::batch::{Envelope, Origin};
 use ieum_core::commands::Command;
 use ieum_core::outcome::{Accepted, Outcome, Reject};
-use ieum_gateway::Ticket;
+use ieum_gateway::{Gateway, Ticket};
 use ieum_log::Kept;
 use ieum_node::folder::{Extent, Folder};
 use ieum_node::progress::{self, Step, Watch};
@@ -24,6 +24,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::Sender;
 
 use crate::bar::Bar;
+use crate::cell::NodeCell;
 use crate::serve::Error;
 use crate::{level, nodes};
 
@@ -45,6 +46,10 @@ pub(crate) enum Request {
     AddNode { node: u32, dc: String },
     /// Take a node out.
     RemoveNode { node: u32 },
+    /// Send the node's clients elsewhere and take no more; over so many seconds, or as it is set.
+    Drain { seconds: Option<u64> },
+    /// Take clients again.
+    EndDrain,
     /// Which level is active, and what the members know.
     Levels,
     /// Make a level the active one.
@@ -65,6 +70,10 @@ pub(crate) enum Answer {
     Invited { code: String },
     /// The members.
     Nodes { members: Vec<nodes::Row> },
+    /// So many sessions were sent elsewhere.
+    Drained { sessions: u64 },
+    /// The node takes clients; or it did before.
+    DrainEnded { before: bool },
     /// The node is a member.
     NodeAdded { node: u32, dc: String },
     /// The node is none any more.
@@ -133,6 +142,10 @@ pub(crate) struct Context<L> {
     pub(crate) node: Handle<Fjall, Ticket>,
     /// The node among the others, if the cell has others.
     pub(crate) circle: Option<Arc<Circle>>,
+    /// Where its clients are.
+    pub(crate) gateway: Arc<Gateway<NodeCell>>,
+    /// Over how long they are sent elsewhere.
+    pub(crate) drain: Duration,
 }
 
 /// Answers operators until aborted.
@@ -229,6 +242,11 @@ fn answer<L: Kept>(
         Request::Nodes => nodes::list(&context.node, context.circle.as_deref()),
         Request::AddNode { node, dc } => runtime.block_on(nodes::add(&context.node, node, dc)),
         Request::RemoveNode { node } => runtime.block_on(nodes::remove(&context.node, context.log.as_ref(), node)),
+        Request::Drain { seconds } => {
+            let over = seconds.map_or(context.drain, Duration::from_secs);
+            runtime.block_on(nodes::drain(&context.gateway, context.circle.as_deref(), over, watch))
+        }
+        Request::EndDrain => nodes::end_drain(&context.gateway, context.circle.as_deref()),
         Request::Levels => level::show(&context.node),
         Request::Activate { level } => runtime.block_on(level::activate(&context.node, level)),
     }

@@ -62,6 +62,8 @@ pub(crate) struct Node {
     pub data: PathBuf,
     /// Room to keep free on its disk, in MiB.
     pub reserve_mib: u64,
+    /// Over how many seconds its clients are sent to the other nodes when it stops.
+    pub drain_seconds: u64,
 }
 
 /// Which log the cell has.
@@ -238,7 +240,7 @@ pub(crate) struct Snapshots {
 
 impl Default for Node {
     fn default() -> Self {
-        Self { cell: 1, number: 1, dc: "a".to_owned(), data: PathBuf::from("data"), reserve_mib: 512 }
+        Self { cell: 1, number: 1, dc: "a".to_owned(), data: PathBuf::from("data"), reserve_mib: 512, drain_seconds: 5 }
     }
 }
 
@@ -362,6 +364,9 @@ impl Config {
         }
         if self.node.reserve_mib > 1 << 40 {
             return Err(invalid("node.reserve_mib", "more than any disk has"));
+        }
+        if self.node.drain_seconds > 3_600 {
+            return Err(invalid("node.drain_seconds", "an hour at most: who stops a node waits for it"));
         }
         if (self.log.engine == Engine::Etcd) == self.log.endpoints.is_empty() {
             return Err(invalid("log", "endpoints are where etcd answers, and go with engine = \"etcd\""));

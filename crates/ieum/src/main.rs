@@ -125,6 +125,18 @@ enum NodeCommand {
         #[arg(long)]
         dc: String,
     },
+    /// Send the clients of this node to the others, one after the other, and take no more: before it is stopped for longer, or looked into.
+    /// Stopping it (SIGTERM) does the same by itself. It stays a member, and takes clients again with --end or when it is started anew.
+    Drain {
+        #[command(flatten)]
+        settings: Settings,
+        /// Over how many seconds; [node] drain_seconds when not given.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(..=3_600))]
+        seconds: Option<u64>,
+        /// Take clients again.
+        #[arg(long, conflicts_with = "seconds")]
+        end: bool,
+    },
     /// Take a node out of the cell for good: what it says counts no more.
     Remove {
         #[command(flatten)]
@@ -243,6 +255,10 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Node(NodeCommand::Add { settings, number, dc }) => {
             return operate::add_node(&settings.load()?, number, dc);
         }
+        Command::Node(NodeCommand::Drain { settings, seconds, end: false }) => {
+            return operate::drain(&settings.load()?, seconds);
+        }
+        Command::Node(NodeCommand::Drain { settings, end: true, .. }) => return operate::end_drain(&settings.load()?),
         Command::Node(NodeCommand::Remove { settings, number }) => {
             return operate::remove_node(&settings.load()?, number);
         }

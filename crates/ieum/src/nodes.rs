@@ -1,17 +1,21 @@
 //! `ieum node`: the members of the cell.
 
+use std::time::Duration;
+
 use ieum_core::commands::operate::{AddNode, RemoveNode};
 use ieum_core::outcome::Reject;
-use ieum_gateway::Ticket;
+use ieum_gateway::{Gateway, Ticket};
 use ieum_log::Log;
 use ieum_node::levels::Levels;
 use ieum_node::peers::{Phase, Report};
+use ieum_node::progress::{Step, Watch};
 use ieum_node::service::Handle;
 use ieum_peer::circle::Circle;
 use ieum_store::fjall::Fjall;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::{Answer, ask_cell, failed};
+use crate::cell::NodeCell;
 
 /// A member, and what was heard of it lately.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +81,43 @@ pub(crate) async fn add(node: &Handle<Fjall, Ticket>, number: u32, dc: String) -
         Ok(Err(reject)) => Answer::Failed { reason: reject.code().to_owned() },
         Err(answer) => answer,
     }
+}
+
+/// Sends the node's clients to the other nodes, and takes no more until that is ended or the node starts anew.
+pub(crate) async fn drain(
+    gateway: &Gateway<NodeCell>,
+    circle: Option<&Circle>,
+    over: Duration,
+    watch: Watch<'_>,
+) -> Answer {
+    let Some(circle) = circle else {
+        return Answer::Failed {
+            reason: "this cell has one node, so its clients have nowhere to go; to stop the node send it SIGTERM"
+                .to_owned(),
+        };
+    };
+    if circle.endpoints().is_empty() {
+        return Answer::Failed {
+            reason: "no other node takes clients just now, so this one's have nowhere to go: `ieum node list` tells what the others do, and \
+                     each needs [listen] endpoints"
+                .to_owned(),
+        };
+    }
+    // Said first: the others name this node to nobody any more.
+    circle.set_phase(Phase::Draining);
+    let sessions = gateway.sessions() as u64;
+    gateway.drain(over, |done, of| watch(Step { what: "clients sent elsewhere", done, of: Some(of) })).await;
+    Answer::Drained { sessions }
+}
+
+/// Takes clients again.
+pub(crate) fn end_drain(gateway: &Gateway<NodeCell>, circle: Option<&Circle>) -> Answer {
+    let before = !gateway.is_draining();
+    gateway.stop_draining();
+    if let Some(circle) = circle.filter(|_| !before) {
+        circle.set_phase(Phase::Ready);
+    }
+    Answer::DrainEnded { before }
 }
 
 /// Takes a node out of the cell, and has the log refuse what it appends.

@@ -77,7 +77,9 @@ pub(crate) fn verify(config: &Config) -> Result<ExitCode, Failure> {
 /// What the running node answers; an error when none runs.
 fn ask_running(config: &Config, request: &Request) -> Result<Answer, Failure> {
     let data = &config.node.data;
-    let answer = admin::ask(data, request, &Bar::new())?;
+    let bar = Bar::new();
+    let answer = admin::ask(data, request, &bar)?;
+    drop(bar);
     answer.ok_or_else(|| format!("no node runs on {}; start it with `ieum serve`", data.display()).into())
 }
 
@@ -147,6 +149,26 @@ pub(crate) fn add_node(config: &Config, node: u32, dc: String) -> Result<ExitCod
                 "Node {node} is a member, in data center {dc}. Start it with [node] number = {node} and dc = \"{dc}\"."
             );
         }
+        other => return unexpected(other),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn drain(config: &Config, seconds: Option<u64>) -> Result<ExitCode, Failure> {
+    match ask_running(config, &Request::Drain { seconds })? {
+        Answer::Drained { sessions } => {
+            println!("{sessions} clients were sent to the other nodes; this one takes no more.");
+            println!("Stop it with SIGTERM, or have it take clients again: ieum node drain --end");
+        }
+        other => return unexpected(other),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn end_drain(config: &Config) -> Result<ExitCode, Failure> {
+    match ask_running(config, &Request::EndDrain)? {
+        Answer::DrainEnded { before: false } => println!("The node takes clients again."),
+        Answer::DrainEnded { before: true } => println!("The node takes clients already; nothing was changed."),
         other => return unexpected(other),
     }
     Ok(ExitCode::SUCCESS)

@@ -284,17 +284,35 @@ async fn serve_clients<L: Kept>(
     let (handle, address) = (node.handle(), listener.local_addr()?);
     let gateway =
         Gateway::new(NodeCell::new(handle.clone(), circle.as_ref().map(Arc::clone)), hub, config.gateway(), keys);
-    let context =
-        admin::Context { folder: folder.clone(), log, node: handle.clone(), circle: circle.as_ref().map(Arc::clone) };
+    let drain = Duration::from_secs(config.node.drain_seconds);
+    let context = admin::Context {
+        folder: folder.clone(),
+        log,
+        node: handle.clone(),
+        circle: circle.as_ref().map(Arc::clone),
+        gateway: Arc::clone(&gateway),
+        drain,
+    };
     let admin = admin::listen(context)?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     greet(scheme, address);
     let server = tokio::spawn(ieum_gateway::server::serve(Arc::clone(&gateway), listener, tls));
     let telling = circle.as_ref().map(|circle| tokio::spawn(tell_elsewhere(Arc::clone(circle), Arc::clone(&gateway))));
-    let ended = until.ended(&handle).await;
+    let (mut ended, mut signals) = until.ended(&handle).await;
     let among_others = circle.is_some();
     if let Some(circle) = circle {
         circle.set_phase(Phase::Draining);
+        if ended.is_ok() && !circle.endpoints().is_empty() {
+            tracing::info!(
+                sessions = gateway.sessions(),
+                "sending clients to the other nodes; told to stop again, it stops at once"
+            );
+            tokio::select! {
+                () = gateway.drain(drain, |_, _| ()) => {}
+                () = signals.told() => {}
+                reason = handle.failed() => ended = Err(Error::Stopped(reason)),
+            }
+        }
     }
     if let Some(telling) = telling {
         telling.abort();
@@ -319,7 +337,11 @@ async fn tell_elsewhere(circle: Arc<Circle>, gateway: Arc<Gateway<NodeCell>>) {
     let mut look = tokio::time::interval(LOOK_ELSEWHERE);
     loop {
         look.tick().await;
-        gateway.set_elsewhere(circle.endpoints());
+        let endpoints = circle.endpoints();
+        // A node that hears of no other is more likely cut off than alone: where its clients could go before is the best that it knows.
+        if !endpoints.is_empty() || circle.hears_others() {
+            gateway.set_elsewhere(endpoints);
+        }
     }
 }
 
@@ -424,13 +446,14 @@ impl Signals {
 }
 
 impl<F: Future<Output = String>> Until<F> {
-    /// Waits for a signal, a failure of the node, or the loss of its log.
-    async fn ended(mut self, handle: &service::Handle<Fjall, Ticket>) -> Result<(), Error> {
-        tokio::select! {
+    /// Waits for a signal, a failure of the node, or the loss of its log. Gives the signals back: there may be another one.
+    async fn ended(mut self, handle: &service::Handle<Fjall, Ticket>) -> (Result<(), Error>, Signals) {
+        let ended = tokio::select! {
             () = self.signals.told() => Ok(()),
             reason = self.lost => Err(Error::LogLost(reason)),
             reason = handle.failed() => Err(Error::Stopped(reason)),
-        }
+        };
+        (ended, self.signals)
     }
 }
 

@@ -4,9 +4,12 @@
 
 mod common;
 
+use std::io::{Read as _, Write as _};
+
 use common::cell::{Cell, goes_on};
 use common::rounds::check;
 use common::{PATIENCE, metric, operator};
+use ieum_drill::server::Server;
 
 #[test]
 fn nothing_acknowledged_is_lost_when_nodes_and_members_of_the_log_are_killed() {
@@ -59,4 +62,39 @@ fn a_node_that_nobody_added_and_one_of_another_cell_say_what_to_do() {
     let status = cell.nodes[2].running().unwrap().wait(PATIENCE).unwrap();
     let said = cell.nodes[2].stderr().unwrap();
     assert!(!status.success() && said.contains("`ieum node add`"), "{said}");
+}
+
+/// Whether a node says that it is ready.
+fn readyz(node: &Server) -> u16 {
+    let mut stream = std::net::TcpStream::connect(node.address().trim_start_matches("http://")).unwrap();
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// Clients are moved away from a node that is to stop, while they write: nobody is told twice, nothing is lost, and nobody stays.
+#[test]
+fn clients_leave_a_node_that_drains_and_every_node_is_restarted_under_load() {
+    let mut cell = Cell::started();
+    let crowd = cell.crowd();
+    crowd.write();
+    goes_on(&crowd);
+    let data = cell.nodes[1].data().to_owned();
+    let said = operator(&data, &["node", "drain", "--seconds", "1"]).success();
+    assert!(said.contains("this one takes no more"), "{said}");
+    assert_eq!((readyz(&cell.nodes[0]), readyz(&cell.nodes[1])), (200, 503));
+    let listed = operator(cell.nodes[0].data(), &["node", "list"]).success();
+    assert!(listed.contains("Node 2 in data center b is draining"), "{listed}");
+    goes_on(&crowd);
+    operator(&data, &["node", "drain", "--end"]).success();
+    let said = operator(&data, &["node", "drain", "--end"]).success();
+    assert!(said.contains("nothing was changed"), "{said}");
+    assert_eq!(readyz(&cell.nodes[1]), 200);
+    for node in &mut cell.nodes {
+        assert!(node.stop(PATIENCE).unwrap().success());
+        goes_on(&crowd);
+        node.start(PATIENCE).unwrap();
+    }
+    check(crowd);
 }

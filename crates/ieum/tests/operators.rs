@@ -90,6 +90,17 @@ fn a_port_or_a_folder_that_is_taken_is_named() {
 }
 
 #[test]
+fn a_node_that_is_alone_sends_its_clients_nowhere() {
+    let scene = Scene::started();
+    let complaint = scene.operator(&["node", "drain"]).failure();
+    assert!(complaint.contains("one node") && complaint.contains("SIGTERM"), "{complaint}");
+    let complaint = scene.operator(&["node", "drain", "--seconds", "3601"]).failure();
+    assert!(complaint.contains("3600"), "{complaint}");
+    let said = scene.operator(&["node", "drain", "--end"]).success();
+    assert!(said.contains("nothing was changed"), "{said}");
+}
+
+#[test]
 fn completions_know_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let script = operator("none".as_ref(), &["completions", shell]).success();

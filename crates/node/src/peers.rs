@@ -193,6 +193,12 @@ impl Peers {
         members.filter(|report| report.synced < trimmed).map(|report| report.node).collect()
     }
 
+    /// Whether any other node was heard of just now, whatever it is doing.
+    #[must_use]
+    pub fn hears_others(&self, own: &Report, now: Millis) -> bool {
+        self.lately(now, QUIET_AFTER).any(|report| report.node != own.node)
+    }
+
     /// Where clients of this node may go: the endpoints of others that are ready, those of other data centers first.
     #[must_use]
     pub fn endpoints(&self, own: &Report, now: Millis) -> Vec<String> {
@@ -362,6 +368,8 @@ pub(crate) mod tests {
         let others = [report(2, "a", 1), report(3, "b", 1), draining, own.clone(), report(5, "c", 1)];
         let peers = peers(&["a", "a", "b", "c"], &own, &others, 0);
         assert_eq!(peers.endpoints(&own, 2_000), ["https://3.example", "https://2.example"]);
+        assert!(peers.hears_others(&own, 2_000));
         assert_eq!(peers.endpoints(&own, 2_001), Vec::<String>::new());
+        assert!(!peers.hears_others(&own, 2_001));
     }
 }

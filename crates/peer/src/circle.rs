@@ -135,6 +135,12 @@ impl Circle {
         self.peers.lock().agreement()
     }
 
+    /// Whether any other node was heard of just now.
+    #[must_use]
+    pub fn hears_others(&self) -> bool {
+        self.peers.lock().hears_others(&self.own.borrow(), self.now())
+    }
+
     /// Where this node's clients may go instead.
     #[must_use]
     pub fn endpoints(&self) -> Vec<String> {

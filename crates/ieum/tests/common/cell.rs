@@ -31,6 +31,7 @@ fn settings(at: usize, etcd: &Etcd, peers: &[String]) -> Vec<(&'static str, Stri
     vec![
         ("NODE__NUMBER", (at + 1).to_string()),
         ("NODE__DC", DCS[at].to_owned()),
+        ("NODE__DRAIN_SECONDS", "1".to_owned()),
         ("LOG__ENGINE", "etcd".to_owned()),
         ("LOG__ENDPOINTS", list(&endpoints)),
         ("PEERS__LISTEN", peers[at].clone()),
