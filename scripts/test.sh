@@ -39,6 +39,10 @@ if [ "$(id -u)" -ne 0 ] || [ ! -c /dev/fuse ]; then
     echo "the tests of drill and those of ieum called power and disk will FAIL." >&2
 fi
 
+# The drills' slow network is made of TUN devices.
+[ -c /dev/net/tun ] || { modprobe tun && mkdir -p /dev/net && mknod /dev/net/tun c 10 200; } 2>/dev/null
+[ -c /dev/net/tun ] || echo "No /dev/net/tun (modprobe tun; in a container: --device /dev/net/tun --cap-add NET_ADMIN): the test of drill called net will FAIL." >&2
+
 # The log's tests run a cluster of Debian's etcd, the drills' put data centers into namespaces.
 missing=
 for needed in etcd:etcd-server etcdctl:etcd-client ip:iproute2 nft:nftables; do

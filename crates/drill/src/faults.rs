@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Naming as _};
 use crate::process::Signal;
-use crate::scenario::{Act, Clock, Leader, Part, Split, Which};
+use crate::scenario::{Act, Clock, Leader, Part, Split, Weather, Which};
 use crate::world::net::{self, Cut};
 use crate::world::{Dc, World, member};
 
@@ -22,8 +22,8 @@ pub enum Kind {
     Heal,
     /// The end of harm, from which on it is the cell that users wait for.
     Counted,
-    /// Neither.
-    Act,
+    /// What an operator does, written down before it is done; users wait for it from then on, and not for the drill.
+    Spoken,
     /// All is well again; nothing is done but waited.
     Whole,
 }
@@ -50,8 +50,16 @@ pub fn tell(act: &Act, run: u32) -> (Kind, String) {
         Act::Empty(part) => (Kind::Heal, format!("the disk of {} in {} has room", who(part), part.dc)),
         Act::Cut(split) => (Kind::Fault, told_cut(split)),
         Act::Join(place) => (Kind::Heal, format!("{} is joined again", place.dc)),
+        Act::Slow(weather) => {
+            let Weather { delay_ms, lost_percent } = weather;
+            (Kind::Fault, format!("{delay_ms} ms each way and {lost_percent} % loss between data centers"))
+        }
+        Act::Fast {} => (Kind::Heal, "the network is fast again".to_owned()),
+        Act::Clock(clock) if clock.by == "+0" => (Kind::Heal, format!("the clock of {} is right again", clock.dc)),
         Act::Clock(clock) => (Kind::Fault, format!("the clock of {} is off by {} s", clock.dc, clock.by)),
         Act::Restart(place) => (Kind::Fault, format!("the node in {} is restarted", place.dc)),
+        Act::LoseLog {} => (Kind::Uncounted, "all of etcd's data is gone".to_owned()),
+        Act::Reseed {} => (Kind::Spoken, "the operator says `ieum log reseed`".to_owned()),
         Act::Whole {} => (Kind::Whole, "whole".to_owned()),
     };
     (kind, format!("{text}{leader}"))
@@ -97,15 +105,28 @@ pub fn carry_out(world: &mut World, act: &Act) -> Result<(), Error> {
         Act::Empty(part) => disk(world, part)?.fill(false),
         Act::Cut(split) => net::cut(&split.dc, split.how),
         Act::Join(place) => net::heal(&place.dc),
-        Act::Clock(Clock { dc, by }) => world.dc(dc)?.turn_clock(by),
+        Act::Slow(Weather { delay_ms, lost_percent }) => weather(world, *delay_ms, *lost_percent),
+        Act::Fast {} => weather(world, 0, 0),
+        Act::Clock(Clock { dc, by }) => {
+            let dc = world.dc(dc)?;
+            dc.node.follows_clock().and_then(|()| dc.turn_clock(by))
+        }
         Act::Restart(place) => {
             let node = &mut world.dc(&place.dc)?.node;
             node.stop(PATIENCE)?;
             node.spawn(false)?;
             world.until_whole()
         }
+        Act::LoseLog {} => lose_log(world),
+        Act::Reseed {} => reseed(world),
         Act::Whole {} => world.until_whole(),
     }
+}
+
+fn weather(world: &World, delay_ms: u64, lost_percent: u64) -> Result<(), Error> {
+    let relay = world.relay.as_ref();
+    let missing = || Error::other("slowing the network", "the scenario does not say `relay = true`");
+    relay.ok_or_else(missing).map(|relay| relay.set(delay_ms, lost_percent))
 }
 
 /// The wires first: nobody is told of the end.
@@ -173,6 +194,22 @@ fn rebuild(world: &mut World, name: &str) -> Result<(), Error> {
     operator.node.operate(&["node", "add", &number.to_string(), "--dc", name], PATIENCE)?;
     world.replace_node(name, number)?;
     world.dc(name)?.node.spawn(false)
+}
+
+fn lose_log(world: &mut World) -> Result<(), Error> {
+    world.dcs.iter_mut().try_for_each(|dc| dc.member.kill())?;
+    let cluster = world.cluster();
+    for dc in &mut world.dcs {
+        let data = &dc.member.data;
+        std::fs::remove_dir_all(data).naming(|| format!("removing {}", data.display()))?;
+        dc.member.spawn(&cluster, "new")?;
+    }
+    Ok(())
+}
+
+fn reseed(world: &World) -> Result<(), Error> {
+    let operator = world.dcs.first().ok_or_else(|| Error::other("looking for a node", "there is none"))?;
+    operator.node.operate(&["log", "reseed", "--yes"], PATIENCE * 3).map(drop)
 }
 
 fn signal(world: &mut World, part: &Part, signal: Signal) -> Result<(), Error> {

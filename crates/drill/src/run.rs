@@ -17,7 +17,7 @@ use crate::faults::{self, Kind};
 use crate::process::Process;
 use crate::scenario::Scenario;
 use crate::world::node::Node;
-use crate::world::{self, NAMES, World, net};
+use crate::world::{self, NAMES, World, disk, member, net};
 
 /// What a run's people do.
 #[derive(Clone, Copy, Debug)]
@@ -80,8 +80,9 @@ pub fn run(options: &Options) -> Result<Record, Error> {
     let mut world = World::start(world::Settings {
         ieum: options.programs.join("ieum"),
         folder: options.folder.clone(),
-        disks: options.scenario.disks,
+        disks: options.scenario.disks_of(options.short),
         clocks: options.scenario.clocks,
+        relay: options.scenario.relay,
     })?;
     say("the cell is whole");
     let mut people = People::gather(options)?;
@@ -91,7 +92,7 @@ pub fn run(options: &Options) -> Result<Record, Error> {
         world.pass(Duration::from_secs_f64(step.after))?;
         people.still_there()?;
         let (kind, text) = faults::tell(&step.act, options.run);
-        if matches!(kind, Kind::Fault | Kind::Uncounted | Kind::Act) {
+        if matches!(kind, Kind::Fault | Kind::Uncounted | Kind::Spoken) {
             people.mark(kind, &text)?;
         }
         let done = faults::carry_out(&mut world, &step.act);
@@ -114,6 +115,37 @@ pub fn run(options: &Options) -> Result<Record, Error> {
     let record = Record { scenario: options.name.clone(), run: options.run, seed: options.run.into(), notes, verify };
     write(&options.folder.join(RECORD), &record)?;
     Ok(record)
+}
+
+/// Under which conditions a scenario is run, a line each.
+pub fn conditions(scenario: &Scenario, short: bool) -> Vec<String> {
+    let version = std::process::Command::new("etcd").arg("--version").output();
+    let version = version.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let version =
+        version.lines().next().and_then(|line| line.split_whitespace().last()).unwrap_or("of unknown version");
+    let processors = std::thread::available_parallelism().map_or(0, usize::from);
+    let disks = match scenario.disks_of(short) {
+        disk::Kind::Folder => "the machine's own",
+        disk::Kind::Unsynced => {
+            "a file system that forgets what was not synced (names: strictly under nodes, as ext4 under etcd)"
+        }
+        disk::Kind::Loop => "ext4 in a file",
+    };
+    let mut lines = vec![
+        format!("etcd {version}: {}", member::SETTINGS.join(" ")),
+        format!(
+            "a node and a member of etcd in each of three data centers, all on one machine with {processors} processors"
+        ),
+        "nodes as shipped, but for the limits of one address, from which all people come".to_owned(),
+        format!("disks: {disks}"),
+    ];
+    if scenario.clocks {
+        lines.push("nodes take the time from libfaketime".to_owned());
+    }
+    if scenario.relay {
+        lines.push("packets between data centers go through a relay in user space".to_owned());
+    }
+    lines
 }
 
 fn verified(node: &Node) -> String {
@@ -172,7 +204,7 @@ impl People {
             Kind::Uncounted => format!("uncounted fault {text}"),
             Kind::Heal => format!("mark heal {text}"),
             Kind::Counted => format!("counted heal {text}"),
-            Kind::Act => format!("mark act {text}"),
+            Kind::Spoken => format!("counted act {text}"),
             Kind::Whole => "mark whole".to_owned(),
         };
         self.process.write_line(&line)

@@ -21,9 +21,14 @@ pub struct Scenario {
     /// What the data lies on.
     #[serde(default)]
     pub disks: disk::Kind,
+    /// The same in a short run, when it is another: not every machine has loop devices.
+    pub short_disks: Option<disk::Kind>,
     /// Whether the nodes' clocks can be turned.
     #[serde(default)]
     pub clocks: bool,
+    /// Whether the network between the data centers can be slowed; then nothing can be dark.
+    #[serde(default)]
+    pub relay: bool,
     /// What happens.
     pub steps: Vec<Step>,
 }
@@ -75,10 +80,18 @@ pub enum Act {
     Cut(Split),
     /// The wires are whole again.
     Join(Place),
+    /// Packets between the data centers take so long in each direction, and some are lost.
+    Slow(Weather),
+    /// The network is as it was.
+    Fast {},
     /// A data center's nodes have a clock that is off by so much, such as "+600"; seconds.
     Clock(Clock),
     /// A data center's node is ended by SIGTERM and started again; done when the cell is whole.
     Restart(Place),
+    /// All of etcd's data is gone, and its members are empty.
+    LoseLog {},
+    /// The operator begins a new generation of the log.
+    Reseed {},
     /// Waits until every member and node is ready.
     Whole {},
 }
@@ -118,6 +131,16 @@ pub struct Part {
     /// See [`Place::leader`].
     #[serde(default)]
     pub leader: Vec<Leader>,
+}
+
+/// What the network between the data centers does.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Weather {
+    /// How long each packet takes, in each direction.
+    pub delay_ms: u64,
+    /// How many of a hundred are lost.
+    pub lost_percent: u64,
 }
 
 /// Where, and how far.
@@ -163,6 +186,11 @@ impl Scenario {
         let text = std::fs::read_to_string(file).naming(reading)?;
         toml::from_str(&text).map_err(|error| Error::other(reading(), error.to_string()))
     }
+
+    /// What the data lies on in a run.
+    pub fn disks_of(&self, short: bool) -> disk::Kind {
+        self.short_disks.filter(|_| short).unwrap_or(self.disks)
+    }
 }
 
 impl Act {
@@ -177,6 +205,7 @@ impl Act {
             Self::Unstick(part) | Self::Fill(part) | Self::Empty(part) => (&part.dc, &part.leader),
             Self::Cut(split) => (&split.dc, &split.leader),
             Self::AllDark {} | Self::AllLight {} | Self::Clock(_) | Self::Whole {} => return None,
+            Self::Slow(_) | Self::Fast {} | Self::LoseLog {} | Self::Reseed {} => return None,
         };
         of_run(leader, run).map(|leader| (dc.as_str(), leader))
     }

@@ -7,12 +7,14 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use ieum_drill::world::net::{self, Cut, Network};
-use ieum_drill::world::{NAMES, net::WORLD};
+use ieum_drill::world::NAMES;
+use ieum_drill::world::net::{self, Cut, Network, WORLD};
+use ieum_drill::world::relay::Relay;
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, CpuSet, sched_getcpu, sched_setaffinity, setns, unshare};
+use nix::unistd::Pid;
 
-/// How often a datagram that must come is sent, and how long it is waited for between: a wire that was put back takes a moment.
+/// How often a datagram that must come is sent, and how long it is waited for between.
 const TIMES: u32 = 2_000;
 const MOMENT: Duration = Duration::from_millis(10);
 
@@ -41,7 +43,10 @@ impl Pair {
     fn heard(&self, harm: impl FnOnce(), undo: impl FnOnce()) -> (bool, bool) {
         // Others each time: what came late before is not heard now.
         static PORT: AtomicU16 = AtomicU16::new(4000);
-        let port = PORT.fetch_add(1, Ordering::Relaxed);
+        let port = PORT.fetch_add(2, Ordering::Relaxed);
+        // A wire that was only just plugged in takes a moment.
+        witness(&self.one, &self.other, port + 1);
+        witness(&self.other, &self.one, port + 1);
         let (one, other) = (socket(&self.one, port), socket(&self.other, port));
         let ways = [(&one, &other), (&other, &one)];
         let send = |(from, to): (&UdpSocket, &UdpSocket), text: &[u8]| {
@@ -50,6 +55,10 @@ impl Pair {
         };
         harm();
         ways.iter().for_each(|way| send(*way, b"during"));
+        // When this has come, what was sent before has come or is gone: the kernel takes what one processor sends in order, and this goes as
+        // far, to where no harm is done.
+        let aside = |name: &str, at: usize| (net::namespace(name), Network::Users.address(at));
+        witness(&aside("b", 1), &aside("c", 2), port);
         undo();
         let [there, back] = ways.map(|way| {
             let mut text = [0; 16];
@@ -65,17 +74,30 @@ impl Pair {
     }
 }
 
+/// Returns when something that was sent now has come.
+fn witness(one: &(String, Ipv4Addr), other: &(String, Ipv4Addr), port: u16) {
+    let (from, to) = (socket(one, port), socket(other, port));
+    let told = (0..TIMES).any(|_| {
+        from.send_to(b"witness", (other.1, port)).expect("send");
+        to.recv(&mut [0; 16]).is_ok()
+    });
+    assert!(told, "the witness did not arrive");
+}
+
 /// The thread sees mounts of its own from now on, and so do the commands that it runs.
-fn alone() {
+fn alone(networks: &[Network]) {
     unshare(CloneFlags::CLONE_NEWNS).expect("have mounts of its own (needs root)");
+    let mut processor = CpuSet::new();
+    processor.set(sched_getcpu().expect("find the processor")).expect("name it");
+    sched_setaffinity(Pid::from_raw(0), &processor).expect("stay there, see `witness`");
     let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).expect("keep mounts to itself");
-    net::build(&NAMES).expect("make namespaces");
+    net::build(&NAMES, networks).expect("make namespaces");
 }
 
 #[test]
 fn a_data_center_is_cut_off_from_the_others_and_not_from_its_users_and_dark_for_everybody() {
-    alone();
+    alone(&Network::BOTH);
     let inside = |at: usize, network: Network| (net::namespace(NAMES.get(at).expect("a name")), network.address(at));
     let others = Pair { one: inside(0, Network::Between), other: inside(1, Network::Between) };
     let aside = Pair { one: inside(1, Network::Between), other: inside(2, Network::Between) };
@@ -96,4 +118,23 @@ fn a_data_center_is_cut_off_from_the_others_and_not_from_its_users_and_dark_for_
     assert_eq!(others.heard(pull, put), (false, false));
     assert_eq!(users.heard(pull, put), (false, false));
     assert_eq!(aside.heard(pull, put), (true, true));
+}
+
+#[test]
+fn a_slow_network_carries_what_it_does_not_lose() {
+    alone(&[Network::Users]);
+    let relay = Relay::start(&NAMES).expect("start the relay");
+    let inside = |at: usize| (net::namespace(NAMES.get(at).expect("a name")), Network::Between.address(at));
+    let others = Pair { one: inside(0), other: inside(2) };
+    assert_eq!(others.heard(|| (), || ()), (true, true));
+    assert_eq!(others.heard(|| relay.set(20, 0), || relay.set(0, 0)), (true, true));
+    let both_lost = || {
+        // The relay takes what a place sends in order, and loses nothing on the operator's wire.
+        let operator = (WORLD.to_owned(), Ipv4Addr::new(10, 78, 0, 254));
+        for (from, port) in [(0, 3000), (2, 3001)] {
+            witness(&inside(from), &operator, port);
+        }
+        relay.set(0, 0);
+    };
+    assert_eq!(others.heard(|| relay.set(0, 100), both_lost), (false, false));
 }

@@ -50,13 +50,6 @@ const GLANCE: Duration = Duration::from_millis(50);
 const LOAD: Load = Load { users: 300, rate: 300 };
 const SHORT: Load = Load { users: 60, rate: 60 };
 
-/// What the page says of the worlds that are drilled.
-const SETTINGS: [&str; 3] = [
-    "Three data centers in network namespaces of one machine; in each a node and a member of etcd, on the same disk",
-    "etcd with `--pre-vote --heartbeat-interval 100 --election-timeout 500 --snapshot-count 2000`",
-    "Nodes with their usual settings, but for limits per address and device: all users come from one address",
-];
-
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
@@ -178,7 +171,7 @@ fn report(arguments: &Arguments, name: &str, scenario: &Scenario, runs: Vec<Path
         title: &scenario.title,
         incident: &scenario.incident,
         repeat: &repeat,
-        settings: SETTINGS.map(str::to_owned).to_vec(),
+        settings: run::conditions(scenario, short),
         runs,
         short,
         results: &results,

@@ -8,7 +8,7 @@ use nix::sys::statvfs::statvfs;
 
 use super::net::run;
 use crate::error::{Error, Naming as _};
-use crate::unsynced;
+use crate::unsynced::{self, Metadata};
 
 /// What kind of disk a scenario needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
@@ -45,8 +45,8 @@ pub struct Loop {
 }
 
 impl Disk {
-    /// A new empty disk of this kind, with the name in the folder.
-    pub fn new(kind: Kind, folder: &Path, name: &str) -> Result<Self, Error> {
+    /// A new empty disk of this kind, with the name in the folder. `metadata` says what one that forgets makes durable.
+    pub fn new(kind: Kind, folder: &Path, name: &str, metadata: Metadata) -> Result<Self, Error> {
         let path = folder.join(name);
         match kind {
             Kind::Folder => {
@@ -54,7 +54,7 @@ impl Disk {
                 Ok(Self::Folder(path))
             }
             Kind::Unsynced => {
-                let options = unsynced::Options { capacity: 2 * CAPACITY, ..unsynced::Options::default() };
+                let options = unsynced::Options { capacity: 2 * CAPACITY, metadata, ..unsynced::Options::default() };
                 unsynced::Mount::new(&options).map(Self::Unsynced)
             }
             Kind::Loop => Loop::new(&path).map(Self::Loop),

@@ -10,6 +10,9 @@ use crate::process::{Process, Signal};
 
 /// How long one question of `etcdctl` may take.
 const PATIENCE: &str = "2s";
+/// What every member is told beside its place, as docs/operating says.
+pub const SETTINGS: [&str; 7] =
+    ["--pre-vote", "--heartbeat-interval", "100", "--election-timeout", "500", "--snapshot-count", "2000"];
 /// How long the end of a member may take.
 const END: Duration = Duration::from_secs(10);
 
@@ -62,15 +65,7 @@ impl Member {
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", cluster, "--initial-cluster-state", state])
-            .args([
-                "--pre-vote",
-                "--heartbeat-interval",
-                "100",
-                "--election-timeout",
-                "500",
-                "--snapshot-count",
-                "2000",
-            ]);
+            .args(SETTINGS);
         self.process = Some(Process::spawn(&options)?);
         Ok(())
     }

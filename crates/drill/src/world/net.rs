@@ -23,7 +23,7 @@ pub const WORLD: &str = "world";
 /// Where `ip netns` keeps the names.
 const NAMES: &str = "/run/netns";
 /// The users' own number in both networks.
-const OUTSIDE: u8 = 254;
+pub(super) const OUTSIDE: u8 = 254;
 
 /// One of the two networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,8 @@ pub enum Network {
 }
 
 impl Network {
-    const BOTH: [Self; 2] = [Self::Users, Self::Between];
+    /// Both of them.
+    pub const BOTH: [Self; 2] = [Self::Users, Self::Between];
 
     /// The name of its interface in each data center.
     pub fn name(self) -> &'static str {
@@ -50,7 +51,7 @@ impl Network {
         self.numbered(u8::try_from(dc + 1).unwrap_or(u8::MAX))
     }
 
-    fn numbered(self, number: u8) -> Ipv4Addr {
+    pub(super) fn numbered(self, number: u8) -> Ipv4Addr {
         let second = match self {
             Self::Users => 77,
             Self::Between => 78,
@@ -80,9 +81,9 @@ pub fn namespace(name: &str) -> String {
     format!("dc-{name}")
 }
 
-/// Makes the namespaces and networks. The calling process must have a mount namespace of its own: with that the names go when it ends, and
-/// with the last process in it the namespaces.
-pub fn build(names: &[&str]) -> Result<(), Error> {
+/// Makes the namespaces and these networks. The calling process must have a mount namespace of its own: with that the names go when it ends,
+/// and with the last process in it the namespaces.
+pub fn build(names: &[&str], networks: &[Network]) -> Result<(), Error> {
     let making = || format!("making a place for the names of namespaces, {NAMES}");
     std::fs::create_dir_all(NAMES).naming(making)?;
     mount(Some("names"), NAMES, Some("tmpfs"), MsFlags::empty(), None::<&str>).naming(making)?;
@@ -93,7 +94,7 @@ pub fn build(names: &[&str]) -> Result<(), Error> {
         ip(&["netns", "add", &inside])?;
         ip(&["-n", &inside, "link", "set", "lo", "up"])?;
     }
-    Network::BOTH.into_iter().try_for_each(|network| join(network, names))
+    networks.iter().try_for_each(|network| join(*network, names))
 }
 
 fn join(network: Network, names: &[&str]) -> Result<(), Error> {
@@ -159,11 +160,11 @@ fn filter(name: &str, rules: &str) -> Result<(), Error> {
     run(within(&namespace(name), "nft").args(["-f", "-"]), rules).map(drop)
 }
 
-fn ip(arguments: &[&str]) -> Result<(), Error> {
+pub(super) fn ip(arguments: &[&str]) -> Result<(), Error> {
     run(Command::new("ip").args(arguments), "").map(drop)
 }
 
-fn file(namespace: &str) -> PathBuf {
+pub(super) fn file(namespace: &str) -> PathBuf {
     Path::new(NAMES).join(namespace)
 }
 

@@ -24,7 +24,8 @@ pub struct Node {
     /// Its data.
     pub data: PathBuf,
     settings: Vec<(String, String)>,
-    clock: Option<PathBuf>,
+    /// libfaketime, and the file that tells it how far to be off.
+    clock: Option<(PathBuf, PathBuf)>,
     /// Its process; none while it is dark.
     pub process: Option<Process>,
 }
@@ -70,8 +71,21 @@ impl Node {
     }
 
     /// From its next start on it takes the time from libfaketime, which adds what this file says.
-    pub fn follow_clock(&mut self, file: PathBuf) {
-        self.clock = Some(file);
+    pub fn follow_clock(&mut self, file: PathBuf) -> Result<(), Error> {
+        let finding = || "finding libfaketime.so.1 (Debian: libfaketime)".to_owned();
+        let libraries = std::fs::read_dir("/usr/lib").naming(finding)?.flatten();
+        let found = libraries.map(|entry| entry.path().join("faketime/libfaketime.so.1")).find(|path| path.is_file());
+        let library = found.ok_or_else(|| Error::other(finding(), "it is in no folder of /usr/lib"))?;
+        self.clock = Some((library, file));
+        Ok(())
+    }
+
+    /// Whether its process really takes the time from there; else turning it would harm nobody.
+    pub fn follows_clock(&self) -> Result<(), Error> {
+        let looking = || format!("looking for libfaketime in node {}", self.number);
+        let id = self.process.as_ref().map(Process::id).ok_or_else(|| Error::other(looking(), "it does not run"))?;
+        let maps = std::fs::read_to_string(format!("/proc/{id}/maps")).naming(looking)?;
+        if maps.contains("libfaketime") { Ok(()) } else { Err(Error::other(looking(), "it is not loaded")) }
     }
 
     /// Where users find it.
@@ -86,9 +100,9 @@ impl Node {
     fn options(&self) -> Options {
         let options = net::process_within(&net::namespace(&self.dc), &self.ieum, &self.outside).stderr(self.log());
         let options = self.settings.iter().fold(options, |options, (name, value)| options.env(name, value));
-        let Some(clock) = &self.clock else { return options };
+        let Some((library, clock)) = &self.clock else { return options };
         options
-            .env("LD_PRELOAD", "libfaketime.so.1")
+            .env("LD_PRELOAD", library)
             .env("FAKETIME_TIMESTAMP_FILE", clock)
             .env("FAKETIME_CACHE_DURATION", "1")
             .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
