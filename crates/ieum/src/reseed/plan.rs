@@ -146,7 +146,10 @@ pub(super) fn plan(seen: &Seen, log: Option<&Shared>, without: &[NodeId], replac
     let furthest = candidates().max_by_key(|stood| stood.stand.applied);
     let furthest = if Bug::ReseedFromTheFirst.planted() { candidates().next() } else { furthest };
     if !seen.runs.is_empty() {
-        return Err(Obstacle::Runs { nodes: seen.runs.keys().copied().collect(), log: log.map(|log| log.last) });
+        // Else it will notice.
+        let goes_on = |log: &&Shared| seen.runs.values().any(|at| judge(Some(log), *at, &[0; 32]) == Verdict::GoesOn);
+        let log = log.filter(goes_on).map(|log| log.last);
+        return Err(Obstacle::Runs { nodes: seen.runs.keys().copied().collect(), log });
     }
     let Some(furthest) = furthest else {
         let nobody = Obstacle::Nobody { silent: seen.silent.clone() };
@@ -279,6 +282,8 @@ mod tests {
         assert!(reason.contains("node 3 runs") && reason.contains("up to 4.50"), "{reason}");
         assert!(!plan(&all, Some(&going_on), &[], false).unwrap_err().may_pass());
         assert!(plan(&all, None, &[], false).unwrap_err().may_pass(), "it will notice");
+        let came_back = log(None, 3, 50);
+        assert!(plan(&all, Some(&came_back), &[], false).unwrap_err().may_pass(), "it will notice");
     }
 
     #[test]
