@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use common::{IEUM, PATIENCE};
 use ieum_drill::load::{self, Dc, Options};
+use ieum_drill::report;
 use ieum_drill::server::Server;
 use tempfile::TempDir;
 
@@ -83,6 +84,28 @@ fn what_people_live_through_is_written_down() {
     assert_eq!(count(&history, 1, "b"), count(&history, 1, "e"));
     assert_eq!(count(&out.join("held-a.txt"), 0, "m"), acknowledged);
     assert_eq!(count(&history, 1, "m"), 1);
+    assert_clean(folder.path());
+}
+
+/// What the report makes of it: every promise was kept.
+fn assert_clean(run: &Path) {
+    let record = r#"{"scenario":"none","run":1,"seed":1,"notes":[],"verify":{}}"#;
+    std::fs::write(run.join("run.json"), record).unwrap();
+    let results = run.join("results");
+    let verdict = report::write(&report::Scenario {
+        name: "none",
+        title: "Nothing happens",
+        incident: "",
+        repeat: "",
+        settings: Vec::new(),
+        runs: vec![run.to_owned()],
+        short: true,
+        results: &results,
+        page: &run.join("page.md"),
+    });
+    let verdict = verdict.unwrap();
+    assert!(verdict.is_clean(), "{}", verdict.summary);
+    assert!(results.join("none.svg").exists() && !run.join("page.md").exists());
 }
 
 #[test]

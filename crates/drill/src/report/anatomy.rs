@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use super::lived::{Client, Lived};
-use super::waits::{Wait, longest};
+use super::lived::{Client, Lived, Mark};
+use super::waits::{Wait, counted, longest};
 
-/// How a user's client got through a fault, in seconds.
+/// How a user's client got through a fault, in seconds that count.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Move {
     /// From the fault until it gave its server up.
@@ -29,7 +29,7 @@ fn seconds(from: u64, to: u64) -> f64 {
 }
 
 /// How the client got through what began at `fault`; nothing when it kept its server until `next`.
-fn moved(client: &Client, fault: u64, next: u64) -> Option<Move> {
+fn moved(client: &Client, marks: &[Mark], fault: u64, next: u64) -> Option<Move> {
     let mut states = client.states.iter().filter(|(at, _)| *at >= fault && *at < next);
     let (gave_up, _) = states.find(|(_, state)| state.starts_with("waiting"))?;
     let mut welcome = None;
@@ -39,8 +39,8 @@ fn moved(client: &Client, fault: u64, next: u64) -> Option<Move> {
         } else if state.starts_with("live")
             && let Some(welcome) = welcome
         {
-            let (detection, reconnect) = (seconds(fault, *gave_up), seconds(*gave_up, welcome));
-            return Some(Move { detection, reconnect, catch_up: seconds(welcome, *at) });
+            let (detection, reconnect) = (counted(marks, fault, *gave_up), counted(marks, *gave_up, welcome));
+            return Some(Move { detection, reconnect, catch_up: counted(marks, welcome, *at) });
         }
     }
     None
@@ -53,7 +53,7 @@ pub(super) fn of(lived: &Lived, waits: &[Wait]) -> Anatomy {
     for (fault, next) in faults.iter().copied().zip(ends) {
         let mut stayed = HashSet::new();
         for (number, client) in (0..).zip(&lived.clients).filter(|(_, client)| client.present) {
-            match moved(client, fault, next) {
+            match moved(client, &lived.marks, fault, next) {
                 Some(one) => anatomy.moves.push(one),
                 None => _ = stayed.insert(number),
             }

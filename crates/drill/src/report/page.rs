@@ -153,8 +153,9 @@ fn section(text: &mut String, drill: &Value, images: &str) {
         part("longest_of_those_who_stayed_s"),
     );
     let settings = drill.pointer("/settings").and_then(Value::as_array);
+    text.push('\n');
     for setting in settings.into_iter().flatten().filter_map(Value::as_str) {
-        let _ = writeln!(text, "\n- {setting}");
+        let _ = writeln!(text, "- {setting}");
     }
     let of = |name: &str| word(drill, &format!("/machine/{name}"));
     let _ = writeln!(
