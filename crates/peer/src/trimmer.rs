@@ -76,13 +76,18 @@ impl Circle {
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             look.tick().await;
-            while let Some(up_to) = self.look_what_to_trim(node.applied(), &log).await {
-                if !self.trim(up_to, &log).await {
-                    break;
-                }
-                // A log in memory never waits.
-                tokio::task::yield_now().await;
+            self.trim_what_there_is(node.applied(), &log).await;
+        }
+    }
+
+    /// Trims piece by piece as long as it is this node's part and there is something to trim.
+    pub(crate) async fn trim_what_there_is<L: Log>(&self, applied: Position, log: &Journaled<L>) {
+        while let Some(up_to) = self.look_what_to_trim(applied, log).await {
+            if !self.trim(up_to, log).await {
+                break;
             }
+            // A log in memory never waits.
+            tokio::task::yield_now().await;
         }
     }
 

@@ -136,6 +136,8 @@ pub enum Bug {
     SlowMemberHoldsLog,
     /// The shared log keeps what is new, however much that is.
     KeptUnbounded,
+    /// What says where a node stands waits for trimming.
+    TrimsInTheLoop,
     /// Only the ready node with the lowest number trims the shared log.
     NobodyTakesOver,
     /// A node takes commands until the log is full.
