@@ -54,6 +54,7 @@ impl Person {
     /// Opens the client, with the shipped settings. It knows all nodes, and moves on until it is at one of the person's own data center.
     pub(super) fn connect(self: &Arc<Self>, seen: Option<Pos>) -> Result<(), Error> {
         let mut options = Options::new(self.shared.endpoints(self.dc)).identity(self.identity.clone());
+        options.home = options.endpoints.first().cloned();
         options.seen = seen;
         let person = Arc::clone(self);
         let client = Client::observe(options, Store::new(), move |delivery| person.take(delivery));

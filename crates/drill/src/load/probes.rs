@@ -135,7 +135,8 @@ async fn rejoin(rejoiner: &Arc<Rejoiner>, shared: &Arc<Shared>, probe: u64) -> R
         memory.cursor.clone()
     };
     let saved = Saved { seen: cursor.clone(), cursor, ..Saved::default() };
-    let options = Options::new(shared.endpoints(rejoiner.dc)).identity(rejoiner.identity.clone());
+    let mut options = Options::new(shared.endpoints(rejoiner.dc)).identity(rejoiner.identity.clone());
+    options.home = options.endpoints.first().cloned();
     let (taker, shared_by) = (Arc::clone(rejoiner), Arc::clone(shared));
     let client = Client::observe(options, Store::with(saved), move |delivery: Delivery| {
         taker.take(&delivery, &shared_by, probe);
@@ -250,6 +251,7 @@ impl Newcomer {
         (wanted, seen): (u64, Option<String>),
     ) -> bool {
         let mut options = Options::new(shared.endpoints(self.dc)).identity(identity.clone());
+        options.home = options.endpoints.first().cloned();
         options.seen = seen;
         let (done, became) = oneshot::channel();
         let (mut done, mut live) = (Some(done), false);
