@@ -91,7 +91,7 @@ pub(crate) enum Error {
          begin a new generation of the log with `ieum log reseed`"
     )]
     FoundedBefore { who: String, at: Position },
-    #[error("the log has forgotten what follows this node's view: it asks the other nodes for it")]
+    #[error("the log has gone on without this node and forgotten what it needs: it asks the other nodes for it")]
     Overtaken,
 }
 

@@ -38,15 +38,16 @@ pub(crate) async fn append<L: Log, K: Kv, T: Send>(
             };
             let Err(error) = appended else { break };
             shared.alarms.lock().append_failures += 1;
-            if matches!(
-                error,
-                ieum_log::Error::Conflict { .. }
-                    | ieum_log::Error::Fenced { .. }
-                    | ieum_log::Error::TooLarge { .. }
-                    | ieum_log::Error::Closed
-            ) {
-                shared.fail(format!("the log refused a batch: {error}"));
-                return;
+            match error {
+                // The batch was taken before its answer was lost, and trimmed since: nobody knows here where it stands. A new life of the node
+                // appends on, and whoever waits for an outcome offers the command again.
+                ieum_log::Error::Conflict { .. } => {
+                    return shared.fail_behind(format!("the log refused a batch: {error}"));
+                }
+                ieum_log::Error::Fenced { .. } | ieum_log::Error::TooLarge { .. } | ieum_log::Error::Closed => {
+                    return shared.fail(format!("the log refused a batch: {error}"));
+                }
+                _ => {}
             }
             if failures.is_multiple_of(50) {
                 tracing::error!(error = &error as &dyn std::error::Error, "the log did not take a batch; trying again");

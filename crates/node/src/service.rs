@@ -238,7 +238,8 @@ impl<K: Kv, T: Send + 'static> Handle<K, T> {
         self.shared.checkpoints.lock().latest()
     }
 
-    /// Whether the node has failed because the log no longer has what follows its view: help may be found elsewhere.
+    /// Whether the node has failed because the log has gone on without it and forgotten what it needs to know: it may begin again, and the
+    /// other nodes have it.
     #[must_use]
     pub fn is_overtaken(&self) -> bool {
         self.shared.overtaken.load(Ordering::SeqCst)
@@ -303,6 +304,12 @@ impl<K, T> Shared<K, T> {
             );
         }
         stamp.at
+    }
+
+    /// As [`Shared::fail`], of a node that may begin again.
+    pub(crate) fn fail_behind(&self, reason: String) {
+        self.overtaken.store(true, Ordering::SeqCst);
+        self.fail(reason);
     }
 
     pub(crate) fn fail(&self, reason: String) {
