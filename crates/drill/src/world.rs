@@ -244,7 +244,9 @@ impl World {
 
     /// Stops the nodes, then etcd, as an operator would.
     pub fn stop(&mut self) -> Result<(), Error> {
-        self.dcs.iter_mut().try_for_each(|dc| dc.node.stop(END))?;
+        // Together: each takes its time to send people away.
+        self.dcs.iter().try_for_each(|dc| dc.node.ask_to_stop())?;
+        self.dcs.iter_mut().try_for_each(|dc| dc.node.wait_for_end(END))?;
         self.dcs.iter_mut().try_for_each(|dc| dc.member.stop())
     }
 

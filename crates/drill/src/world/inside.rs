@@ -1,5 +1,5 @@
 //! A process that is the first of its own namespaces of processes and mounts: what it starts ends with it, however that comes, and what
-//! it mounts is seen by nobody else.
+//! it mounts is seen by nobody else. Nor has it a network but those that it makes: nothing of a drill reaches anybody outside.
 //!
 //! `drill` runs each run of a scenario in one, holding its standard input. When that ends, by whatever end of `drill`, the run ends.
 
@@ -20,7 +20,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub fn spawn(arguments: &[String], temporary: &Path) -> Result<Child, Error> {
     let program = std::env::current_exe().naming(|| "finding this program".to_owned())?;
     Command::new("unshare")
-        .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private", "--"])
+        .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private", "--"])
         .arg(program)
         .args(arguments)
         .env("TMPDIR", temporary)

@@ -1,10 +1,9 @@
 //! A data center's node.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
-use super::net::{self, Network};
+use super::net::{self, Network, WORLD};
 use crate::error::{Error, Naming as _};
 use crate::process::{Options, Process, Signal};
 
@@ -129,16 +128,26 @@ impl Node {
         self.process.take().map_or(Ok(()), |mut process| process.kill().map(drop))
     }
 
-    /// SIGTERM, and its end.
-    pub fn stop(&mut self, patience: Duration) -> Result<(), Error> {
+    /// SIGTERM, if it runs, without waiting.
+    pub fn ask_to_stop(&self) -> Result<(), Error> {
+        self.process.as_ref().map_or(Ok(()), |process| process.signal(Signal::SIGTERM))
+    }
+
+    /// Its end, after it was asked to stop.
+    pub fn wait_for_end(&mut self, patience: Duration) -> Result<(), Error> {
         let Some(mut process) = self.process.take() else { return Ok(()) };
-        process.signal(Signal::SIGTERM)?;
         let status = process.wait(patience)?;
         if status.success() {
             Ok(())
         } else {
             Err(Error::other(format!("stopping node {}", self.number), status.to_string()))
         }
+    }
+
+    /// SIGTERM, and its end.
+    pub fn stop(&mut self, patience: Duration) -> Result<(), Error> {
+        self.ask_to_stop()?;
+        self.wait_for_end(patience)
     }
 
     /// Sends its process a signal.
@@ -152,7 +161,7 @@ impl Node {
     /// `ieum …` with this node's settings, as its operator; what it printed. An error also when it takes too long.
     pub fn operate(&self, arguments: &[&str], patience: Duration) -> Result<String, Error> {
         let doing = || format!("ieum {} at node {}", arguments.join(" "), self.number);
-        let mut command = Command::new("timeout");
+        let mut command = net::within(WORLD, "timeout");
         command.arg("--signal=KILL").arg(patience.as_secs_f64().to_string()).arg(&self.ieum).args(arguments);
         let output = command.envs(self.settings.iter().cloned()).output().naming(doing)?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
