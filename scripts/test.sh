@@ -45,7 +45,7 @@ fi
 
 # The log's tests run a cluster of Debian's etcd, the drills' put data centers into namespaces.
 missing=
-for needed in etcd:etcd-server etcdctl:etcd-client ip:iproute2 nft:nftables; do
+for needed in openssl:openssl etcd:etcd-server etcdctl:etcd-client ip:iproute2 nft:nftables; do
     command -v "${needed%:*}" >/dev/null || missing+=" ${needed#*:}"
 done
 if [ -n "$missing" ]; then

@@ -20,7 +20,7 @@ const GLANCE: Duration = Duration::from_millis(100);
 /// Where a member's data lies that it has lost.
 const LOST: &str = "data-that-was-lost";
 
-/// Certificates for the members' client side, as PEM files. Clients have to show one of the same authority.
+/// Certificates for the members' both sides, as PEM files. Clients and other members have to show one of the same authority.
 #[derive(Clone, Debug)]
 pub struct Certificates {
     /// The authority's.
@@ -34,7 +34,7 @@ pub struct Certificates {
 /// How a cluster is set up.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// With these the members speak TLS with their clients, and take none without a certificate.
+    /// With these the members speak TLS, and take nobody without a certificate.
     pub certificates: Option<Certificates>,
     /// At how many bytes of database a member refuses to write; 0 for etcd's own 2 GiB.
     pub quota: u64,
@@ -56,12 +56,6 @@ impl Drop for Member {
     fn drop(&mut self) {
         // Before the process, whose number may go to another one.
         self.guard = None;
-    }
-}
-
-impl Member {
-    fn peer_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.peer_port)
     }
 }
 
@@ -108,8 +102,8 @@ impl Etcd {
     fn spawn(&mut self, at: usize, state: &str) -> Result<(), Error> {
         let member = self.member(at)?;
         let peers: Vec<_> =
-            self.members.iter().map(|member| format!("{}={}", member.name, member.peer_url())).collect();
-        let (client, peer) = (self.url(member), member.peer_url());
+            self.members.iter().map(|member| format!("{}={}", member.name, self.peer_url(member))).collect();
+        let (client, peer) = (self.url(member), self.peer_url(member));
         let mut options = Options::new("etcd", &member.folder)
             .args(["--name", &member.name, "--data-dir", "data", "--logger", "zap"])
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
@@ -120,6 +114,8 @@ impl Etcd {
         if let Some(Certificates { authority, certificate, key }) = &self.settings.certificates {
             options = options.arg("--client-cert-auth").arg("--trusted-ca-file").arg(authority);
             options = options.arg("--cert-file").arg(certificate).arg("--key-file").arg(key);
+            options = options.arg("--peer-client-cert-auth").arg("--peer-trusted-ca-file").arg(authority);
+            options = options.arg("--peer-cert-file").arg(certificate).arg("--peer-key-file").arg(key);
         }
         let process = Process::spawn(&options)?;
         // Its standard input ends with us.
@@ -132,8 +128,15 @@ impl Etcd {
     }
 
     fn url(&self, member: &Member) -> String {
-        let scheme = if self.settings.certificates.is_some() { "https" } else { "http" };
-        format!("{scheme}://127.0.0.1:{}", member.client_port)
+        format!("{}://127.0.0.1:{}", self.scheme(), member.client_port)
+    }
+
+    fn peer_url(&self, member: &Member) -> String {
+        format!("{}://127.0.0.1:{}", self.scheme(), member.peer_port)
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.settings.certificates.is_some() { "https" } else { "http" }
     }
 
     /// Where the members answer clients.
@@ -169,7 +172,7 @@ impl Etcd {
     pub fn replace(&mut self, at: usize) -> Result<(), Error> {
         let (name, data, peer) = {
             let member = self.member(at)?;
-            (member.name.clone(), member.folder.join("data"), member.peer_url())
+            (member.name.clone(), member.folder.join("data"), self.peer_url(member))
         };
         std::fs::remove_dir_all(&data).naming(|| format!("removing {}", data.display()))?;
         let others = self.endpoints_but(at);

@@ -78,6 +78,11 @@ pub(crate) enum Error {
         #[source]
         source: io::Error,
     },
+    #[error(
+        "another process runs as node {node}, at {address}: stop that one first, or give this one a number of its own ([node] number, `ieum \
+         node add`)"
+    )]
+    Double { node: u32, address: String },
     #[error("{0}")]
     Runtime(#[from] io::Error),
     #[error("{0}")]
@@ -260,6 +265,9 @@ async fn run_node<L: Kept>(
     let node = Node::start(Arc::clone(&opened.log), Arc::clone(&opened.view), options, deliver).await?;
     // Else the first clients get tokens that nobody accepts yet. A log that takes nothing (a full disk) is no reason not to serve reads.
     let _ = tokio::time::timeout(BEGIN_PATIENCE, node.handle().begun()).await;
+    if let Some(reason) = node.handle().failure() {
+        return Err(Error::Stopped(reason));
+    }
     Ok(Running { node, hub, keys })
 }
 

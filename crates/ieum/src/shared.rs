@@ -89,6 +89,7 @@ pub(crate) async fn open(
             }
         });
     }
+    let double = tokio::spawn(Arc::clone(&circle).double());
     let log = open_log(config, passage.founds).await?;
     if passage.generation.is_some_and(|generation| generation != log.generation()) {
         return Err(Error::LogLost("another generation of the log began while the node started".to_owned()));
@@ -97,6 +98,10 @@ pub(crate) async fn open(
     let coming_up = parts.spawn(Arc::clone(&circle).come_up(Arc::clone(&shelf)));
     let coming = Coming { circle: &circle, folder, about, log: Arc::new(log), shelf: &shelf };
     let (opened, copying) = coming.come_back(options).await?;
+    // Before it registers, which would fence the other one off. Whoever cannot be asked is none.
+    if let Ok(Some(address)) = double.await {
+        return Err(Error::Double { node: node.number, address });
+    }
     let leases = Leases::new(folder.snapshots());
     leases.sweep().map_err(resync::Error::from)?;
     let (view, journal) = (Arc::clone(&opened.view), Arc::clone(opened.log.journal()));

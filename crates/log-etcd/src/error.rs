@@ -13,7 +13,10 @@ where
 
 /// No member gave an answer in time. The source of an [`Error::Engine`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no member of etcd answered: {}", members.join("; "))]
+#[error(
+    "no member of etcd answered: {}. Is etcd running there, are the [log] endpoints its own, and all certificates in date and of one authority?",
+    members.join("; ")
+)]
 pub struct Unreachable {
     /// For each member its URL, and what was last heard of it.
     pub members: Vec<String>,
@@ -37,6 +40,14 @@ pub struct Refused {
      a node that needs what is gone must resync"
 )]
 pub struct CompactedElsewhere;
+
+/// Nothing can be written. The source of an [`Error::Engine`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "etcd is at its quota (alarm NOSPACE) and takes nothing: give each member a larger --quota-backend-bytes, or make room with `etcdctl \
+     defrag` on each, and then say `etcdctl alarm disarm`"
+)]
+pub struct AtQuota;
 
 /// The log does not hold together. The source of an [`Error::Engine`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -98,7 +98,7 @@ pub(crate) async fn locate(cluster: &Cluster, keys: &Keys, ends: &Ends, ordinal:
         return Ok(ends.trim.revision);
     }
     if ordinal == 0 {
-        return Ok(if ends.last == 0 { ends.revision } else { ends.first_revision - 1 });
+        return Ok(if ends.last == 0 { ends.revision } else { ends.first_revision.saturating_sub(1) });
     }
     let mut search = Search::new(ends, ordinal);
     while let Some(probes) = search.probes() {
@@ -121,33 +121,36 @@ fn torn(operation: &'static str, ordinal: u64, reason: String) -> Error {
 
 /// Looks for the revision of a batch among those where it can be.
 #[derive(Debug)]
-struct Search {
+pub(crate) struct Search {
     ordinal: u64,
     low: i64,
     high: i64,
 }
 
 impl Search {
-    fn new(ends: &Ends, ordinal: u64) -> Self {
-        Self { ordinal, low: ends.first_revision.max(ends.trim.revision), high: ends.last_revision - 1 }
+    pub(crate) fn new(ends: &Ends, ordinal: u64) -> Self {
+        // Revisions begin with 1, whatever somebody says.
+        let low = ends.first_revision.max(ends.trim.revision).max(0);
+        Self { ordinal, low, high: ends.last_revision.saturating_sub(1) }
     }
 
     /// The revisions to look at next, evenly spread; none when it is nowhere.
-    fn probes(&self) -> Option<Vec<i64>> {
+    pub(crate) fn probes(&self) -> Option<Vec<i64>> {
         if self.low > self.high {
             return None;
         }
         let step = ((self.high - self.low) / REVISIONS).max(1);
-        let probes = (0..REVISIONS).map(|n| self.low + n * step).take_while(|probe| *probe < self.high);
+        let probes = (0..REVISIONS).map(|n| self.low.saturating_add(n.saturating_mul(step)));
+        let probes = probes.take_while(|probe| *probe < self.high);
         Some(probes.chain([self.high]).collect())
     }
 
     /// Takes in which batch was the newest at `probe`. Tells the revision when it is found.
-    fn take(&mut self, probe: i64, newest: Cursor) -> Option<i64> {
+    pub(crate) fn take(&mut self, probe: i64, newest: Cursor) -> Option<i64> {
         match newest.ordinal.cmp(&self.ordinal) {
             std::cmp::Ordering::Equal => return Some(newest.revision),
-            std::cmp::Ordering::Less => self.low = self.low.max(probe + 1),
-            std::cmp::Ordering::Greater => self.high = self.high.min(newest.revision - 1),
+            std::cmp::Ordering::Less => self.low = self.low.max(probe.saturating_add(1)),
+            std::cmp::Ordering::Greater => self.high = self.high.min(newest.revision.min(probe).saturating_sub(1)),
         }
         None
     }

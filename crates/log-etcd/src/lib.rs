@@ -22,6 +22,8 @@ mod call;
 mod endpoint;
 mod ends;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod hedge;
 mod history;
 mod identity;
@@ -54,8 +56,8 @@ use tokio_rustls::rustls::ClientConfig;
 use self::append::Outcome;
 use self::assemble::Cursor;
 pub use self::endpoint::{Endpoint, NotAnEndpoint};
+pub use self::error::{AtQuota, CompactedElsewhere, Refused, Torn, Unreachable};
 use self::error::{CallError, failed};
-pub use self::error::{CompactedElsewhere, Refused, Torn, Unreachable};
 use self::identity::Identity;
 use self::keys::{Keys, decode_skip, encode_skip};
 pub use self::members::Health;

@@ -12,7 +12,7 @@ use tokio_rustls::rustls::ClientConfig;
 
 use crate::endpoint::Endpoint;
 use crate::ends::Ends;
-use crate::error::{Unreachable, chain, failed};
+use crate::error::{AtQuota, Meaning, Unreachable, chain, failed, meaning};
 use crate::hedge::Pace;
 use crate::identity::Identity;
 use crate::keys::{CELL, Cell, Keys};
@@ -208,7 +208,10 @@ impl Cluster {
             };
             let create = self.identity.lock().create;
             let first = connection.txn(self.whose(create)).await;
-            let answer = first.map_err(|error| NotUsed::Down(format!("{}{hint}", chain(&error))))?;
+            let answer = first.map_err(|error| match meaning(&error) {
+                Meaning::Full => NotUsed::Refused(AtQuota.to_string()),
+                _ => NotUsed::Down(format!("{}{hint}", chain(&error))),
+            })?;
             let keys = self.check_cell(create, Answers::new(answer).map_err(|error| down(&error))?)?;
             // Read afterwards: what is there now is at least what was ever seen.
             let seen = self.seen.load(Ordering::Relaxed);

@@ -3,10 +3,10 @@
 use std::hash::{BuildHasher as _, RandomState};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use ieum_log::Result;
+use ieum_log::{Error, Result};
 
 use crate::Inner;
-use crate::error::failed;
+use crate::error::{AtQuota, failed};
 use crate::proto::TxnRequest;
 use crate::txn::{Malformed, delete, delete_all, get, put, put_at, read};
 
@@ -22,7 +22,10 @@ impl Inner {
             let success = vec![put(key.clone(), token.clone()), delete_all(self.keys.heads(node))];
             let compare = vec![put_at(key.clone(), was)];
             let request = TxnRequest { compare, success, failure: vec![get(key.clone())] };
-            let mut answers = self.ask(operation, request).await?;
+            let mut answers = self.ask(operation, request).await.map_err(|error| match error {
+                Error::Full => failed(operation)(AtQuota),
+                error => error,
+            })?;
             let incarnation = if answers.succeeded {
                 Some(answers.revision)
             } else {

@@ -239,6 +239,11 @@ impl<T> Batcher<T> {
         Some(Append { author, bytes })
     }
 
+    /// Whether a batch is one of this life's.
+    pub fn is_own(&self, author: Author) -> bool {
+        (author.node, author.incarnation) == (self.node, self.incarnation)
+    }
+
     /// The append in flight is durable.
     pub fn appended(&mut self) {
         self.in_flight = false;
@@ -246,7 +251,7 @@ impl<T> Batcher<T> {
 
     /// A batch came back from the log and was applied: the tickets of its commands, in order, if it is one of this life's.
     pub fn applied(&mut self, author: Author) -> Vec<T> {
-        if author.node != self.node || author.incarnation != self.incarnation {
+        if !self.is_own(author) {
             return Vec::new();
         }
         self.begun = true;

@@ -14,11 +14,14 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ieum_core::apply::Author;
 use ieum_core::batch::{Envelope, Origin};
 use ieum_core::commands::operate::Tick;
+use ieum_core::event::Alarm;
 use ieum_core::ids::{Millis, Position};
 use ieum_core::kv::Kv;
 use ieum_log::{Log, Room, Tail};
+use ieum_planted::Bug;
 use parking_lot::Mutex;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{Notify, watch};
@@ -250,6 +253,12 @@ impl<K: Kv, T: Send + 'static> Handle<K, T> {
         self.shared.fail(reason);
     }
 
+    /// Why the node cannot go on, if it cannot.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.shared.fatal.borrow().clone()
+    }
+
     /// Waits until the node cannot go on, and says why.
     pub async fn failed(&self) -> String {
         let mut fatal = self.shared.fatal.subscribe();
@@ -310,6 +319,21 @@ impl<K, T> Shared<K, T> {
     pub(crate) fn fail_behind(&self, reason: String) {
         self.overtaken.store(true, Ordering::SeqCst);
         self.fail(reason);
+    }
+
+    /// Stops the node if the cell does not count its batch. The log may take its batches all the same: one that registers after it was
+    /// removed is not fenced off.
+    fn stop_if_removed(&self, author: Author, alarms: &[Alarm]) -> bool {
+        let ignored = alarms.iter().any(|alarm| matches!(alarm, Alarm::NotAMember { .. }));
+        let removed = ignored && self.batcher.lock().is_own(author) && !Bug::RemovedNodeStays.planted();
+        if removed {
+            let node = author.node;
+            self.fail(format!(
+                "node {node} is no member of the cell: it was removed, or another node has founded the cell. Add a new number with `ieum node \
+                 add` and start it with an empty data folder"
+            ));
+        }
+        removed
     }
 
     pub(crate) fn fail(&self, reason: String) {
@@ -494,6 +518,8 @@ async fn apply_all<K: Kv, T: Send>(
             Ok(applied) => applied,
             Err(reason) => return shared.fail(reason),
         };
+        // Before anybody hears that the node's first batch has come back.
+        let removed = shared.stop_if_removed(author(&entry), &effects.alarms);
         let tickets = shared.batcher.lock().applied(author(&entry));
         {
             let mut progress = shared.progress.lock();
@@ -507,6 +533,9 @@ async fn apply_all<K: Kv, T: Send>(
         shared.applied.send_replace(core_position(entry.position));
         if delivered.send(delivery).is_err() {
             return shared.fail("the delivery thread ended".to_owned());
+        }
+        if removed {
+            return;
         }
     }
 }

@@ -22,6 +22,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::addresses::Addresses;
 use crate::client::{Caller, Error as PeerError, Peer};
+use crate::connect::CONNECT;
 use crate::shelf::Shelf;
 use crate::tls::Tls;
 use crate::trimmer::State;
@@ -155,6 +156,46 @@ impl Circle {
     pub fn asked(&self) -> Result<Vec<Peer>, PeerError> {
         let addresses = self.addresses.lock().where_to_ask(self.now());
         addresses.iter().map(|address| self.peer(address)).collect()
+    }
+
+    /// Where another process says that it runs as this node's number. All that are known are asked, and those that they know, for as long as a
+    /// connection may take.
+    pub async fn double(self: Arc<Self>) -> Option<String> {
+        let (mut asked, mut asking) = (self.addresses.lock().where_to_ask(self.now()), JoinSet::new());
+        for address in asked.clone() {
+            asking.spawn(Arc::clone(&self).first(address));
+        }
+        let finding = async {
+            while let Some(said) = asking.join_next().await {
+                let Ok(Some((address, report))) = said else { continue };
+                if report.node == self.settings.node {
+                    return Some(address);
+                }
+                for address in report.addresses {
+                    if Some(&address) != self.settings.address.as_ref() && asked.insert(address.clone()) {
+                        asking.spawn(Arc::clone(&self).first(address));
+                    }
+                }
+            }
+            None
+        };
+        tokio::time::timeout(CONNECT, finding).await.ok().flatten()
+    }
+
+    /// What the node at `address` says first.
+    async fn first(self: Arc<Self>, address: String) -> Option<(String, Report)> {
+        let asking = async {
+            let mut reports = Box::pin(self.peer(&address)?.watch(None).await?);
+            reports.next().await.transpose()
+        };
+        match asking.await {
+            Ok(report) => Some((address, report?)),
+            Err(PeerError::Itself { .. }) => None,
+            Err(error) => {
+                tracing::warn!(%error, "another node does not say whether it runs as this one's number");
+                None
+            }
+        }
     }
 
     fn peer(&self, address: &str) -> Result<Peer, PeerError> {

@@ -18,7 +18,7 @@ use tonic_prost::ProstCodec;
 use crate::connect::{Connector, Shown};
 use crate::messages::{Batch, BatchesAsked, Hello, Piece, Said, SnapshotAsked, StandAsked, Stands, WatchAsked};
 use crate::tls::{self, Tls};
-use crate::{ANSWER, MOST, PING, Stood};
+use crate::{ANSWER, MOST, PING, SMALL, Stood};
 
 /// Why another node gave nothing.
 #[derive(Debug, thiserror::Error)]
@@ -135,7 +135,7 @@ impl Peer {
         address: Option<String>,
     ) -> Result<impl Stream<Item = Result<Report, Error>> + Send + use<>, Error> {
         let asked = WatchAsked { hello: Some(self.hello), address };
-        let said: Streaming<Said> = self.ask("/ieum.peer.v1.Peer/Watch", asked).await?;
+        let said: Streaming<Said> = self.ask("/ieum.peer.v1.Peer/Watch", asked, SMALL).await?;
         let peer = self.clone();
         Ok(said.map(move |said| {
             let report = said.and_then(Report::try_from).map_err(|status| peer.error(&status))?;
@@ -151,7 +151,7 @@ impl Peer {
         after: Position,
     ) -> Result<impl Stream<Item = Result<Entry, Error>> + Send + use<>, Error> {
         let asked = BatchesAsked { hello: Some(self.hello), after: Some(after.into()) };
-        let batches: Streaming<Batch> = self.ask("/ieum.peer.v1.Peer/Batches", asked).await?;
+        let batches: Streaming<Batch> = self.ask("/ieum.peer.v1.Peer/Batches", asked, MOST).await?;
         let peer = self.clone();
         Ok(batches.map(move |batch| batch.and_then(Entry::try_from).map_err(|status| peer.error(&status))))
     }
@@ -159,7 +159,7 @@ impl Peer {
     /// Where it stands, if it has halted because the log is lost; none when it runs, or is coming up.
     pub async fn stand(&self) -> Result<Option<Stood>, Error> {
         let asked = StandAsked { hello: Some(self.hello) };
-        let mut stands: Streaming<Stands> = self.ask("/ieum.peer.v1.Peer/Stand", asked).await?;
+        let mut stands: Streaming<Stands> = self.ask("/ieum.peer.v1.Peer/Stand", asked, SMALL).await?;
         let stands = stands.message().await.map_err(|status| self.error(&status))?;
         let stood = stands.map(Stood::try_from).transpose().map_err(|status| self.error(&status))?;
         if let Some(stood) = &stood {
@@ -173,15 +173,15 @@ impl Peer {
     pub(crate) async fn snapshot(&self, part: Option<(Position, u64)>) -> Result<Streaming<Piece>, Error> {
         let (at, offset) = part.map_or((None, 0), |(at, offset)| (Some(at.into()), offset));
         let asked = SnapshotAsked { hello: Some(self.hello), at, offset };
-        self.ask("/ieum.peer.v1.Peer/Snapshot", asked).await
+        self.ask("/ieum.peer.v1.Peer/Snapshot", asked, MOST).await
     }
 
-    async fn ask<A, T>(&self, path: &'static str, asked: A) -> Result<Streaming<T>, Error>
+    async fn ask<A, T>(&self, path: &'static str, asked: A, most: usize) -> Result<Streaming<T>, Error>
     where
         A: prost::Message + 'static,
         T: prost::Message + Default + 'static,
     {
-        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MOST);
+        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(most);
         let asking = async {
             grpc.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
             let codec = ProstCodec::<A, T>::default();

@@ -53,7 +53,12 @@ impl Connector {
             None => (Box::new(stream), None),
             Some(tls) => {
                 let name = ServerName::try_from(self.host).map_err(io::Error::other)?;
-                let stream = TlsConnector::from(Arc::clone(&tls.client)).connect(name, stream).await?;
+                let shaking = TlsConnector::from(Arc::clone(&tls.client)).connect(name, stream).await;
+                let stream = shaking.map_err(|error| {
+                    io::Error::other(format!(
+                        "no TLS with it ({error}): is it a node, and its certificate in date, for this address and of the cell's authority?"
+                    ))
+                })?;
                 let named = tls.named(stream.get_ref().1.peer_certificates()).map_err(io::Error::other)?;
                 (Box::new(stream), Some(named))
             }

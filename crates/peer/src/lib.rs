@@ -15,6 +15,8 @@ pub mod circle;
 pub mod client;
 mod connect;
 mod door;
+#[cfg(test)]
+mod fuzz;
 mod messages;
 pub mod resync;
 pub mod server;
@@ -46,3 +48,5 @@ pub struct Stood {
 const PIECE: usize = 1024 * 1024;
 /// The largest message, in bytes: a batch or a piece and what names it.
 const MOST: usize = 2 * 1024 * 1024;
+/// The largest one of those that carry neither, in bytes.
+const SMALL: usize = 64 * 1024;

@@ -27,7 +27,7 @@ use tonic_prost::ProstCodec;
 use crate::messages::{Batch, BatchesAsked, Hello, Piece, Place, Said, SnapshotAsked, StandAsked, Stands, WatchAsked};
 use crate::shelf::{FindSnapshot, Shelf};
 use crate::tls::{self, Tls};
-use crate::{ANSWER, MOST, PIECE, PING, door};
+use crate::{ANSWER, MOST, PIECE, PING, SMALL, door};
 
 /// So many newcomers are given snapshots at the same time; each has a thread.
 const NEWCOMERS: usize = 2;
@@ -117,7 +117,7 @@ where
     T: prost::Message + Send + 'static,
 {
     let codec = ProstCodec::<T, A>::default();
-    Grpc::new(codec).apply_max_message_size_config(Some(MOST), Some(MOST)).server_streaming(call, request).await
+    Grpc::new(codec).apply_max_message_size_config(Some(SMALL), Some(MOST)).server_streaming(call, request).await
 }
 
 impl Offer {

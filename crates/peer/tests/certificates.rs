@@ -135,6 +135,24 @@ fn certificates_that_the_others_would_refuse_are_not_used() {
     assert!(Tls::read(&gone, CELL, 2).unwrap_err().to_string().contains("gone"));
 }
 
+/// Those that an operator makes with the commands in the documents. Needs Debian's `openssl`.
+#[test]
+fn certificates_as_the_documents_make_them_are_taken() {
+    let page = include_str!("../../../docs/operating/three-data-centers.md");
+    let section = page.split("## Certificates").nth(1).unwrap().split("\n## ").next().unwrap();
+    let commands: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("    ")).collect();
+    assert!(commands.len() > 5, "{commands:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let mut shell = std::process::Command::new("bash");
+    let made = shell.arg("-ec").arg(commands.join("\n")).current_dir(folder.path()).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let file = |name: &str| folder.path().join(name);
+    let files = Files { authority: file("ca.pem"), certificate: file("node-1.pem"), key: file("node-1-key.pem") };
+    Tls::read(&files, 1, 1).unwrap();
+    let etcd = Files { certificate: file("etcd.pem"), key: file("etcd-key.pem"), ..files };
+    assert!(matches!(Tls::read(&etcd, 1, 1), Err(Unusable::Name { .. })), "that of etcd is no node's");
+}
+
 /// One that accepts connections and says nothing, one that talks of something else, and one that hangs up.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_does_not_shake_hands_is_not_waited_for() {

@@ -130,6 +130,8 @@ pub enum Bug {
     CertificateOfAnyNode,
     /// Other nodes are let in from everywhere without certificates.
     ListensUnguarded,
+    /// A node goes on although the cell counts none of its batches.
+    RemovedNodeStays,
     /// An address of a node that was heard of is asked for ever.
     AddressesKeptForEver,
     /// A member holds the shared log back however far behind it is.

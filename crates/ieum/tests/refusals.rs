@@ -1,0 +1,125 @@
+//! What a cell of several nodes does not take, with the real binary: each time a clear refusal that says what to do, and the cell goes on.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "what fails here fails the test")]
+
+mod common;
+
+use std::io::Write as _;
+use std::net::TcpListener;
+
+use common::cell::goes_on;
+use common::certificates::{Authority, setting};
+use common::rounds::check;
+use common::secured::Secured;
+use common::{IEUM, PATIENCE, operator};
+use ieum_drill::etcd::{Etcd, Settings};
+use ieum_drill::server::{Server, free_port};
+
+/// A node that must not come up, and what it has to say.
+struct Bad {
+    node: Server,
+    says: &'static [&'static str],
+}
+
+/// Whoever connects is told something of another kind.
+fn garbage() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // Ends with the test's process.
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            // Whoever connects may be gone already.
+            let _ = stream.write_all(b"220 smtp.example ESMTP\r\n");
+        }
+    });
+    format!("https://{address}")
+}
+
+/// Nodes that are not to run in this cell, or not so. Each has a folder of its own.
+fn bad_nodes(cell: &Secured, strangers: &Authority) -> Vec<Bad> {
+    let ours = &cell.authority;
+    let node = |name: &str, number| cell.node(name, number, &format!("https://127.0.0.1:{}", free_port().unwrap()));
+    let peers = |node: Server, certificates| node.set("PEERS__CERTIFICATES", &setting(&certificates));
+    let log = |node: Server, certificates| node.set("LOG__CERTIFICATES", &setting(&certificates));
+    let mut mixed = ours.node(1, 3);
+    mixed.authority = strangers.node(1, 3).authority;
+    let third = "node-3.cell-1.ieum";
+    let bad = |node, says| Bad { node, says };
+    vec![
+        bad(peers(node("expired", 3), ours.issue(third, true)), &["the other nodes would refuse", "expired"]),
+        bad(peers(node("mixed", 3), mixed), &["the other nodes would refuse", "signed by the authority in"]),
+        bad(peers(node("other number", 3), ours.node(1, 2)), &["names node 2 of cell 1, and this is node 3 of cell 1"]),
+        bad(log(node("expired for etcd", 3), ours.issue(third, true)), &["certificates in date"]),
+        bad(log(node("strange for etcd", 3), strangers.node(1, 3)), &["https://127.0.0.1:", "certificate"]),
+        bad(node("no etcd", 3).set("LOG__ENDPOINTS", &format!("[{:?}]", cell.addresses[0])), &["[log] endpoints"]),
+        bad(node("garbage", 3).set("LOG__ENDPOINTS", &format!("[{:?}]", garbage())), &["[log] endpoints"]),
+        bad(
+            peers(node("other cell", 1).set("NODE__CELL", "2"), ours.node(2, 1)),
+            &["the log of cell 1, not of cell 2", "set the cell's number right"],
+        ),
+        bad(node("double", 1), &["another process runs as node 1", "[node] number"]),
+        bad(node("nobody", 4), &["node 4 is no member", "`ieum node add`"]),
+    ]
+}
+
+#[test]
+fn a_cell_with_certificates_serves_and_refuses_what_does_not_belong_to_it() {
+    let mut cell = Secured::started();
+    let crowd = cell.crowd();
+    crowd.write();
+    goes_on(&crowd);
+    let strangers = Authority::new(&cell.folder.path().join("strangers"));
+    let mut bad = bad_nodes(&cell, &strangers);
+    bad.iter_mut().for_each(|bad| bad.node.spawn().unwrap());
+    for Bad { node, says } in &mut bad {
+        let status = node.running().unwrap().wait(PATIENCE).unwrap();
+        let said = node.stderr().unwrap();
+        assert!(!status.success() && says.iter().all(|words| said.contains(words)), "{says:?}: {said}");
+        assert!(!said.contains("panicked"), "{said}");
+    }
+    // A member with certificates of somebody else's, and with the address of something that is no node: it hears of nobody, and nobody believes it.
+    let mut third = cell.nodes.remove(2);
+    assert!(third.stop(PATIENCE).unwrap().success());
+    let (elsewhere, known) = (garbage(), &cell.addresses);
+    let addresses = format!("[{elsewhere:?}, {:?}, {:?}]", known[0], known[1]);
+    let certificates = setting(&strangers.node(1, 3));
+    third = third.set("PEERS__CERTIFICATES", &certificates).set("PEERS__ADDRESSES", &addresses);
+    third.start(PATIENCE).unwrap();
+    let said = third.stderr().unwrap();
+    assert!(said.contains("invalid peer certificate") && said.contains(&elsewhere), "{said}");
+    goes_on(&crowd);
+    check(crowd);
+    let listed = operator(cell.nodes[0].data(), &["node", "list"]).success();
+    assert!(listed.contains("Node 2 in data center b is ready"), "{listed}");
+    assert!(!listed.contains("Node 3 in data center c is ready"), "{listed}");
+    cell.nodes.push(third);
+    for node in &mut cell.nodes {
+        assert!(node.stop(PATIENCE).unwrap().success());
+        let said = operator(node.data(), &["verify"]).success();
+        assert!(said.starts_with("All is well"), "{said}");
+    }
+}
+
+#[test]
+fn a_node_says_that_etcd_is_at_its_quota_and_what_to_do() {
+    let etcd = Etcd::start_with(1, Settings { quota: 4 << 20, ..Settings::default() }).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let endpoints = serde_json::to_string(&etcd.endpoints()).unwrap();
+    let node = Server::new(IEUM, folder.path(), folder.path().join("data")).unwrap().founding();
+    let mut node = node.set("LOG__ENGINE", "etcd").set("LOG__ENDPOINTS", &endpoints);
+    node.start(PATIENCE).unwrap();
+    let large = "x".repeat(100_000);
+    let full = (0..1_000).find_map(|n| etcd.run(&["put", &format!("filler/{n}"), &large]).err()).unwrap();
+    assert!(full.to_string().contains("space exceeded"), "{full}");
+    node.kill().unwrap();
+    // The one that founds asks more of etcd.
+    let outside = folder.path().join("again");
+    std::fs::create_dir(&outside).unwrap();
+    let again = Server::new(IEUM, outside, node.data()).unwrap();
+    for mut node in [node, again.set("LOG__ENGINE", "etcd").set("LOG__ENDPOINTS", &endpoints)] {
+        node.spawn().unwrap();
+        let status = node.running().unwrap().wait(PATIENCE).unwrap();
+        let said = node.stderr().unwrap();
+        assert!(!status.success() && said.contains("quota") && said.contains("etcdctl alarm disarm"), "{said}");
+    }
+}
