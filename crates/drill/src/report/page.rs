@@ -73,8 +73,7 @@ namespaces of one machine, and measures from outside what people notice. What a 
 
 - **Load**: 300 people, spread evenly over the data centers, write 300 messages a second into direct rooms and groups that lead across data centers. Per data center a
   probe every 100 ms for *send and receive* and for *sync*, and every 500 ms for *login*. All of it through the shipped client (`crates/client`) with its shipped settings.
-  A user's client knows all nodes, and is at one of the user's own data center when the drill begins. A device that comes back, or is new, picks one as the
-  shipped client does.
+  A client knows all nodes, and is told which one is in its user's data center (`Options::home`): it tries that one first, and returns to it after some minutes.
 - **Outage**: each thing that a user starts is waited for; the longest wait of any user is the run's outage, users of the dead data center included. Sending: from giving a
   message to the client until its acknowledgement. Receiving: from when anybody else had the message, or its acknowledgement, until this member had it. Sync: from opening
   the app on a device that was away until it is live and has all that was acknowledged to others before. Login: from sending handle and password on a new device until that
