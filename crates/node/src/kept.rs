@@ -114,6 +114,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         /// Whatever is kept and forgotten, a read gives what the view holds.
         #[test]
         fn a_read_gives_what_the_view_holds(steps in prop::collection::vec(step(), 1..200), rows in 0..30usize) {
