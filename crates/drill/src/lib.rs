@@ -9,10 +9,13 @@
 //! - [`etcd`]: an etcd cluster on loopback, its members killed, frozen, wiped
 //! - [`process`]: runs a real server binary, waits for what it says, kills it
 //! - [`server`]: `ieum serve` on loopback, to be killed and started again
+//! - [`certificates`]: an operator's own authority, and what it signs
 //! - [`tmpfs`]: a small disk to fill
+//! - [`random`]: choices that are the same for the same seed
 //!
 //! Everything that a test starts here ends when its handle is dropped. Mounting needs root and `/dev/fuse`.
 
+pub mod certificates;
 pub mod crowd;
 mod error;
 pub mod etcd;
@@ -20,6 +23,7 @@ pub mod faults;
 pub mod history;
 pub mod load;
 pub mod process;
+pub mod random;
 pub mod report;
 pub mod run;
 pub mod scenario;

@@ -6,6 +6,7 @@ mod cell;
 mod config;
 mod halted;
 mod invite;
+mod keys;
 mod level;
 mod nodes;
 mod operate;

@@ -20,18 +20,14 @@ use ieum_node::service::{self, Identity, Node};
 use ieum_node::upkeep::Policy;
 use ieum_peer::circle::Circle;
 use ieum_store::fjall::{self, Fjall};
-use ring::rand::{SecureRandom, SystemRandom};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 
 use crate::cell::NodeCell;
 use crate::config::{self, Config, Engine};
 use crate::halted::{self, Passage};
-use crate::{admin, shared};
+use crate::{admin, keys, shared};
 
 /// How long a stop waits for what was submitted.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -158,7 +154,7 @@ pub(crate) struct Start {
 }
 
 async fn serve(config: &Config, start: Start, passage: &Passage) -> Result<(), Error> {
-    let tls = tls(config)?;
+    let tls = keys::tls(config)?;
     let address = config.listen.address;
     // Bound first: a port that is taken is the most common mistake, and nothing has been touched yet.
     let socket = bind(address).map_err(|source| Error::Listen { address, source })?;
@@ -241,7 +237,7 @@ async fn run_node<L: Kept>(
     if let Some(reason) = &opened.rebuilt {
         tracing::warn!(%reason, "the view was rebuilt");
     }
-    let keys = signing_keys(&config.node.data)?;
+    let keys = keys::signing_keys(&config.node.data)?;
     let hub = Hub::new();
     let identity = Identity {
         node: config.node.number,
@@ -463,54 +459,4 @@ impl<F: Future<Output = String>> Until<F> {
         };
         (ended, self.signals)
     }
-}
-
-fn tls(config: &Config) -> Result<Option<TlsAcceptor>, Error> {
-    let (Some(certificate), Some(key)) = (&config.listen.certificate, &config.listen.key) else { return Ok(None) };
-    let pem = |path: &Path, what: String| Error::Pem { path: path.to_owned(), what };
-    let chain = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let chain = chain.map_err(|e| pem(certificate, e.to_string()))?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|e| pem(key, e.to_string()))?;
-    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| pem(certificate, e.to_string()))?
-        .with_no_client_auth()
-        .with_single_cert(chain, private)
-        .map_err(|e| pem(certificate, e.to_string()))?;
-    Ok(Some(TlsAcceptor::from(Arc::new(config))))
-}
-
-/// The key that this node signs access tokens with, made at the first start.
-fn signing_keys(data: &Path) -> Result<SigningKeys, Error> {
-    let path = data.join("signing.key");
-    let seed = match std::fs::read(&path) {
-        Ok(seed) => seed,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make_seed(&path)?,
-        Err(source) => return Err(Error::File { operation: "reading", path, source }),
-    };
-    let keys = seed.as_slice().try_into().ok().and_then(SigningKeys::from_seed);
-    keys.ok_or_else(|| Error::Pem {
-        path,
-        what: "not a signing key; remove it, and clients get new access tokens by themselves".to_owned(),
-    })
-}
-
-fn make_seed(path: &Path) -> Result<Vec<u8>, Error> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut seed = vec![0; 32];
-    let random = SystemRandom::new().fill(&mut seed).map_err(|_| io::Error::other("no randomness"));
-    let partial = path.with_extension("partial");
-    let write = || {
-        random?;
-        // A file left half written by a crash holds nothing yet.
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
-        file.write_all(&seed)?;
-        file.sync_all()?;
-        std::fs::rename(&partial, path)
-    };
-    write().map_err(|source| Error::File { operation: "writing", path: path.to_owned(), source })?;
-    Ok(seed)
 }

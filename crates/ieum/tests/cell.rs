@@ -14,9 +14,7 @@ use ieum_drill::server::Server;
 #[test]
 fn nothing_acknowledged_is_lost_when_nodes_and_members_of_the_log_are_killed() {
     let mut cell = Cell::started();
-    let crowd = cell.crowd();
-    crowd.write();
-    goes_on(&crowd);
+    let crowd = cell.talking();
     for round in 0..3 {
         cell.nodes[round].kill().unwrap();
         goes_on(&crowd);
@@ -28,13 +26,7 @@ fn nothing_acknowledged_is_lost_when_nodes_and_members_of_the_log_are_killed() {
         goes_on(&crowd);
     }
     check(crowd);
-    for node in &mut cell.nodes {
-        assert!(node.stop(PATIENCE).unwrap().success());
-    }
-    for node in &cell.nodes {
-        let said = operator(node.data(), &["verify"]).success();
-        assert!(said.starts_with("All is well"), "{said}");
-    }
+    cell.stop_well();
 }
 
 #[test]
@@ -77,9 +69,7 @@ fn readyz(node: &Server) -> u16 {
 #[test]
 fn clients_leave_a_node_that_drains_and_every_node_is_restarted_under_load() {
     let mut cell = Cell::started();
-    let crowd = cell.crowd();
-    crowd.write();
-    goes_on(&crowd);
+    let crowd = cell.talking();
     let data = cell.nodes[1].data().to_owned();
     let said = operator(&data, &["node", "drain", "--seconds", "1"]).success();
     assert!(said.contains("this one takes no more"), "{said}");

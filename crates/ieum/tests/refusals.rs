@@ -7,11 +7,10 @@ mod common;
 use std::io::Write as _;
 use std::net::TcpListener;
 
-use common::cell::goes_on;
-use common::certificates::{Authority, setting};
+use common::cell::{Cell, goes_on, setting};
 use common::rounds::check;
-use common::secured::Secured;
 use common::{IEUM, PATIENCE, operator};
+use ieum_drill::certificates::{Authority, expired, node_name};
 use ieum_drill::etcd::{Etcd, Settings};
 use ieum_drill::server::{Server, free_port};
 
@@ -36,25 +35,28 @@ fn garbage() -> String {
 }
 
 /// Nodes that are not to run in this cell, or not so. Each has a folder of its own.
-fn bad_nodes(cell: &Secured, strangers: &Authority) -> Vec<Bad> {
-    let ours = &cell.authority;
+fn bad_nodes(cell: &Cell, strangers: &Authority) -> Vec<Bad> {
+    let ours = cell.authority.as_ref().unwrap();
     let node = |name: &str, number| cell.node(name, number, &format!("https://127.0.0.1:{}", free_port().unwrap()));
     let peers = |node: Server, certificates| node.set("PEERS__CERTIFICATES", &setting(&certificates));
     let log = |node: Server, certificates| node.set("LOG__CERTIFICATES", &setting(&certificates));
-    let mut mixed = ours.node(1, 3);
-    mixed.authority = strangers.node(1, 3).authority;
-    let third = "node-3.cell-1.ieum";
+    let mut mixed = ours.node(1, 3).unwrap();
+    mixed.authority = strangers.node(1, 3).unwrap().authority;
+    let out_of_date = || ours.issue(&[&node_name(1, 3)], expired).unwrap();
     let bad = |node, says| Bad { node, says };
     vec![
-        bad(peers(node("expired", 3), ours.issue(third, true)), &["the other nodes would refuse", "expired"]),
+        bad(peers(node("expired", 3), out_of_date()), &["the other nodes would refuse", "expired"]),
         bad(peers(node("mixed", 3), mixed), &["the other nodes would refuse", "signed by the authority in"]),
-        bad(peers(node("other number", 3), ours.node(1, 2)), &["names node 2 of cell 1, and this is node 3 of cell 1"]),
-        bad(log(node("expired for etcd", 3), ours.issue(third, true)), &["certificates in date"]),
-        bad(log(node("strange for etcd", 3), strangers.node(1, 3)), &["https://127.0.0.1:", "certificate"]),
+        bad(
+            peers(node("other number", 3), ours.node(1, 2).unwrap()),
+            &["names node 2 of cell 1, and this is node 3 of cell 1"],
+        ),
+        bad(log(node("expired for etcd", 3), out_of_date()), &["certificates in date"]),
+        bad(log(node("strange for etcd", 3), strangers.node(1, 3).unwrap()), &["https://127.0.0.1:", "certificate"]),
         bad(node("no etcd", 3).set("LOG__ENDPOINTS", &format!("[{:?}]", cell.addresses[0])), &["[log] endpoints"]),
         bad(node("garbage", 3).set("LOG__ENDPOINTS", &format!("[{:?}]", garbage())), &["[log] endpoints"]),
         bad(
-            peers(node("other cell", 1).set("NODE__CELL", "2"), ours.node(2, 1)),
+            peers(node("other cell", 1).set("NODE__CELL", "2"), ours.node(2, 1).unwrap()),
             &["the log of cell 1, not of cell 2", "set the cell's number right"],
         ),
         bad(node("double", 1), &["another process runs as node 1", "[node] number"]),
@@ -64,11 +66,9 @@ fn bad_nodes(cell: &Secured, strangers: &Authority) -> Vec<Bad> {
 
 #[test]
 fn a_cell_with_certificates_serves_and_refuses_what_does_not_belong_to_it() {
-    let mut cell = Secured::started();
-    let crowd = cell.crowd();
-    crowd.write();
-    goes_on(&crowd);
-    let strangers = Authority::new(&cell.folder.path().join("strangers"));
+    let mut cell = Cell::started_with_certificates();
+    let crowd = cell.talking();
+    let strangers = Authority::new(&cell.folder.path().join("strangers")).unwrap();
     let mut bad = bad_nodes(&cell, &strangers);
     bad.iter_mut().for_each(|bad| bad.node.spawn().unwrap());
     for Bad { node, says } in &mut bad {
@@ -82,7 +82,7 @@ fn a_cell_with_certificates_serves_and_refuses_what_does_not_belong_to_it() {
     assert!(third.stop(PATIENCE).unwrap().success());
     let (elsewhere, known) = (garbage(), &cell.addresses);
     let addresses = format!("[{elsewhere:?}, {:?}, {:?}]", known[0], known[1]);
-    let certificates = setting(&strangers.node(1, 3));
+    let certificates = setting(&strangers.node(1, 3).unwrap());
     third = third.set("PEERS__CERTIFICATES", &certificates).set("PEERS__ADDRESSES", &addresses);
     third.start(PATIENCE).unwrap();
     let said = third.stderr().unwrap();
@@ -93,11 +93,7 @@ fn a_cell_with_certificates_serves_and_refuses_what_does_not_belong_to_it() {
     assert!(listed.contains("Node 2 in data center b is ready"), "{listed}");
     assert!(!listed.contains("Node 3 in data center c is ready"), "{listed}");
     cell.nodes.push(third);
-    for node in &mut cell.nodes {
-        assert!(node.stop(PATIENCE).unwrap().success());
-        let said = operator(node.data(), &["verify"]).success();
-        assert!(said.starts_with("All is well"), "{said}");
-    }
+    cell.stop_well();
 }
 
 #[test]

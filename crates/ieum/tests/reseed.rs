@@ -14,22 +14,14 @@ use common::{PATIENCE, Run, operator};
 #[test]
 fn nothing_acknowledged_is_lost_with_all_of_etcd() {
     let mut cell = Cell::started();
-    let crowd = cell.crowd();
-    crowd.write();
-    goes_on(&crowd);
+    let crowd = cell.talking();
     cell.etcd.lose().unwrap();
     let began = std::time::Instant::now();
     let said = cell.operator(1, &["log", "reseed", "--yes"]).success();
     note(&format!("{said}The command took {:.1} s.", began.elapsed().as_secs_f64()));
     goes_on(&crowd);
     check(crowd);
-    for node in &mut cell.nodes {
-        assert!(node.stop(PATIENCE).unwrap().success());
-    }
-    for node in &cell.nodes {
-        let said = operator(node.data(), &["verify"]).success();
-        assert!(said.starts_with("All is well"), "{said}");
-    }
+    cell.stop_well();
 }
 
 /// Every key that etcd holds.
@@ -40,9 +32,7 @@ fn keys(cell: &Cell) -> String {
 #[test]
 fn a_log_is_reseeded_once_and_by_nobody_who_must_not() {
     let mut cell = Cell::started();
-    let crowd = cell.crowd();
-    crowd.write();
-    goes_on(&crowd);
+    let crowd = cell.talking();
     let runs = cell.operator(0, &["log", "reseed", "--yes", "--replace"]).failure();
     assert!(runs.contains("has not halted") && runs.contains("etcd holds a log already"), "{runs}");
     let other = Run(cell.command(0, &["log", "reseed", "--yes"], &[("NODE__CELL", "2")]).output().unwrap()).failure();

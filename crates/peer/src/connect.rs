@@ -11,12 +11,11 @@ use http::Uri;
 use hyper_util::rt::TokioIo;
 use ieum_core::ids::NodeId;
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use crate::door::Stream;
+use crate::line::{Line, Of, Stream};
 use crate::tls::Tls;
 
 /// How long a connection may take to be there, certificates and all.
@@ -46,7 +45,7 @@ impl Connector {
         Self { host, port, tls, shown }
     }
 
-    async fn connect(self) -> io::Result<TokioIo<Connection>> {
+    async fn connect(self) -> io::Result<TokioIo<Line<Arc<Mutex<Shown>>>>> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
         stream.set_nodelay(true)?;
         let (stream, named): (Box<dyn Stream>, _) = match self.tls {
@@ -64,42 +63,19 @@ impl Connector {
             }
         };
         *self.shown.lock() = Shown { named, broke: None };
-        Ok(TokioIo::new(Connection { stream, shown: self.shown }))
+        Ok(TokioIo::new(Line::new(stream, self.shown)))
     }
 }
 
-/// A connection that notes how it breaks.
-pub(crate) struct Connection {
-    stream: Box<dyn Stream>,
-    shown: Arc<Mutex<Shown>>,
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if let Poll::Ready(Err(error)) = &read {
-            self.shown.lock().broke = Some(error.to_string());
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+/// Notes how the connection breaks.
+impl Of for Arc<Mutex<Shown>> {
+    fn broke(&self, error: &io::Error) {
+        self.lock().broke = Some(error.to_string());
     }
 }
 
 impl tower_service::Service<Uri> for Connector {
-    type Response = TokioIo<Connection>;
+    type Response = TokioIo<Line<Arc<Mutex<Shown>>>>;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
 

@@ -3,20 +3,19 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ieum_core::ids::NodeId;
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tonic::transport::server::Connected;
 
+use crate::line::{Line, Of, Stream};
 use crate::tls::Tls;
 
 /// How long whoever connects may take to show who it is.
@@ -30,17 +29,16 @@ const NO_FILES: Duration = Duration::from_millis(100);
 /// So many addresses are remembered of those that were refused.
 const MOST_REFUSED: usize = 64;
 
-/// Bytes both ways.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
-
 /// A connection that may ask.
-pub(crate) struct Came {
-    stream: Box<dyn Stream>,
+pub(crate) type Came = Line<Guest>;
+
+/// Who has come, and its place among [`MOST`].
+pub(crate) struct Guest {
     from: From,
     _counted: OwnedSemaphorePermit,
 }
+
+impl Of for Guest {}
 
 /// Which node a connection is of, if there are certificates to tell.
 #[derive(Debug, Clone, Copy)]
@@ -50,27 +48,7 @@ impl Connected for Came {
     type ConnectInfo = From;
 
     fn connect_info(&self) -> From {
-        self.from
-    }
-}
-
-impl AsyncRead for Came {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Came {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.of.from
     }
 }
 
@@ -92,7 +70,7 @@ pub(crate) async fn open(listener: TcpListener, tls: Option<Tls>, let_in: mpsc::
                         Ok((stream, from)) => {
                             refused.forget(address);
                             // Nobody may be there any more.
-                            let _ = let_in.send(Ok(Came { stream, from, _counted: counted })).await;
+                            let _ = let_in.send(Ok(Line::new(stream, Guest { from, _counted: counted }))).await;
                         }
                         Err(reason) => refused.tell(address, reason),
                     }

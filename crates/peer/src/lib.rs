@@ -17,6 +17,7 @@ mod connect;
 mod door;
 #[cfg(test)]
 mod fuzz;
+mod line;
 mod messages;
 pub mod resync;
 pub mod server;

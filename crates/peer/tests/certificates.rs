@@ -9,54 +9,32 @@ use std::sync::Arc;
 
 use common::{CALLER, CELL, report};
 use futures_util::StreamExt as _;
+use ieum_drill::certificates::{Authority, CertificateParams, date_time_ymd, expired, node_name};
+use ieum_drill::etcd::Certificates;
 use ieum_node::peers::Report;
 use ieum_peer::client::{Caller, Error, Peer};
 use ieum_peer::server::{self, Offer};
 use ieum_peer::shelf::Shelf;
 use ieum_peer::tls::{Files, Tls, Unusable};
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
+fn authority(folder: &Path) -> Authority {
+    Authority::new(folder).unwrap()
 }
 
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(vec![]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), pem }
-    }
+fn files(Certificates { authority, certificate, key }: Certificates) -> Files {
+    Files { authority, certificate, key }
+}
 
-    /// A certificate for loopback and these names, changed by `change`.
-    fn issue(&self, folder: &Path, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Files {
-        let names: Vec<String> = ["127.0.0.1"].iter().chain(names).map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names.clone()).unwrap();
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        change(&mut params);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
-        let write = |kind: &str, text: &str| {
-            let path = folder.join(format!("{}-{kind}.pem", names.join("-")));
-            std::fs::write(&path, text).unwrap();
-            path
-        };
-        Files {
-            authority: write("authority", &self.pem),
-            certificate: write("certificate", &certificate),
-            key: write("key", &key.serialize_pem()),
-        }
-    }
+/// A certificate with these names, changed by `change`.
+fn issue(by: &Authority, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Files {
+    files(by.issue(names, change).unwrap())
+}
 
-    fn node(&self, folder: &Path, node: u32) -> Tls {
-        let files = self.issue(folder, &[&format!("node-{node}.cell-{CELL}.ieum")], |_| ());
-        Tls::read(&files, CELL, node).unwrap()
-    }
+fn node(by: &Authority, node: u32) -> Tls {
+    Tls::read(&files(by.node(CELL, node).unwrap()), CELL, node).unwrap()
 }
 
 /// A node that says so of itself.
@@ -79,8 +57,9 @@ async fn first(address: &str, caller: Caller, tls: Option<Tls>) -> Result<Report
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_is_believed_as_the_one_that_its_certificate_names() {
-    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
-    let tls = |node| authority.node(folder.path(), node);
+    let folder = tempfile::tempdir().unwrap();
+    let authority = authority(folder.path());
+    let tls = |number| node(&authority, number);
     let (address, _report) = serve(report(1), Some(tls(1))).await;
     assert_eq!(first(&address, CALLER, Some(tls(2))).await.unwrap(), report(1));
     let posing = first(&address, CALLER, Some(tls(3))).await.unwrap_err().to_string();
@@ -93,17 +72,17 @@ async fn a_node_is_believed_as_the_one_that_its_certificate_names() {
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_are_refused_on_both_sides() {
     let folder = tempfile::tempdir().unwrap();
-    let (ours, theirs) = (Authority::new(), Authority::new());
-    let (address, _report) = serve(report(1), Some(ours.node(folder.path(), 1))).await;
-    let error = first(&address, CALLER, Some(theirs.node(folder.path(), 2))).await.unwrap_err().to_string();
+    let [ours, theirs] = ["ours", "theirs"].map(|name| authority(&folder.path().join(name)));
+    let (address, _report) = serve(report(1), Some(node(&ours, 1))).await;
+    let error = first(&address, CALLER, Some(node(&theirs, 2))).await.unwrap_err().to_string();
     assert!(error.contains("UnknownIssuer") || error.contains("BadSignature"), "{error}");
     // It trusts both authorities, the other one does not.
-    let mut both = theirs.issue(folder.path(), &[&format!("node-2.cell-{CELL}.ieum"), "both"], |_| ());
-    std::fs::write(&both.authority, format!("{}{}", ours.pem, theirs.pem)).unwrap();
+    let mut both = files(theirs.node(CELL, 2).unwrap());
+    std::fs::write(&both.authority, format!("{}{}", ours.pem(), theirs.pem())).unwrap();
     let error = first(&address, CALLER, Some(Tls::read(&both, CELL, 2).unwrap())).await.unwrap_err();
     assert!(matches!(error, Error::Refused { .. }), "{error}");
     assert!(error.to_string().contains("does not take this node's certificate"), "{error}");
-    both.authority = ours.issue(folder.path(), &["ours"], |_| ()).authority;
+    both.authority = issue(&ours, &[], |_| ()).authority;
     assert!(matches!(Tls::read(&both, CELL, 2), Err(Unusable::Own { .. })), "it is looked at before it is used");
     let plain = first(&address.replace("https", "http"), CALLER, None).await.unwrap_err();
     assert!(matches!(plain, Error::Unreachable { .. } | Error::Garbage { .. }), "{plain}");
@@ -114,21 +93,22 @@ async fn strangers_are_refused_on_both_sides() {
 /// Own certificates that the others would refuse are noticed before anything is done.
 #[test]
 fn certificates_that_the_others_would_refuse_are_not_used() {
-    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
-    let name = format!("node-2.cell-{CELL}.ieum");
+    let folder = tempfile::tempdir().unwrap();
+    let authority = authority(folder.path());
+    let name = node_name(CELL, 2);
     let refused = |names: &[&str], change: fn(&mut CertificateParams), says: &str| {
-        let files = authority.issue(folder.path(), names, change);
+        let files = issue(&authority, names, change);
         let error = Tls::read(&files, CELL, 2).unwrap_err().to_string();
         assert!(error.contains(says) && error.contains(&files.certificate.display().to_string()), "{error}");
     };
-    refused(&[&name], |params| params.not_after = rcgen::date_time_ymd(2001, 1, 1), "expired");
-    refused(&[&name], |params| params.not_before = rcgen::date_time_ymd(4000, 1, 1), "not valid yet");
+    refused(&[&name], expired, "expired");
+    refused(&[&name], |params| params.not_before = date_time_ymd(4000, 1, 1), "not valid yet");
     refused(&[&name], |params| drop(params.extended_key_usages.pop()), "client authentication");
     refused(&[], |_| (), "names no node, and this is node 2 of cell 3");
     refused(&["node-3.cell-3.ieum"], |_| (), "names node 3 of cell 3, and this is node 2 of cell 3");
     refused(&["node-2.cell-4.ieum"], |_| (), "DNS:node-2.cell-3.ieum");
     refused(&["node-2.cell-3.ieum", "node-3.cell-3.ieum"], |_| (), "several");
-    let good = authority.issue(folder.path(), &[&name], |_| ());
+    let good = issue(&authority, &[&name], |_| ());
     let no_authority = Files { authority: good.key.clone(), ..good.clone() };
     assert!(matches!(Tls::read(&no_authority, CELL, 2), Err(Unusable::Authority { .. })));
     let gone = Files { key: folder.path().join("gone"), ..good };
@@ -156,8 +136,9 @@ fn certificates_as_the_documents_make_them_are_taken() {
 /// One that accepts connections and says nothing, one that talks of something else, and one that hangs up.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_does_not_shake_hands_is_not_waited_for() {
-    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
-    let tls = authority.node(folder.path(), 2);
+    let folder = tempfile::tempdir().unwrap();
+    let authority = authority(folder.path());
+    let tls = node(&authority, 2);
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let talker = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = |listener: &TcpListener| format!("https://{}", listener.local_addr().unwrap());
@@ -178,8 +159,9 @@ async fn a_node_that_does_not_shake_hands_is_not_waited_for() {
 /// By whatever address, with certificates and without.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_asks_itself_is_told_so() {
-    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
-    for tls in [None, Some(authority.node(folder.path(), 2))] {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = authority(folder.path());
+    for tls in [None, Some(node(&authority, 2))] {
         let own = Report { life: CALLER.life, ..report(2) };
         let (address, _report) = serve(own, tls.clone()).await;
         let peer = Peer::new(&address, CALLER, tls).unwrap();

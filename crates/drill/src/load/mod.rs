@@ -16,7 +16,6 @@ mod hearing;
 mod line;
 mod people;
 mod probes;
-mod random;
 mod shared;
 
 use std::io::{BufRead, Write};
@@ -160,10 +159,10 @@ async fn live_through(
 
 fn probe(options: &Options, probes: &Arc<crowd::Probes>, shared: &Arc<Shared>) -> Arc<Counts> {
     let counts = Arc::new(Counts::default());
-    let (of, count, with) = (|| Arc::clone(probes), || Arc::clone(&counts), || Arc::clone(shared));
-    tokio::spawn(probes::send(of(), with(), options.probe));
-    tokio::spawn(probes::come_back(of(), count(), with(), options.probe));
-    tokio::spawn(probes::sign_in(of(), count(), with(), options.login));
+    let (count, with) = (|| Arc::clone(&counts), || Arc::clone(shared));
+    tokio::spawn(probes::send(Arc::clone(probes), with(), options.probe));
+    tokio::spawn(probes::probe(probes.rejoiners.clone(), count(), with(), options.probe));
+    tokio::spawn(probes::probe(probes.newcomers.clone(), count(), with(), options.login));
     counts
 }
 

@@ -15,6 +15,7 @@ use super::hearing::{Hearing, Hole, note_message};
 use super::shared::Shared;
 use crate::error::Error;
 use crate::history::Token;
+use crate::random::Random;
 
 /// Between two tries to page in what a catch-up left out, when the first failed.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -183,7 +184,7 @@ fn number_of(id: CommandId) -> u32 {
 
 /// Everybody talks: so many messages a second, by whoever's turn it is, into the direct room or, one in four, a group.
 pub(super) async fn talk(people: Vec<Arc<Person>>, shared: Arc<Shared>, rate: u32, seed: u64) {
-    let mut random = super::random::Random::new(seed);
+    let mut random = Random::new(seed);
     let mut turns: Vec<Arc<Person>> = Vec::new();
     let mut ticks = tokio::time::interval(Duration::from_millis(10));
     let (begin, mut said) = (tokio::time::Instant::now(), 0);

@@ -87,38 +87,65 @@ impl Rejoiner {
     }
 }
 
-/// The probe of `sync`: the app is opened on a device that was away, and has, once it is live, everything that was acknowledged to others before.
-pub(super) async fn come_back(probes: Arc<Probes>, counts: Arc<Counts>, shared: Arc<Shared>, period: Duration) {
-    let away: Arc<Mutex<VecDeque<Arc<Rejoiner>>>> = Arc::new(Mutex::new(probes.rejoiners.iter().cloned().collect()));
+/// Whoever does again and again what is measured.
+pub(super) trait Probe: Send + Sync + 'static {
+    /// What is measured.
+    const FUNCTION: &'static str;
+
+    fn dc(&self) -> usize;
+
+    /// How often it succeeded.
+    fn succeeded(counts: &Counts) -> &AtomicU64;
+
+    /// Does it once; whether it succeeded. Who did not stays out, and its probe stays without an end.
+    fn run(self: Arc<Self>, shared: Arc<Shared>, probe: u64) -> impl Future<Output = bool> + Send;
+}
+
+/// Has whoever is free of `all` do it, once a period.
+pub(super) async fn probe<P: Probe>(all: Vec<Arc<P>>, counts: Arc<Counts>, shared: Arc<Shared>, period: Duration) {
+    let dc = all.first().map_or("?", |probe| shared.dc(probe.dc())).to_owned();
+    let free = Arc::new(Mutex::new(VecDeque::from(all)));
     let mut ticks = every(period);
     loop {
         ticks.tick().await;
         if !shared.goes() {
             return;
         }
-        let Some(rejoiner) = away.lock().pop_front() else {
-            let dc = probes.rejoiners.first().map_or("?", |rejoiner| shared.dc(rejoiner.dc));
-            shared.note(format_args!("n sync {dc}"));
+        let Some(next) = free.lock().pop_front() else {
+            shared.note(format_args!("n {} {dc}", P::FUNCTION));
             continue;
         };
-        let (away, counts, shared) = (Arc::clone(&away), Arc::clone(&counts), Arc::clone(&shared));
+        let (free, counts, shared) = (Arc::clone(&free), Arc::clone(&counts), Arc::clone(&shared));
         shared.begin();
         tokio::spawn(async move {
             let probe = counts.begun.fetch_add(1, Ordering::SeqCst);
-            match rejoin(&rejoiner, &shared, probe).await {
-                Ok(true) => {
-                    counts.came_back.fetch_add(1, Ordering::SeqCst);
-                    away.lock().push_back(rejoiner);
-                }
-                // It stays out, and the probe stays without an end.
-                Ok(false) => {}
-                Err(error) => {
-                    let dc = shared.dc(rejoiner.dc);
-                    shared.note(format_args!("p {dc}-{probe} {}", one_line(&error.to_string())));
-                }
+            if Arc::clone(&next).run(Arc::clone(&shared), probe).await {
+                P::succeeded(&counts).fetch_add(1, Ordering::SeqCst);
+                free.lock().push_back(next);
             }
             shared.end();
         });
+    }
+}
+
+/// The app is opened on a device that was away, and has, once it is live, everything that was acknowledged to others before.
+impl Probe for Rejoiner {
+    const FUNCTION: &'static str = "sync";
+
+    fn dc(&self) -> usize {
+        self.dc
+    }
+
+    fn succeeded(counts: &Counts) -> &AtomicU64 {
+        &counts.came_back
+    }
+
+    async fn run(self: Arc<Self>, shared: Arc<Shared>, probe: u64) -> bool {
+        rejoin(&self, &shared, probe).await.unwrap_or_else(|error| {
+            let dc = shared.dc(self.dc);
+            shared.note(format_args!("p {dc}-{probe} {}", one_line(&error.to_string())));
+            false
+        })
     }
 }
 
@@ -185,31 +212,20 @@ pub(super) struct Newcomer {
     pub(super) square: u64,
 }
 
-/// The probe of `login`: somebody signs in on a new device, with the password, and has the last messages.
-pub(super) async fn sign_in(probes: Arc<Probes>, counts: Arc<Counts>, shared: Arc<Shared>, period: Duration) {
-    let free: Arc<Mutex<VecDeque<Arc<Newcomer>>>> = Arc::new(Mutex::new(probes.newcomers.iter().cloned().collect()));
-    let mut ticks = every(period);
-    loop {
-        ticks.tick().await;
-        if !shared.goes() {
-            return;
-        }
-        let Some(newcomer) = free.lock().pop_front() else {
-            let dc = probes.newcomers.first().map_or("?", |newcomer| shared.dc(newcomer.dc));
-            shared.note(format_args!("n login {dc}"));
-            continue;
-        };
-        let (free, counts, shared) = (Arc::clone(&free), Arc::clone(&counts), Arc::clone(&shared));
-        shared.begin();
-        tokio::spawn(async move {
-            let probe = counts.begun.fetch_add(1, Ordering::SeqCst);
-            let came = newcomer.come(&shared, probe).await;
-            if came {
-                counts.signed_in.fetch_add(1, Ordering::SeqCst);
-                free.lock().push_back(newcomer);
-            }
-            shared.end();
-        });
+/// Somebody signs in on a new device, with the password, and has the last messages.
+impl Probe for Newcomer {
+    const FUNCTION: &'static str = "login";
+
+    fn dc(&self) -> usize {
+        self.dc
+    }
+
+    fn succeeded(counts: &Counts) -> &AtomicU64 {
+        &counts.signed_in
+    }
+
+    async fn run(self: Arc<Self>, shared: Arc<Shared>, probe: u64) -> bool {
+        self.come(&shared, probe).await
     }
 }
 

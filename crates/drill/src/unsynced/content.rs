@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::seed::Seed;
+use crate::random::Random;
 
 /// Bytes in a block: the unit in which space is counted and writes are torn.
 pub(crate) const BLOCK: u64 = 4096;
@@ -223,7 +223,7 @@ impl File {
     /// The power went while the disk was writing: of every unsynced block, the seed picks the synced version or a later one; of a longer
     /// file, how much longer. An unsynced shortening took place entirely (`shortened`), or not at all; in the second case nothing written
     /// beyond it survives, for a file system gives such data new space.
-    pub(crate) fn tear(&mut self, seed: &mut Seed, shortened: bool) {
+    pub(crate) fn tear(&mut self, seed: &mut Random, shortened: bool) {
         let limit = match self.shrunk {
             Some(len) if shortened => {
                 self.durable.set_len(len.min(self.durable.len));
@@ -325,7 +325,7 @@ mod tests {
             let mut file = File::loaded(&[1; 40 * 4096]);
             file.write(0, &[2; 40 * 4096], u64::MAX);
             file.write(20 * BLOCK, &[3; 40 * 4096], u64::MAX);
-            file.tear(&mut Seed::new(seed), true);
+            file.tear(&mut Random::new(seed), true);
             all(file.current())
         };
         let blocks = torn(7);
@@ -350,7 +350,7 @@ mod tests {
             file.set_len(0);
             file.write(0, &[2; 8 * 4096], u64::MAX);
             let shortened = seed % 2 == 0;
-            file.tear(&mut Seed::new(seed), shortened);
+            file.tear(&mut Random::new(seed), shortened);
             let foreign = if shortened { 1 } else { 2 };
             assert!(!all(file.current()).contains(&foreign), "seed {seed}");
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 
 use super::Metadata;
-use super::seed::Seed;
+use crate::random::Random;
 
 /// One step of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ impl Journal {
 
     /// Splits what waits into what a power cut lets through and what it drops: with one journal a beginning of it, else a beginning of each
     /// directory's changes.
-    pub(crate) fn tear(&mut self, seed: &mut Seed, metadata: Metadata) -> (Vec<Change>, Vec<Change>) {
+    pub(crate) fn tear(&mut self, seed: &mut Random, metadata: Metadata) -> (Vec<Change>, Vec<Change>) {
         let mut through = self.take_all();
         match metadata {
             Metadata::Ext4 => {
@@ -143,7 +143,7 @@ mod tests {
         for seed in 0..100 {
             let mut journal = Journal::default();
             (0..20).for_each(|inode| journal.push(change(&[inode % 3], inode)));
-            let (through, dropped) = journal.tear(&mut Seed::new(seed), Metadata::Strict);
+            let (through, dropped) = journal.tear(&mut Random::new(seed), Metadata::Strict);
             for directory in 0..3 {
                 let of =
                     |changes: &[Change]| inodes(changes).into_iter().filter(|inode| inode % 3 == directory).collect();

@@ -29,7 +29,6 @@ mod host;
 mod journal;
 mod model;
 mod mount;
-mod seed;
 mod tree;
 
 pub use control::serve;

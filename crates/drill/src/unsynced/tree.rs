@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use super::content::File;
 use super::journal::{Change, Edit};
 use super::model::{Kind, Model, Owner, ROOT, SOCKET};
-use super::seed::Seed;
+use crate::random::Random;
 
 /// A file or directory.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl Model {
     /// the same seed after the same operations leaves the same.
     pub fn cut(&mut self, seed: Option<u64>) {
         self.counts.cuts += 1;
-        let mut seed = seed.map(Seed::new);
+        let mut seed = seed.map(Random::new);
         let mut undone = BTreeSet::new();
         match &mut seed {
             Some(seed) => {

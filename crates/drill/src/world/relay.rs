@@ -16,6 +16,7 @@ use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
 use super::net::{Network, OUTSIDE, WORLD, file, namespace};
 use crate::error::{Error, Naming as _};
+use crate::random::Random;
 
 /// A packet, and when it is due.
 type Packet = (Instant, Vec<u8>);
@@ -99,7 +100,7 @@ fn open(namespace: &str, number: u8) -> Result<SyncDevice, Error> {
 /// Takes what a place sends until its device is gone.
 fn read(from: u8, device: &SyncDevice, ways: &[(u8, Sender<Packet>)], weather: &Weather) {
     let mut packet = vec![0; LARGEST];
-    let mut random = Random(u64::from(from));
+    let mut random = Random::new(u64::from(from));
     while let Ok(len) = device.recv(&mut packet) {
         // The last byte of an IPv4 packet's destination; nothing else is carried.
         let Some((0x45, to)) = packet.get(..len).and_then(|packet| Some((*packet.first()?, *packet.get(19)?))) else {
@@ -122,17 +123,5 @@ fn write(device: &SyncDevice, packets: &Receiver<Packet>) {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         // What its kernel does not take is lost, as on any wire.
         let _ = device.send(&packet);
-    }
-}
-
-/// A sequence that looks random and is the same each time (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
     }
 }

@@ -2,72 +2,103 @@
 
 use std::process::Command;
 
+use ieum_drill::certificates::Authority;
 use ieum_drill::crowd::{self, Crowd};
-use ieum_drill::etcd::Etcd;
+use ieum_drill::etcd::{Certificates, Etcd, Settings};
 use ieum_drill::process::{self, Process};
 use ieum_drill::server::{Server, free_port};
 use tempfile::TempDir;
 
 use super::{IEUM, PATIENCE, Run, operator};
 
-pub(crate) const DCS: [&str; 3] = ["a", "b", "c"];
+const DCS: [&str; 3] = ["a", "b", "c"];
 
 pub(crate) struct Cell {
     pub(crate) etcd: Etcd,
     pub(crate) nodes: Vec<Server>,
-    peers: Vec<String>,
-    folder: TempDir,
+    /// Where nodes come in for others.
+    pub(crate) addresses: Vec<String>,
+    /// Who signed everybody's certificates, if they have any.
+    pub(crate) authority: Option<Authority>,
+    pub(crate) folder: TempDir,
 }
 
 fn list(items: &[String]) -> String {
     serde_json::to_string(items).unwrap()
 }
 
-/// Of one node.
-fn settings(at: usize, etcd: &Etcd, peers: &[String]) -> Vec<(&'static str, String)> {
-    let mut endpoints = etcd.endpoints();
-    endpoints.rotate_left(at);
-    let addresses: Vec<String> = peers.iter().map(|peer| format!("http://{peer}")).collect();
-    vec![
-        ("NODE__NUMBER", (at + 1).to_string()),
-        ("NODE__DC", DCS[at].to_owned()),
-        ("NODE__DRAIN_SECONDS", "1".to_owned()),
-        ("LOG__ENGINE", "etcd".to_owned()),
-        ("LOG__ENDPOINTS", list(&endpoints)),
-        ("PEERS__LISTEN", peers[at].clone()),
-        ("PEERS__ADDRESSES", list(&addresses)),
-    ]
+/// As a setting has them.
+pub(crate) fn setting(certificates: &Certificates) -> String {
+    let Certificates { authority, certificate, key } = certificates;
+    format!("{{ authority = {authority:?}, certificate = {certificate:?}, key = {key:?} }}")
 }
 
 impl Cell {
     /// Three members and three nodes that run.
     pub(crate) fn started() -> Self {
-        let etcd = Etcd::start(3).unwrap();
+        Self::start(tempfile::tempdir().unwrap(), None)
+    }
+
+    /// The same with certificates everywhere.
+    pub(crate) fn started_with_certificates() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let peers: Vec<String> = DCS.iter().map(|_| format!("127.0.0.1:{}", free_port().unwrap())).collect();
-        let node = |at: usize| {
-            let outside = folder.path().join(DCS[at]);
-            std::fs::create_dir(&outside).unwrap();
-            let server = Server::new(IEUM, &outside, outside.join("data")).unwrap().without_limits();
-            let server = if at == 0 { server.founding() } else { server };
-            let own = server.address();
-            let server = server.set("LISTEN__ENDPOINTS", &list(&[own]));
-            settings(at, &etcd, &peers).into_iter().fold(server, |server, (name, value)| server.set(name, &value))
-        };
-        let mut nodes: Vec<Server> = (0..3).map(node).collect();
-        nodes[0].start(PATIENCE).unwrap();
-        for at in 1..3 {
-            operator(nodes[0].data(), &["node", "add", &(at + 1).to_string(), "--dc", DCS[at]]).success();
-            nodes[at].start(PATIENCE).unwrap();
+        let authority = Authority::new(&folder.path().join("authority")).unwrap();
+        Self::start(folder, Some(authority))
+    }
+
+    fn start(folder: TempDir, authority: Option<Authority>) -> Self {
+        let certificates = authority.as_ref().map(|authority| authority.issue(&["etcd"], |_| ()).unwrap());
+        let scheme = if authority.is_some() { "https" } else { "http" };
+        let etcd = Etcd::start_with(3, Settings { certificates, ..Settings::default() }).unwrap();
+        let addresses = DCS.map(|_| format!("{scheme}://127.0.0.1:{}", free_port().unwrap())).to_vec();
+        let mut cell = Self { etcd, nodes: Vec::new(), addresses, authority, folder };
+        for (at, dc) in DCS.into_iter().enumerate() {
+            let node = cell.node(dc, at + 1, &cell.addresses[at]);
+            cell.nodes.push(if at == 0 { node.founding() } else { node });
         }
-        Self { etcd, nodes, peers, folder }
+        cell.nodes[0].start(PATIENCE).unwrap();
+        for (at, dc) in DCS.into_iter().enumerate().skip(1) {
+            operator(cell.nodes[0].data(), &["node", "add", &(at + 1).to_string(), "--dc", dc]).success();
+            cell.nodes[at].start(PATIENCE).unwrap();
+        }
+        cell
+    }
+
+    /// A node that does not run yet, with data in a folder `name` and others coming in at `address`.
+    pub(crate) fn node(&self, name: &str, number: usize, address: &str) -> Server {
+        let outside = self.folder.path().join(name);
+        std::fs::create_dir(&outside).unwrap();
+        let server = Server::new(IEUM, &outside, outside.join("data")).unwrap().without_limits();
+        let own = server.address();
+        let server = server.set("LISTEN__ENDPOINTS", &list(&[own]));
+        self.settings(number, address).into_iter().fold(server, |server, (name, value)| server.set(name, &value))
+    }
+
+    fn settings(&self, number: usize, address: &str) -> Vec<(&'static str, String)> {
+        let at = (number - 1) % DCS.len();
+        let mut endpoints = self.etcd.endpoints();
+        endpoints.rotate_left(at);
+        let mut settings = vec![
+            ("NODE__NUMBER", number.to_string()),
+            ("NODE__DC", DCS[at].to_owned()),
+            ("NODE__DRAIN_SECONDS", "1".to_owned()),
+            ("LOG__ENGINE", "etcd".to_owned()),
+            ("LOG__ENDPOINTS", list(&endpoints)),
+            ("PEERS__LISTEN", address.split("//").last().unwrap().to_owned()),
+            ("PEERS__ADDRESSES", list(&self.addresses)),
+        ];
+        if let Some(authority) = &self.authority {
+            let certificates = setting(&authority.node(1, u32::try_from(number).unwrap()).unwrap());
+            settings.extend([("LOG__CERTIFICATES", certificates.clone()), ("PEERS__CERTIFICATES", certificates)]);
+        }
+        settings
     }
 
     /// `ieum …` with the settings of a node, some of them changed.
     pub(crate) fn command(&self, at: usize, arguments: &[&str], changed: &[(&str, &str)]) -> Command {
         let mut command = Command::new(IEUM);
         command.args(arguments).env("IEUM_NODE__DATA", self.nodes[at].data());
-        for (name, value) in settings(at, &self.etcd, &self.peers) {
+        for (name, value) in self.settings(at + 1, &self.addresses[at]) {
             command.env(format!("IEUM_{name}"), value);
         }
         for (name, value) in changed {
@@ -80,7 +111,7 @@ impl Cell {
     pub(crate) fn process(&self, at: usize, arguments: &[&str]) -> Process {
         let options = process::Options::new(IEUM, self.folder.path()).args(arguments);
         let options = options.env("IEUM_NODE__DATA", self.nodes[at].data());
-        let set = settings(at, &self.etcd, &self.peers).into_iter();
+        let set = self.settings(at + 1, &self.addresses[at]).into_iter();
         Process::spawn(&set.fold(options, |options, (name, value)| options.env(format!("IEUM_{name}"), value))).unwrap()
     }
 
@@ -89,9 +120,24 @@ impl Cell {
         Run(self.command(at, arguments, &[]).output().unwrap())
     }
 
-    pub(crate) fn crowd(&self) -> Crowd {
+    /// People who write, and go on doing so.
+    pub(crate) fn talking(&self) -> Crowd {
         let endpoints = self.nodes.iter().map(|node| node.address().parse().unwrap()).collect();
-        Crowd::gather(&crowd::Options { endpoints, people: 60, in_flight: 16 }).unwrap()
+        let crowd = Crowd::gather(&crowd::Options { endpoints, people: 60, in_flight: 16 }).unwrap();
+        crowd.write();
+        goes_on(&crowd);
+        crowd
+    }
+
+    /// Stops every node, and sees that all is well with what it has.
+    pub(crate) fn stop_well(&mut self) {
+        for node in &mut self.nodes {
+            assert!(node.stop(PATIENCE).unwrap().success());
+        }
+        for node in &self.nodes {
+            let said = operator(node.data(), &["verify"]).success();
+            assert!(said.starts_with("All is well"), "{said}");
+        }
     }
 }
 

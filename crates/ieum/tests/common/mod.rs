@@ -4,10 +4,8 @@
 
 #[allow(clippy::indexing_slicing, reason = "what fails here fails the test")]
 pub(crate) mod cell;
-pub(crate) mod certificates;
 pub(crate) mod gate;
 pub(crate) mod rounds;
-pub(crate) mod secured;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -15,23 +15,19 @@ pub(crate) fn note(line: &str) {
 }
 
 /// Numbers from a seed, which is printed: `SEED=… cargo test …` draws the same again.
-pub(crate) struct Random(u64);
+pub(crate) struct Random(ieum_drill::random::Random);
 
 impl Random {
     pub(crate) fn seeded() -> Self {
         let fresh = || std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
         let seed = std::env::var("SEED").ok().map_or_else(fresh, |text| text.parse().unwrap());
         note(&format!("SEED={seed}"));
-        Self(seed)
+        Self(ieum_drill::random::Random::new(seed))
     }
 
-    /// SplitMix64.
+    /// A number below `bound`.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
+        self.0.below(bound)
     }
 
     /// Any moment within so many milliseconds.

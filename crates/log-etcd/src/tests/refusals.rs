@@ -2,11 +2,10 @@
 
 use std::io::Write as _;
 use std::net::TcpListener;
-use std::path::Path;
 
+use ieum_drill::certificates::{Authority, expired};
 use ieum_drill::etcd::{Certificates, Etcd as Members, Settings};
 use ieum_log::conformance::within_a_minute;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 use super::*;
 use crate::error::chain;
@@ -225,61 +224,26 @@ async fn a_raised_quota_alarm_is_a_full_log() {
     .await;
 }
 
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(vec![]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), pem }
-    }
-
-    /// Writes a certificate for loopback, with its key and the authority's own, that is valid for years or was until 2001.
-    fn issue(&self, folder: &Path, name: &str, expired: bool) -> Certificates {
-        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-        if expired {
-            params.not_after = rcgen::date_time_ymd(2001, 1, 1);
-        }
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
-        let write = |kind: &str, text: &str| {
-            let path = folder.join(format!("{name}-{kind}.pem"));
-            std::fs::write(&path, text).unwrap();
-            path
-        };
-        Certificates {
-            authority: write("authority", &self.pem),
-            certificate: write("certificate", &certificate),
-            key: write("key", &key.serialize_pem()),
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_are_asked_for_on_both_sides() {
     within_a_minute(async {
         let folder = tempfile::tempdir().unwrap();
-        let (ours, theirs) = (Authority::new(), Authority::new());
-        let issue = |by: &Authority, name, expired| by.issue(folder.path(), name, expired);
-        let server = issue(&ours, "server", false);
+        let [ours, theirs] = ["ours", "theirs"].map(|name| Authority::new(&folder.path().join(name)).unwrap());
+        let issue = |by: &Authority| by.issue(&[], |_| ()).unwrap();
+        let server = issue(&ours);
         let members = Members::start_with(1, Settings { certificates: Some(server), ..Settings::default() }).unwrap();
         let tls = |certificates: Certificates| {
             let Certificates { authority, certificate, key } = certificates;
             Some(Tls { authority, certificate, key })
         };
-        let good = Options { tls: tls(issue(&ours, "node", false)), ..options(&members) };
+        let good = Options { tls: tls(issue(&ours)), ..options(&members) };
         let log = Etcd::open(good.clone()).await.unwrap();
         let entry = Writer::new(&log, 1).await.append(&log).await;
         assert_eq!(read(&mut log.tail(START).await.unwrap(), 1).await, [entry]);
 
-        let stranger = issue(&theirs, "stranger", false);
-        let mixed = Certificates { authority: issue(&ours, "again", false).authority, ..stranger.clone() };
-        let expired = issue(&ours, "expired", true);
+        let stranger = issue(&theirs);
+        let mixed = Certificates { authority: issue(&ours).authority, ..stranger.clone() };
+        let expired = ours.issue(&[], expired).unwrap();
         for (certificates, wanted) in [(stranger, "certificate"), (mixed, "certificate"), (expired, "certificate")] {
             let name = certificates.certificate.clone();
             let bad = Options { tls: tls(certificates), patience: Duration::from_millis(500), ..good.clone() };
