@@ -180,17 +180,17 @@ impl Halt<'_> {
                 (Some(found), Some(Verdict::Elsewhere)) if runs_in(found, &heard) => {
                     return Ok(Passage { waited: waited.is_some(), ..Passage::with(found) });
                 }
-                (_, Some(verdict)) if said != Some(verdict) => {
-                    tell(verdict, stand.as_ref(), found.as_ref());
-                    said = Some(verdict);
-                }
                 _ => {}
             }
-            if let Some(halted) = &halted {
-                let report = match &mut waited {
-                    Some(report) => report,
-                    None => waited.insert(self.answer(halted).await?),
-                };
+            if let Some(halted) = halted.as_ref().filter(|_| waited.is_none()) {
+                waited = Some(self.answer(halted).await?);
+            }
+            // Not before it can be asked.
+            if let Some(verdict) = verdict.filter(|verdict| said != Some(*verdict)) {
+                tell(verdict, stand.as_ref(), found.as_ref());
+                said = Some(verdict);
+            }
+            if let (Some(halted), Some(report)) = (&halted, &waited) {
                 self.level(halted).await;
                 let (applied, addresses) = (halted.stand().await?.applied, self.addresses());
                 report.send_modify(|report| {

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use config::Config;
-use ieum_core::ids::Position;
+use ieum_core::ids::{NodeId, Position};
 
 /// Why not glibc's, with the figures: docs/decisions/view-store.md.
 #[global_allocator]
@@ -69,6 +69,10 @@ enum Command {
         /// Move data that is there aside (it is kept) and restore.
         #[arg(long)]
         replace: bool,
+        /// In a cell with etcd: go on although this node runs, does not answer, or holds more than the backup, all of which leaves the cell. May
+        /// be given more than once.
+        #[arg(long, value_name = "NUMBER")]
+        without: Vec<NodeId>,
     },
     /// Check that a node's log, snapshots and view agree, while it runs or not, and say what differs.
     Verify(Settings),
@@ -244,7 +248,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Clock(ClockCommand::Accept(settings)) => return operate::accept_clock(&settings.load()?),
         Command::Backup { settings, to } => return operate::backup(&settings.load()?, &to),
-        Command::Restore { settings, from, replace } => return operate::restore(&settings.load()?, &from, replace),
+        Command::Restore { settings, from, replace, without } => {
+            return operate::restore(&settings.load()?, &from, replace, &without);
+        }
         Command::Verify(settings) => return operate::verify(&settings.load()?),
         Command::Log(LogCommand::Skip { settings, position, index }) => {
             return operate::skip(&settings.load()?, position, index);

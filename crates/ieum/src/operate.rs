@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use ieum_core::ids::Position;
+use ieum_core::ids::{NodeId, Position};
 use ieum_node::folder::Folder;
 use ieum_node::{backup, marks, verify};
 
@@ -31,11 +31,14 @@ pub(crate) fn backup(config: &Config, to: &Path) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) fn restore(config: &Config, from: &Path, replace: bool) -> Result<ExitCode, Failure> {
+pub(crate) fn restore(config: &Config, from: &Path, replace: bool, without: &[NodeId]) -> Result<ExitCode, Failure> {
+    if config.log.engine == Engine::Sqlite && !without.is_empty() {
+        return Err("a cell of one node has no others to go on without: leave --without out".into());
+    }
     let bar = Bar::new();
     let restored = match config.log.engine {
         Engine::Sqlite => backup::restore(&Folder::new(&config.node.data), from, replace, &bar.watch())?,
-        Engine::Etcd => reseed::restore(config, from, replace, &bar)?,
+        Engine::Etcd => reseed::restore(config, from, replace, without, &bar)?,
     };
     drop(bar);
     println!(

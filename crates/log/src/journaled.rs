@@ -82,6 +82,10 @@ impl<L: Log> Kept for Journaled<L> {
     fn trimmed(&self) -> Position {
         self.journal.trimmed()
     }
+
+    fn is_copy(&self) -> bool {
+        true
+    }
 }
 
 impl<L: Log> Log for Journaled<L> {

@@ -215,6 +215,9 @@ pub trait Kept: Log {
 
     /// The last position that was trimmed away here; ordinal 0 when none was.
     fn trimmed(&self) -> Position;
+
+    /// Whether what is kept here is a node's copy of a log that lies elsewhere.
+    fn is_copy(&self) -> bool;
 }
 
 /// A reader of a log, see [`Log::tail`].

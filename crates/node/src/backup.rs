@@ -4,11 +4,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use ieum_core::ids::{NodeId, Position};
+use ieum_core::kv::{Kv as _, WriteSet};
+use ieum_core::tables::cell::{NODES, ONLY, SETTINGS};
 use ieum_log::sqlite::{self, Offline};
 use ieum_planted::Bug;
 use ieum_store::fjall;
+use ieum_store::memory::Memory;
 
 use crate::folder::{ASIDE, Error as FolderError, Extent, Folder, is_aside};
+use crate::levels::Levels;
 use crate::progress::{Step, Watch};
 use crate::{in_use, snapshot};
 
@@ -145,6 +150,53 @@ fn restore_as(kind: Kind, folder: &Folder, from: &Path, replace: bool, watch: Wa
         Ok(()) => Ok(Restored { from: meta, generation, kept_aside: Some(aside) }),
         Err(error) => Err(Error::MovedAside { aside, source: Box::new(error) }),
     }
+}
+
+/// What a backup is of, and who the cell's members were.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// What it is of.
+    pub meta: snapshot::Meta,
+    /// The members and their data centers.
+    pub members: Vec<(NodeId, String)>,
+}
+
+/// Reads the whole backup against its checksums and says what it is of.
+pub fn about(from: &Path) -> Result<About, Error> {
+    let mut rows = snapshot::Rows::open(from)?;
+    let (nodes, settings) = (NODES.key(&NodeId::MIN)..=NODES.key(&NodeId::MAX), SETTINGS.key(&ONLY));
+    let mut kept = WriteSet::default();
+    for row in &mut rows {
+        let (key, value) = row?;
+        if settings.as_slice() == &key[..] || nodes.contains(&key.to_vec()) {
+            kept.rows.insert(key.to_vec(), Some(value));
+        }
+    }
+    let view = Memory::new();
+    view.commit(&kept).map_err(FolderError::Store)?;
+    let levels = Levels::of(&view.snapshot()).map_err(FolderError::Store)?;
+    let members = levels.into_iter().flat_map(|levels| levels.members).map(|member| (member.node, member.dc));
+    Ok(About { meta: rows.meta().clone(), members: members.collect() })
+}
+
+/// How far the data in the folder of a node that does not run reaches; none when there is none. Only its journal and the names of its
+/// snapshots are looked at: the view may be what is damaged.
+pub fn reaches(folder: &Folder) -> Result<Option<Position>, Error> {
+    let of_snapshots = snapshot::list(&folder.snapshots())?.pop().map(|(position, _)| position);
+    if sqlite::newest_generation(folder.log())?.is_none() {
+        return Ok(of_snapshots);
+    }
+    let of_log = match Offline::open(folder.log(), None) {
+        // Nothing is in it yet but what it follows.
+        Ok(log) if log.last().ordinal == 0 => log.meta().predecessor.map(|before| before.end),
+        Ok(log) => Some(log.last()),
+        Err(error) if in_use(&error) => return Err(error.into()),
+        Err(error) => {
+            tracing::warn!(error = crate::chain(&error), "how far this node's journal reaches cannot be read");
+            None
+        }
+    };
+    Ok(of_log.map(crate::core_position).max(of_snapshots))
 }
 
 /// Where the log of a cell goes on that is restored from `backup`.

@@ -28,12 +28,13 @@ use ieum_core::codec::Code;
 use ieum_core::ids::Position;
 use ieum_core::kv::{self, Kv, WriteSet};
 use ieum_core::tables::cell::{Applied, COUNTERS, Counters, ENDS, End, FORMER, NODES, Node, ONLY};
+use ieum_log::Log;
 use ieum_log::journaled::Journaled;
-use ieum_log::sqlite::{self, Journal, Meta, Offline, Sqlite};
-use ieum_log::{Kept, Log};
+use ieum_log::sqlite::{self, Journal, Meta, Sqlite};
 use ieum_planted::Bug;
 use ieum_store::fjall::{self, Fjall, OpenError};
 
+pub use crate::extent::Extent;
 use crate::progress::{self, Step, Watch};
 use crate::{core_position, snapshot};
 
@@ -60,8 +61,13 @@ pub enum Error {
     View(OpenError),
     /// The log ends before what was applied.
     #[error(
-        "the log ends at {last}, but {what} stands at {applied}: the log has lost batches that were acknowledged. \
-         Put the log's newer files back, or restore a backup with `ieum restore`"
+        "the log ends at {last}, but {what} stands at {applied}: the log has lost batches that were acknowledged. {}",
+        if *is_copy {
+            "An older backup of etcd was restored, or this is not the etcd of this node's cell. Go on from the node that has most with `ieum \
+             log reseed`"
+        } else {
+            "Put the log's newer files back, or restore a backup with `ieum restore`"
+        }
     )]
     LogBehind {
         /// The log's last position.
@@ -70,6 +76,8 @@ pub enum Error {
         what: &'static str,
         /// What was applied.
         applied: Position,
+        /// Whether the log lies elsewhere, and others write to it as well.
+        is_copy: bool,
     },
     /// There is no view and nothing to make one of.
     #[error(
@@ -115,33 +123,6 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-}
-
-/// What a log holds.
-#[derive(Debug, Clone, Copy)]
-pub struct Extent {
-    /// What it says of itself.
-    pub meta: Meta,
-    /// Up to where it was trimmed.
-    pub trimmed: Position,
-    /// Its last position.
-    pub last: Position,
-}
-
-impl Extent {
-    /// What a log holds here that ends at `last`.
-    #[must_use]
-    pub fn of_kept(log: &impl Kept, last: ieum_log::Position) -> Self {
-        Self { meta: *log.meta(), trimmed: core_position(log.trimmed()), last: core_position(last) }
-    }
-
-    /// What a log that no node has open holds.
-    #[must_use]
-    pub fn of(log: &Offline) -> Self {
-        let first = core_position(log.first());
-        let trimmed = Position { ordinal: first.ordinal.saturating_sub(1), ..first };
-        Self { meta: *log.meta(), trimmed, last: core_position(log.last()) }
-    }
 }
 
 /// A folder opened for running.
@@ -193,7 +174,7 @@ impl Folder {
         // Not whether the folder is there: a first start may have been cut off before the log had its name in it.
         let fresh = sqlite::newest_generation(&path).map_err(log_error)?.is_none();
         if fresh && self.had_a_log()? {
-            return Err(log_error(missing_log()));
+            return Err(log_error(missing_log("restore a backup with `ieum restore`")));
         }
         let log_options = sqlite::Options { create: fresh, ..sqlite::Options::new(u32::from(cell)) };
         let log = Sqlite::open(&path, &log_options).map_err(log_error)?;
@@ -222,13 +203,14 @@ impl Folder {
         create(&self.root).map_err(self.io("creating", &self.root))?;
         let log_error = |source| Error::Log { path: path.clone(), source };
         if sqlite::newest_generation(&path).map_err(log_error)?.is_none() && self.had_a_log()? {
-            return Err(log_error(missing_log()));
+            let mend = "have the node begin anew from the others with `ieum node resync`";
+            return Err(log_error(missing_log(mend)));
         }
         let journal = Journal::open(&path, about, 0).map_err(log_error)?;
         let last = shared.last().await.map_err(log_error)?;
         if journal.last() > last {
             let (last, applied) = (core_position(last), core_position(journal.last()));
-            return Err(Error::LogBehind { last, what: "this node's copy of it", applied });
+            return Err(Error::LogBehind { last, what: "this node's copy of it", applied, is_copy: true });
         }
         Ok(Arc::new(Journaled::new(shared, Arc::new(journal))))
     }
@@ -297,7 +279,7 @@ impl Folder {
     fn refuse_lost_end(&self, log: &Extent) -> Result<(), Error> {
         match snapshot::list(&self.snapshots())?.pop() {
             Some((applied, _)) if applied > log.last && !Bug::SnapshotAheadPassedOver.planted() => {
-                Err(Error::LogBehind { last: log.last, what: "a snapshot", applied })
+                Err(Error::LogBehind { last: log.last, what: "a snapshot", applied, is_copy: log.is_copy })
             }
             _ => Ok(()),
         }
@@ -378,12 +360,10 @@ fn another_may_serve(error: &Error) -> bool {
     matches!(error, Error::Snapshot(snapshot::Error::Damaged { .. })) || Bug::SnapshotAheadPassedOver.planted()
 }
 
-fn missing_log() -> ieum_log::Error {
-    ieum_log::Error::Foreign(
-        "there is a view, a snapshot or data kept aside by a restore, but no log: put the log's folder back, or restore a \
-         backup with `ieum restore`"
-            .to_owned(),
-    )
+fn missing_log(mend: &str) -> ieum_log::Error {
+    ieum_log::Error::Foreign(format!(
+        "there is a view, a snapshot or data kept aside by a restore, but no log: put the log's folder back, or {mend}"
+    ))
 }
 
 fn remove(view: &Path) -> Result<(), Error> {
@@ -435,7 +415,7 @@ fn fit(view: &Fjall, log: &Extent) -> Result<Fit, Error> {
     let at = applied.position;
     // Also one of a later generation: its log was there once.
     if at > log.last {
-        return Err(Error::LogBehind { last: log.last, what: "the view", applied: at });
+        return Err(Error::LogBehind { last: log.last, what: "the view", applied: at, is_copy: log.is_copy });
     }
     if at.generation == log.last.generation {
         let behind = at < log.trimmed && !Bug::ViewBehindTrimTrusted.planted();

@@ -69,7 +69,7 @@ impl Halted {
         let journal = Journal::open(folder.log(), &about, 0)?;
         // Nothing is known of the log's end, and the view may be ahead of the journal.
         let last = Position::new(generation, u64::MAX);
-        let extent = Extent { meta: *journal.meta(), trimmed: core_position(journal.trimmed()), last };
+        let extent = Extent { meta: *journal.meta(), trimmed: core_position(journal.trimmed()), last, is_copy: true };
         let view = match folder.open_view(&extent, options) {
             Ok((view, _)) => Arc::new(view),
             Err(FolderError::NothingToRebuildFrom { .. }) => return Ok(None),

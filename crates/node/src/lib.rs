@@ -20,6 +20,7 @@ pub mod batcher;
 mod brake;
 pub mod clock;
 mod differs;
+mod extent;
 pub mod folder;
 pub mod halt;
 mod kept;

@@ -190,6 +190,8 @@ pub enum Bug {
     ReseedFromTheFirst,
     /// Members that do not answer are given up without the operator's word.
     ReseedWithoutAsking,
+    /// A backup is restored into an empty etcd whatever the other nodes hold beyond it.
+    RestoreAsksNobody,
     /// A node goes on with the log of a generation that was given up.
     GivenUpLogTaken,
     /// A restored cell takes the generation after the newest that the files tell of, which lost files may have had.

@@ -1,29 +1,28 @@
 //! `ieum log reseed`: a new generation of a log that is lost (docs/decisions/reseed.md). Nothing is written before the one transaction that
 //! begins it, and nothing has to be done by this command after it.
 
+mod ask;
 mod plan;
+mod restore;
 
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _};
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
 use ieum_core::ids::NodeId;
 use ieum_log_etcd::Options;
 use ieum_log_etcd::record::{self, Begun, Found};
-use ieum_node::backup::{self, Restored, next_generation};
-use ieum_node::folder::Folder;
+use ieum_node::backup::next_generation;
 use ieum_node::peers::{Phase, Report};
-use ieum_node::snapshot;
-use ieum_peer::client::Peer;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
+use self::ask::{addresses, ask, hear_at};
 use self::plan::{Obstacle, Plan, Seen, plan};
+pub(crate) use self::restore::restore;
 use crate::Failure;
-use crate::bar::Bar;
 use crate::config::{Config, Engine};
-use crate::halted::{hear, peer, shared_log};
+use crate::halted::shared_log;
 use crate::shared;
 
 /// How long nodes may take to halt and to become level.
@@ -32,8 +31,6 @@ const HALTING: Duration = Duration::from_secs(15);
 const COMING: Duration = Duration::from_secs(60);
 /// How often they are asked.
 const ASK_EVERY: Duration = Duration::from_millis(300);
-/// How long one may take to answer: it makes everything durable first.
-const ANSWER: Duration = Duration::from_secs(5);
 
 /// What the operator says.
 #[derive(Debug, Clone, clap::Args)]
@@ -61,35 +58,6 @@ pub(crate) fn run(config: &Config, asked: &Asked) -> Result<ExitCode, Failure> {
     runtime.block_on(Reseed { config, asked, etcd: shared::etcd(config)? }.run())
 }
 
-/// Restores a backup into the folder of one node and begins the log of its cell in an etcd that is empty.
-pub(crate) fn restore(config: &Config, from: &Path, replace: bool, bar: &Bar) -> Result<Restored, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let etcd = shared::etcd(config)?;
-    let found = runtime.block_on(record::look_patiently(&etcd))?;
-    if let Some(held) = found.log {
-        return Err(format!(
-            "etcd holds a log already, of cell {} up to {}: a cell with etcd is restored into an empty one. Stop all nodes, and give it an etcd \
-             that holds nothing",
-            held.cell, held.last
-        )
-        .into());
-    }
-    let cell = snapshot::check(from)?.cell;
-    if cell != config.node.cell {
-        return Err(
-            format!("this is a backup of cell {cell}, not of cell {}: correct [node] cell", config.node.cell).into()
-        );
-    }
-    let restored = backup::restore_shared(&Folder::new(&config.node.data), from, replace, &bar.watch())?;
-    let predecessor = backup::predecessor(&restored.from);
-    match runtime.block_on(record::begin(&etcd, &found, restored.generation, predecessor))? {
-        Begun::Here => Ok(restored),
-        Begun::Changed => Err("the backup is in the data folder, but somebody else has begun a log in this etcd meanwhile: restore again with \
-                               --replace when etcd is empty"
-            .into()),
-    }
-}
-
 struct Reseed<'a> {
     config: &'a Config,
     asked: &'a Asked,
@@ -111,7 +79,7 @@ impl Reseed<'_> {
         }
         // What was shown may have changed while somebody was reading.
         let found = record::look(&self.etcd).await?;
-        let now = self.plan(&found, &self.ask().await?).map_err(|obstacle| format!("nothing was done: {obstacle}"))?;
+        let now = self.plan(&found, &self.seen().await?).map_err(|obstacle| format!("nothing was done: {obstacle}"))?;
         if now.end != plan.end {
             return Err(format!(
                 "nothing was done, because the nodes stand at {} meanwhile: run it again",
@@ -138,7 +106,7 @@ impl Reseed<'_> {
         loop {
             let late = Instant::now() >= until;
             let found = record::look(&self.etcd).await;
-            let seen = self.ask().await?;
+            let seen = self.seen().await?;
             for line in seen.lines() {
                 if told.insert(line.clone()) {
                     println!("{line}");
@@ -159,44 +127,18 @@ impl Reseed<'_> {
         }
     }
 
+    async fn seen(&self) -> Result<Seen, Failure> {
+        if addresses(self.config).is_empty() {
+            return Err("no node can be asked: give [peers] addresses".into());
+        }
+        ask(self.config).await
+    }
+
     fn plan(&self, found: &Found, seen: &Seen) -> Result<Plan, Obstacle> {
         if let Some(held) = found.log.filter(|held| held.cell != u32::from(self.config.node.cell)) {
             return Err(Obstacle::OtherCell { found: held.cell, asked: self.config.node.cell });
         }
         plan(seen, shared_log(found).as_ref(), &self.asked.without, self.asked.replace)
-    }
-
-    /// Asks every node that is set, or that one of those knows of.
-    async fn ask(&self) -> Result<Seen, Failure> {
-        let set: BTreeSet<String> =
-            self.config.peers.addresses.iter().cloned().chain(self.config.peers.own_address()).collect();
-        if set.is_empty() {
-            return Err("no node can be asked: give [peers] addresses".into());
-        }
-        let mut seen = Seen::default();
-        let mut known = set.clone();
-        for report in self.hear(&set).await? {
-            known.extend(report.addresses);
-        }
-        let peers: Vec<_> = known.iter().filter_map(|address| peer(self.config, address).ok()).collect();
-        let asking = peers.iter().map(|peer| timeout(ANSWER, say(peer)));
-        for (peer, said) in peers.iter().zip(futures_util::future::join_all(asking).await) {
-            let address = peer.address().to_owned();
-            match said {
-                Ok(Ok(Said::Stands(stood))) => drop(seen.stood.insert(stood.node, stood)),
-                Ok(Ok(Said::Runs(report))) => drop(seen.runs.insert(report.node, report.applied)),
-                // One that others have heard of may be gone for long.
-                Ok(Err(reason)) if set.contains(&address) => seen.silent.push(reason),
-                Err(_) if set.contains(&address) => seen.silent.push(format!("the node at {address} does not answer")),
-                Ok(Err(_)) | Err(_) => {}
-            }
-        }
-        Ok(seen)
-    }
-
-    async fn hear(&self, addresses: &BTreeSet<String>) -> Result<Vec<Report>, Failure> {
-        let peers = addresses.iter().map(|address| peer(self.config, address)).collect::<Result<Vec<_>, _>>()?;
-        Ok(hear(&peers, None).await)
     }
 
     fn show(&self, plan: &Plan) {
@@ -236,10 +178,9 @@ impl Reseed<'_> {
     /// Tells how the nodes come back.
     async fn watch(&self, generation: u32, members: &[NodeId]) -> Result<ExitCode, Failure> {
         let (began, mut waiting) = (Instant::now(), members.iter().copied().collect::<BTreeSet<_>>());
-        let mut addresses: BTreeSet<String> =
-            self.config.peers.addresses.iter().cloned().chain(self.config.peers.own_address()).collect();
+        let mut addresses = addresses(self.config);
         while !waiting.is_empty() && began.elapsed() < COMING {
-            for Report { node, applied, phase, addresses: more, .. } in self.hear(&addresses).await? {
+            for Report { node, applied, phase, addresses: more, .. } in hear_at(self.config, &addresses).await? {
                 addresses.extend(more);
                 if phase == Phase::Ready && applied.generation == generation && waiting.remove(&node) {
                     println!("Node {node} runs, at {applied}, after {:.1} s.", began.elapsed().as_secs_f64());
@@ -257,18 +198,4 @@ impl Reseed<'_> {
         );
         Ok(ExitCode::from(2))
     }
-}
-
-enum Said {
-    Stands(ieum_peer::Stood),
-    Runs(Report),
-}
-
-/// What a node says of itself, or why it says nothing.
-async fn say(peer: &Peer) -> Result<Said, String> {
-    if let Some(stood) = peer.stand().await.map_err(|error| error.to_string())? {
-        return Ok(Said::Stands(stood));
-    }
-    let heard = hear(std::slice::from_ref(peer), None).await.pop();
-    heard.map(Said::Runs).ok_or_else(|| format!("the node at {} does not say what it does", peer.address()))
 }

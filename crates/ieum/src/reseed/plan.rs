@@ -93,10 +93,8 @@ pub(super) enum Obstacle {
     #[error(
         "{} missing{}. Start {} if that can be done: what it alone has applied would be lost to the cell, which may be acknowledged messages \
          of its last moments (clients keep those of the last minutes, and offer them again). To go on all the same say {}",
-        missing.iter().map(|(node, dc)| format!("node {node} in data center {dc}")).collect::<Vec<_>>().join(" and ")
-            + if missing.len() == 1 { " is" } else { " are" },
-        list(silent), if missing.len() == 1 { "it" } else { "them" },
-        missing.iter().map(|(node, _)| format!("--without {node}")).collect::<Vec<_>>().join(" ")
+        named(missing), list(silent), if missing.len() == 1 { "it" } else { "them" },
+        without_each(missing.iter().map(|(node, _)| node))
     )]
     Missing { missing: Vec<(NodeId, String)>, silent: Vec<String> },
     #[error("node {0} is no member of the cell: --without is for members that are given up")]
@@ -131,12 +129,23 @@ impl Obstacle {
     }
 }
 
-fn list(silent: &[String]) -> String {
+pub(super) fn list(silent: &[String]) -> String {
     if silent.is_empty() { String::new() } else { format!(" ({})", silent.join("; ")) }
 }
 
-fn numbers(nodes: &[NodeId]) -> String {
+pub(super) fn numbers(nodes: &[NodeId]) -> String {
     nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", node ")
+}
+
+/// Who it is that is, or are, something.
+pub(super) fn named(nodes: &[(NodeId, String)]) -> String {
+    let names: Vec<_> = nodes.iter().map(|(node, dc)| format!("node {node} in data center {dc}")).collect();
+    names.join(" and ") + if nodes.len() == 1 { " is" } else { " are" }
+}
+
+/// What gives these nodes up.
+pub(super) fn without_each<'a>(nodes: impl IntoIterator<Item = &'a NodeId>) -> String {
+    nodes.into_iter().map(|node| format!("--without {node}")).collect::<Vec<_>>().join(" ")
 }
 
 /// How the new generation begins, if it may.

@@ -205,6 +205,10 @@ impl crate::Kept for Sqlite {
     fn trimmed(&self) -> Position {
         self.shared.position(self.shared.published().trimmed)
     }
+
+    fn is_copy(&self) -> bool {
+        false
+    }
 }
 
 impl Log for Sqlite {

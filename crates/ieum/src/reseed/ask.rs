@@ -1,0 +1,65 @@
+//! Asks the nodes of the cell where they stand.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ieum_node::peers::Report;
+use ieum_peer::client::Peer;
+use tokio::time::timeout;
+
+use super::plan::Seen;
+use crate::Failure;
+use crate::config::Config;
+use crate::halted::{hear, peer};
+
+/// How long one may take to answer: it makes everything durable first.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Where nodes are, as it is set.
+pub(super) fn addresses(config: &Config) -> BTreeSet<String> {
+    config.peers.addresses.iter().cloned().chain(config.peers.own_address()).collect()
+}
+
+/// Asks every node that is set, or that one of those knows of.
+pub(super) async fn ask(config: &Config) -> Result<Seen, Failure> {
+    let set = addresses(config);
+    let mut seen = Seen::default();
+    let mut known = set.clone();
+    for report in hear_at(config, &set).await? {
+        known.extend(report.addresses);
+    }
+    let peers: Vec<_> = known.iter().filter_map(|address| peer(config, address).ok()).collect();
+    let asking = peers.iter().map(|peer| timeout(ANSWER, say(peer)));
+    for (peer, said) in peers.iter().zip(futures_util::future::join_all(asking).await) {
+        let address = peer.address().to_owned();
+        match said {
+            Ok(Ok(Said::Stands(stood))) => drop(seen.stood.insert(stood.node, stood)),
+            Ok(Ok(Said::Runs(report))) => drop(seen.runs.insert(report.node, report.applied)),
+            // One that others have heard of may be gone for long.
+            Ok(Err(reason)) if set.contains(&address) => seen.silent.push(reason),
+            Err(_) if set.contains(&address) => seen.silent.push(format!("the node at {address} does not answer")),
+            Ok(Err(_)) | Err(_) => {}
+        }
+    }
+    Ok(seen)
+}
+
+/// What the nodes at `addresses` say who answer.
+pub(super) async fn hear_at(config: &Config, addresses: &BTreeSet<String>) -> Result<Vec<Report>, Failure> {
+    let peers = addresses.iter().map(|address| peer(config, address)).collect::<Result<Vec<_>, _>>()?;
+    Ok(hear(&peers, None).await)
+}
+
+enum Said {
+    Stands(ieum_peer::Stood),
+    Runs(Report),
+}
+
+/// What a node says of itself, or why it says nothing.
+async fn say(peer: &Peer) -> Result<Said, String> {
+    if let Some(stood) = peer.stand().await.map_err(|error| error.to_string())? {
+        return Ok(Said::Stands(stood));
+    }
+    let heard = hear(std::slice::from_ref(peer), None).await.pop();
+    heard.map(Said::Runs).ok_or_else(|| format!("the node at {} does not say what it does", peer.address()))
+}

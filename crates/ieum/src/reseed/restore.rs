@@ -1,0 +1,203 @@
+//! `ieum restore` in a cell with etcd: a backup is put into the folder of one node, and the log of its cell begins behind it in an etcd that is
+//! empty. What other nodes hold beyond the backup leaves the cell with that, so they are asked first.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ieum_core::ids::{NodeId, Position};
+use ieum_log_etcd::record::{self, Begun};
+use ieum_node::backup::{self, About, Restored};
+use ieum_node::folder::Folder;
+use ieum_planted::Bug;
+
+use super::ask::ask;
+use super::plan::{Seen, list, named, numbers, without_each};
+use crate::Failure;
+use crate::bar::Bar;
+use crate::config::Config;
+use crate::shared;
+
+/// Restores the backup `from` into the folder of one node and begins the log of its cell.
+pub(crate) fn restore(
+    config: &Config,
+    from: &Path,
+    replace: bool,
+    without: &[NodeId],
+    bar: &Bar,
+) -> Result<Restored, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let etcd = shared::etcd(config)?;
+    let found = runtime.block_on(record::look_patiently(&etcd))?;
+    if let Some(held) = found.log {
+        return Err(format!(
+            "etcd holds a log already, of cell {} up to {}: a cell with etcd is restored into an empty one. Stop all nodes, and give it an etcd \
+             that holds nothing",
+            held.cell, held.last
+        )
+        .into());
+    }
+    let about = backup::about(from)?;
+    let cell = about.meta.cell;
+    if cell != config.node.cell {
+        return Err(
+            format!("this is a backup of cell {cell}, not of cell {}: correct [node] cell", config.node.cell).into()
+        );
+    }
+    let folder = Folder::new(&config.node.data);
+    let own = Own { node: config.node.number, reaches: backup::reaches(&folder)? };
+    may_restore(&about, &own, &runtime.block_on(ask(config))?, without)?;
+    let restored = backup::restore_shared(&folder, from, replace, &bar.watch())?;
+    let predecessor = backup::predecessor(&restored.from);
+    match runtime.block_on(record::begin(&etcd, &found, restored.generation, predecessor))? {
+        Begun::Here => Ok(restored),
+        Begun::Changed => Err("the backup is in the data folder, but somebody else has begun a log in this etcd meanwhile: restore again with \
+                               --replace when etcd is empty"
+            .into()),
+    }
+}
+
+/// The node into whose folder it is restored.
+struct Own {
+    node: NodeId,
+    /// How far the data reaches that is there.
+    reaches: Option<Position>,
+}
+
+/// Why nothing is restored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum Obstacle {
+    #[error("node {0} runs or has halted, and it is its data that would be replaced: stop it first")]
+    OwnRuns(NodeId),
+    #[error(
+        "node {} runs, and what it has applied beyond the backup would leave the cell. Stop it if its log is not lost; else it halts by itself. \
+         To go on all the same say {}",
+        numbers(nodes),
+        without_each(nodes)
+    )]
+    Runs { nodes: Vec<NodeId> },
+    #[error(
+        "the backup ends at {backup}, but {}: what was acknowledged behind the backup would leave the cell. Nothing is lost with `ieum log \
+         reseed`, which begins the log anew from the node that has most. To go back to the backup all the same say {}",
+        nodes.iter().map(|(node, at)| format!("node {node} stands at {at}")).collect::<Vec<_>>().join(" and "),
+        without_each(nodes.iter().map(|(node, _)| node))
+    )]
+    Beyond { backup: Position, nodes: Vec<(NodeId, Position)> },
+    #[error(
+        "{} missing{}, and may hold more than the backup. Start {} if that can be done: a node halts where there is no log, and says where \
+         it stands. To go on all the same say {}",
+        named(missing), list(silent), if missing.len() == 1 { "it" } else { "them" },
+        without_each(missing.iter().map(|(node, _)| node))
+    )]
+    Missing { missing: Vec<(NodeId, String)>, silent: Vec<String> },
+    #[error("node {0} is no member of the cell: --without is for members that are given up")]
+    NotAMember(NodeId),
+}
+
+/// Whether nothing leaves the cell with a restore that the operator has not given up by number.
+fn may_restore(backup: &About, own: &Own, seen: &Seen, without: &[NodeId]) -> Result<(), Obstacle> {
+    if Bug::RestoreAsksNobody.planted() {
+        return Ok(());
+    }
+    if seen.runs.contains_key(&own.node) || seen.stood.contains_key(&own.node) {
+        return Err(Obstacle::OwnRuns(own.node));
+    }
+    // Members that were added after the backup are known to those who have halted.
+    let of_stood = seen.stood.values().flat_map(|stood| stood.stand.members.iter());
+    let members: BTreeMap<_, _> = of_stood.chain(&backup.members).cloned().collect();
+    let is_known = |node: &NodeId| members.contains_key(node) || seen.runs.contains_key(node) || *node == own.node;
+    if let Some(stranger) = without.iter().find(|node| !is_known(node)) {
+        return Err(Obstacle::NotAMember(*stranger));
+    }
+    let counts = |node: &NodeId| !without.contains(node);
+    let nodes: Vec<_> = seen.runs.keys().copied().filter(counts).collect();
+    if !nodes.is_empty() {
+        return Err(Obstacle::Runs { nodes });
+    }
+    let end = backup.meta.position;
+    let stood = seen.stood.values().map(|stood| (stood.node, stood.stand.applied, stood.stand.digest));
+    // Whoever is as far and has something else has what the backup has not.
+    let beyond = stood.filter(|(_, at, digest)| *at > end || (*at == end && *digest != backup.meta.digest));
+    let here = own.reaches.filter(|at| *at > end).map(|at| (own.node, at));
+    let nodes: Vec<_> = beyond.map(|(node, at, _)| (node, at)).chain(here).filter(|(node, _)| counts(node)).collect();
+    if !nodes.is_empty() {
+        return Err(Obstacle::Beyond { backup: end, nodes });
+    }
+    let is_here = |node: &NodeId| seen.stood.contains_key(node) || *node == own.node;
+    let missing: Vec<_> = members.into_iter().filter(|(node, _)| !is_here(node) && counts(node)).collect();
+    if missing.is_empty() { Ok(()) } else { Err(Obstacle::Missing { missing, silent: seen.silent.clone() }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ieum_node::halt::Stand;
+    use ieum_node::snapshot::Meta;
+    use ieum_peer::Stood;
+
+    fn members() -> Vec<(NodeId, String)> {
+        [(1, "a"), (2, "b"), (3, "c")].map(|(node, dc)| (node, dc.to_owned())).to_vec()
+    }
+
+    /// Who has halted where, of a cell whose backup ends at 4.40.
+    fn seen(stood: impl IntoIterator<Item = (NodeId, u64)>) -> Seen {
+        let stand = |ordinal| Stand { applied: Position::new(4, ordinal), digest: [7; 32], members: members() };
+        let stood = stood.into_iter().map(|(node, at)| (node, Stood { node, dc: "x".to_owned(), stand: stand(at) }));
+        Seen { stood: stood.collect(), ..Seen::default() }
+    }
+
+    fn asked(seen: &Seen, without: &[NodeId], reaches: Option<u64>) -> Result<(), String> {
+        let meta = Meta { cell: 1, position: Position::new(4, 40), digest: [7; 32] };
+        let own = Own { node: 1, reaches: reaches.map(|ordinal| Position::new(4, ordinal)) };
+        may_restore(&About { meta, members: members() }, &own, seen, without).map_err(|obstacle| obstacle.to_string())
+    }
+
+    #[test]
+    fn nothing_beyond_the_backup_leaves_the_cell_unless_it_is_given_up_by_number() {
+        assert_eq!(asked(&seen([(2, 40), (3, 39)]), &[], None), Ok(()));
+        let reason = asked(&seen([(2, 41), (3, 40)]), &[], None).unwrap_err();
+        assert!(reason.contains("node 2 stands at 4.41") && reason.contains("`ieum log reseed`"), "{reason}");
+        assert!(reason.ends_with("say --without 2"), "{reason}");
+        assert_eq!(asked(&seen([(2, 41), (3, 40)]), &[2], None), Ok(()));
+        let reason = asked(&seen([(2, 41), (3, 42)]), &[2], None).unwrap_err();
+        assert!(reason.contains("node 3 stands at 4.42") && !reason.contains("node 2"), "{reason}");
+        // As far, but with something else.
+        let mut other = seen([(2, 40), (3, 40)]);
+        other.stood.get_mut(&3).unwrap().stand.digest = [8; 32];
+        assert!(asked(&other, &[], None).unwrap_err().contains("node 3 stands at 4.40"));
+        // In a later generation.
+        let mut later = seen([(2, 40), (3, 1)]);
+        later.stood.get_mut(&3).unwrap().stand.applied = Position::new(5, 0);
+        assert!(asked(&later, &[], None).unwrap_err().contains("node 3 stands at 5.0"));
+    }
+
+    #[test]
+    fn what_lies_in_the_folder_itself_counts_as_what_another_node_has() {
+        let reason = asked(&seen([(2, 40), (3, 40)]), &[], Some(41)).unwrap_err();
+        assert!(reason.contains("node 1 stands at 4.41") && reason.ends_with("say --without 1"), "{reason}");
+        assert_eq!(asked(&seen([(2, 40), (3, 40)]), &[1], Some(41)), Ok(()));
+        assert_eq!(asked(&seen([(2, 40), (3, 40)]), &[], Some(40)), Ok(()));
+        let stop = asked(&seen([(1, 40), (2, 40), (3, 40)]), &[1], None).unwrap_err();
+        assert!(stop.contains("stop it first"), "{stop}");
+    }
+
+    #[test]
+    fn nothing_is_restored_beside_a_node_that_runs_or_that_nobody_has_asked() {
+        let mut running = seen([(2, 40)]);
+        running.runs.insert(3, Position::new(4, 50));
+        let reason = asked(&running, &[], None).unwrap_err();
+        assert!(reason.starts_with("node 3 runs") && reason.ends_with("say --without 3"), "{reason}");
+        assert_eq!(asked(&running, &[3], None), Ok(()));
+        let reason = asked(&seen([(2, 40)]), &[], None).unwrap_err();
+        assert!(
+            reason.contains("node 3 in data center c is missing") && reason.ends_with("say --without 3"),
+            "{reason}"
+        );
+        assert_eq!(asked(&seen([(2, 40)]), &[3], None), Ok(()));
+        // One that the backup does not know of yet.
+        let mut more = seen([(2, 40), (3, 40)]);
+        more.stood.get_mut(&2).unwrap().stand.members.push((4, "a".to_owned()));
+        assert!(asked(&more, &[], None).unwrap_err().contains("node 4 in data center a is missing"));
+        assert_eq!(asked(&more, &[4], None), Ok(()));
+        assert!(asked(&more, &[9], None).unwrap_err().contains("node 9 is no member"));
+    }
+}
