@@ -58,6 +58,8 @@ pub struct Record {
     pub seed: u64,
     /// What ended by itself, and whatever else is worth a look.
     pub notes: Vec<String>,
+    /// When etcd chose leaders, in nanoseconds of CLOCK_MONOTONIC and in order.
+    pub elections: Vec<u64>,
     /// What `ieum verify` said of each data center's stopped node.
     pub verify: BTreeMap<String, String>,
 }
@@ -112,7 +114,9 @@ pub fn run(options: &Options) -> Result<Record, Error> {
     world.stop()?;
     let verify = world.dcs.iter().map(|dc| (dc.name.clone(), verified(&dc.node))).collect();
     say("stopped and verified");
-    let record = Record { scenario: options.name.clone(), run: options.run, seed: options.run.into(), notes, verify };
+    let elections = world.elections();
+    let (scenario, seed) = (options.name.clone(), options.run.into());
+    let record = Record { scenario, run: options.run, seed, notes, elections, verify };
     write(&options.folder.join(RECORD), &record)?;
     Ok(record)
 }

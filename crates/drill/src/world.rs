@@ -3,6 +3,7 @@
 //! One run of a drill has a process that is the first of its own namespace of processes and mounts (see [`inside`]); whatever it starts ends with it.
 
 pub mod disk;
+mod elections;
 pub mod inside;
 pub mod member;
 pub mod net;
@@ -248,6 +249,12 @@ impl World {
         self.dcs.iter().try_for_each(|dc| dc.node.ask_to_stop())?;
         self.dcs.iter_mut().try_for_each(|dc| dc.node.wait_for_end(END))?;
         self.dcs.iter_mut().try_for_each(|dc| dc.member.stop())
+    }
+
+    /// When etcd chose leaders, in nanoseconds of CLOCK_MONOTONIC, as its members' logs tell it.
+    pub fn elections(&self) -> Vec<u64> {
+        let logs: Vec<PathBuf> = self.dcs.iter().map(|dc| dc.member.log()).collect();
+        elections::read(logs.iter().map(PathBuf::as_path))
     }
 
     /// A node of this number in the place of a data center's old one, with an empty folder. It does not run yet.

@@ -16,10 +16,21 @@ pub(super) struct Move {
     pub(super) catch_up: f64,
 }
 
+/// How the log got over a fault that took its leader, in seconds that count.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Election {
+    /// From the fault until etcd had chosen another leader.
+    pub(super) chosen: f64,
+    /// From there until anybody's message was acknowledged.
+    pub(super) acknowledged: f64,
+}
+
 /// What everybody went through.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Anatomy {
     pub(super) moves: Vec<Move>,
+    /// Of the faults after which etcd chose a leader.
+    pub(super) elections: Vec<Election>,
     /// The longest wait of a user whose client kept its server.
     pub(super) stayed: f64,
 }
@@ -46,11 +57,21 @@ fn moved(client: &Client, marks: &[Mark], fault: u64, next: u64) -> Option<Move>
     None
 }
 
-pub(super) fn of(lived: &Lived, waits: &[Wait]) -> Anatomy {
+/// The first election of these between a fault and the next one, and what came of it.
+fn elected(lived: &Lived, elections: &[u64], fault: u64, next: u64) -> Option<Election> {
+    let at = elections.iter().copied().find(|at| *at >= fault && *at < next)?;
+    let answers = lived.clients.iter().flat_map(|client| &client.times).filter_map(|(_, answered)| *answered);
+    let first = answers.filter(|answered| *answered >= at).min()?;
+    Some(Election { chosen: counted(&lived.marks, fault, at), acknowledged: counted(&lived.marks, at, first) })
+}
+
+/// `elections` are the moments at which etcd chose leaders.
+pub(super) fn of(lived: &Lived, waits: &[Wait], elections: &[u64]) -> Anatomy {
     let mut anatomy = Anatomy::default();
     let faults: Vec<u64> = lived.marks.iter().filter(|mark| mark.is_fault()).map(|mark| mark.at).collect();
     let ends = faults.iter().skip(1).copied().chain([u64::MAX]);
     for (fault, next) in faults.iter().copied().zip(ends) {
+        anatomy.elections.extend(elected(lived, elections, fault, next));
         let mut stayed = HashSet::new();
         for (number, client) in (0..).zip(&lived.clients).filter(|(_, client)| client.present) {
             match moved(client, &lived.marks, fault, next) {

@@ -66,7 +66,7 @@ impl Run {
             marks: lived.marks.iter().map(|mark| (since(lived, mark.at), mark.text.clone())).collect(),
             after_marks: after_marks(lived, &waits),
             acknowledged: acknowledged(lived),
-            anatomy: anatomy::of(lived, &waits),
+            anatomy: anatomy::of(lived, &waits, &record.elections),
             stories: stories.map(|wait| anatomy::story(lived, wait)).collect(),
             end_to_end: end_to_end(lived),
             left_out: lived.left_out,
@@ -187,12 +187,17 @@ pub(super) fn typical(runs: &[Run]) -> Option<&Run> {
 /// What the time went into, over all users whose client had to move, of all runs.
 pub(super) fn went_into(runs: &[Run]) -> Value {
     let moves: Vec<_> = runs.iter().flat_map(|run| &run.anatomy.moves).collect();
+    let elections: Vec<_> = runs.iter().flat_map(|run| &run.anatomy.elections).collect();
+    let election = |of: fn(&anatomy::Election) -> f64| json(&elections.iter().map(|one| of(one)).collect::<Vec<_>>());
     let part = |of: fn(&anatomy::Move) -> f64| json(&moves.iter().map(|one| of(one)).collect::<Vec<_>>());
     json!({
         "users_who_moved": moves.len(),
         "until_the_client_gave_its_server_up_s": part(|one| one.detection),
         "until_another_server_said_welcome_s": part(|one| one.reconnect),
         "until_it_was_caught_up_s": part(|one| one.catch_up),
+        "elections_of_etcd": elections.len(),
+        "until_etcd_had_a_new_leader_s": election(|one| one.chosen),
+        "from_there_until_a_message_was_acknowledged_s": election(|one| one.acknowledged),
         "longest_of_those_who_stayed_s": json(&runs.iter().map(|run| run.anatomy.stayed).collect::<Vec<_>>()),
     })
 }

@@ -1,6 +1,7 @@
 //! From what the clients of all runs of a drill lived through to its figures: `NAME.json`, a summary, a timeline, and the page with all drills.
 //!
-//! Nothing here asks the program how it is. A promise is broken, or somebody waited, when clients' own histories and what survivors show say so.
+//! Nothing here asks the program how it is. A promise is broken, or somebody waited, when clients' own histories and what survivors show say so;
+//! only what a wait went into is told by etcd's log, too.
 
 mod anatomy;
 mod check;

@@ -82,6 +82,7 @@ namespaces of one machine, and measures from outside what people notice. What a 
   send and receive, 0.5 s for sync, 1 s for login).
 - **Lost, duplicated, out of order, differing views**: from the clients' own histories and from what each surviving node shows, room by room, at the end, and from
   `ieum verify` of their stopped folders. Never from what the program says of itself.
+- **What an outage went into**: from the clients' connections, and from the members' logs when etcd chose a leader.
 ";
 
 /// The page, from all `*.json` in the folder.
@@ -144,12 +145,16 @@ fn section(text: &mut String, drill: &Value, images: &str) {
     let _ = writeln!(
         text,
         "\nWhat it went into, for the {} times that a user's client had to move: {} s until it gave its server up, {} s until another said welcome, \
-         {} s until it was caught up. The longest wait of those who kept theirs: {} s.",
+         {} s until it was caught up. The longest wait of those who kept theirs: {} s. After {} faults etcd chose a leader: {} s until then, and {} s more \
+         until anybody's message was acknowledged (appends tried again, their way through the tail, and clients that came meanwhile).",
         word(drill, "/outage_went_into/users_who_moved"),
         part("until_the_client_gave_its_server_up_s"),
         part("until_another_server_said_welcome_s"),
         part("until_it_was_caught_up_s"),
         part("longest_of_those_who_stayed_s"),
+        word(drill, "/outage_went_into/elections_of_etcd"),
+        part("until_etcd_had_a_new_leader_s"),
+        part("from_there_until_a_message_was_acknowledged_s"),
     );
     let settings = drill.pointer("/settings").and_then(Value::as_array);
     text.push('\n');

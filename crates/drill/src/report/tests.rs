@@ -28,7 +28,9 @@ fn folder(lines: &[(f64, &str)], held: &[(&str, &str)], verify: &str) -> tempfil
     }
     text.push_str(&format!("{} q end\n", 60 * S));
     std::fs::write(folder.path().join("load").join(book::FILE), text).unwrap();
-    let record = format!(r#"{{"scenario":"x","run":1,"seed":1,"notes":[],"verify":{{"a":"{verify}"}}}}"#);
+    let record = format!(
+        r#"{{"scenario":"x","run":1,"seed":1,"notes":[],"elections":[1,5600000000,40000000000],"verify":{{"a":"{verify}"}}}}"#
+    );
     std::fs::write(folder.path().join(RECORD), record).unwrap();
     folder
 }
@@ -118,6 +120,8 @@ fn a_run_that_kept_every_promise_is_clean_and_its_waits_are_those_of_its_users()
     assert_eq!(outage("/outage_went_into/until_the_client_gave_its_server_up_s/median"), Some(1.5));
     assert_eq!(outage("/outage_went_into/until_another_server_said_welcome_s/median"), Some(0.3));
     assert_eq!(outage("/outage_went_into/longest_of_those_who_stayed_s/max"), Some(0.5));
+    assert_eq!(outage("/outage_went_into/until_etcd_had_a_new_leader_s/max"), Some(0.6));
+    assert_eq!(outage("/outage_went_into/from_there_until_a_message_was_acknowledged_s/max"), Some(1.4));
     assert!(verdict.summary.contains("1.50 waiting 100 Silent"), "{}", verdict.summary);
 }
 

@@ -50,6 +50,11 @@ impl Member {
         format!("http://{}:2379", Network::Between.address(self.dc))
     }
 
+    /// What it says.
+    pub fn log(&self) -> PathBuf {
+        self.outside.join("etcd.log")
+    }
+
     /// Where the other members find it.
     pub fn peer_url(&self) -> String {
         format!("http://{}:2380", Network::Between.address(self.dc))
@@ -59,7 +64,7 @@ impl Member {
     pub fn spawn(&mut self, cluster: &str, state: &str) -> Result<(), Error> {
         let (client, peer) = (self.endpoint(), self.peer_url());
         let options = net::process_within(&net::namespace(&self.name), Path::new("etcd"), &self.outside)
-            .stderr(self.outside.join("etcd.log"))
+            .stderr(self.log())
             .args(["--name", &self.name, "--logger", "zap", "--data-dir"])
             .arg(&self.data)
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
