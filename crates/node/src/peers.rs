@@ -83,6 +83,12 @@ impl Peers {
         self.members = members;
     }
 
+    /// Who they are.
+    #[must_use]
+    pub fn members(&self) -> BTreeSet<NodeId> {
+        self.members.keys().copied().collect()
+    }
+
     /// A node has said something of itself at `now`; `own` is what this node says.
     pub fn heard(&mut self, report: Report, own: &Report, now: Millis) {
         if self.members.contains_key(&report.node) {

@@ -125,6 +125,12 @@ impl Circle {
         self.peers.lock().reports(self.now())
     }
 
+    /// The cell's members, as this node's view has them; none before it was looked.
+    #[must_use]
+    pub fn members(&self) -> BTreeSet<NodeId> {
+        self.peers.lock().members()
+    }
+
     /// Changes whenever another node says something.
     #[must_use]
     pub fn hears(&self) -> watch::Receiver<u64> {

@@ -194,6 +194,10 @@ pub enum Bug {
     RestoreAsksNobody,
     /// A node goes on with the log of a generation that was given up.
     GivenUpLogTaken,
+    /// A node judges the log by what it saw before it heard the others, who have appended since.
+    LooksBeforeItHears,
+    /// A node shuts its doors as soon as one other speaks of a later generation.
+    OneReportShutsTheDoors,
     /// A restored cell takes the generation after the newest that the files tell of, which lost files may have had.
     GenerationFromFilesAlone,
     /// A restored cell gives the ids again that were given after the backup.

@@ -1,9 +1,11 @@
 //! A node before its log: whether it may go on with what etcd holds. If it may not it halts: its doors are shut, it answers the other nodes,
 //! and it looks again until there is a log for it (docs/decisions/reseed.md).
 
+mod decide;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use ieum_core::ids::Position;
@@ -27,6 +29,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use self::decide::{Later, Start, at_start, later, look_and_hear, others_verdict, verdict, waits_no_more};
 use crate::config::Config;
 use crate::serve::{Error, Signals};
 use crate::shared;
@@ -35,6 +38,8 @@ use crate::shared;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often a running node asks whether its log refuses it.
 const NOTICE_EVERY: Duration = Duration::from_millis(250);
+/// How often a running node asks its etcd about a later generation of which only some speak.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How long another node may take to say where it stands.
 const ANSWER: Duration = Duration::from_secs(1);
 
@@ -68,27 +73,25 @@ pub(crate) async fn gate(config: &Config, founds: bool, suspect: bool) -> Result
         // Who has halted is asked by others, and looks again soon.
         if suspect { record::look(&etcd).await } else { record::look_patiently(&etcd).await }
     };
-    let (found, heard) = tokio::join!(looking, hear(&others, own_address.as_deref()));
-    let Some(own) = halt::generation(&folder)? else { return newcomer(&found?, &heard, founds).map(Some) };
-    match &found {
-        // It is refused when it is opened.
-        Ok(Found { log: Some(held), .. }) if held.cell != u32::from(config.node.cell) => {
-            return Ok(Some(Passage::default()));
-        }
-        Ok(found @ Found { log: Some(held), .. })
-            if !suspect
-                && held.last.generation == own
-                && others_verdict(&shared_log(found), &heard) == Verdict::GoesOn =>
-        {
-            return Ok(Some(Passage::with(found)));
-        }
-        Ok(Found { log: None, .. }) if founds => {
-            return Err(Error::FoundedBefore { who: "this node".to_owned(), at: Position::new(own, 0) });
+    let hearing = hear(&others, own_address.as_deref());
+    let (found, heard) = look_and_hear(looking, hearing, fits, record::look(&etcd)).await;
+    let own = match (&found, halt::generation(&folder)?) {
+        (Ok(found), own) => {
+            let foreign = found.log.is_some_and(|held| held.cell != u32::from(config.node.cell));
+            match at_start(own, (shared_log(found).as_ref(), foreign), &heard, (suspect, founds)) {
+                Start::GoesOn => return Ok(Some(Passage::with(found))),
+                Start::Founds => return Ok(Some(Passage { founds, ..Passage::with(found) })),
+                Start::FoundedBefore { node, at } => {
+                    let who = node.map_or_else(|| "this node".to_owned(), |node| format!("node {node}"));
+                    return Err(Error::FoundedBefore { who, at });
+                }
+                Start::Halts { own } => own,
+            }
         }
         // One that has halted goes on waiting.
-        Err(_) if !suspect => return found.map(|_| None).map_err(Error::from),
-        _ => {}
-    }
+        (Err(_), Some(own)) if suspect => own,
+        (Err(_), _) => return found.map(|_| None).map_err(Error::from),
+    };
     // Where a view stands that differs from the others' counts for nothing.
     folder.refuse_differing()?;
     let mut signals = Signals::new()?;
@@ -99,13 +102,14 @@ pub(crate) async fn gate(config: &Config, founds: bool, suspect: bool) -> Result
     }
 }
 
-/// A node without data takes whatever log there is, and makes one only where no other node knows of one.
-fn newcomer(found: &Found, heard: &[Report], founds: bool) -> Result<Passage, Error> {
-    let knows = heard.iter().find(|report| report.applied.ordinal > 0);
-    if let Some(report) = knows.filter(|_| founds && found.log.is_none()) {
-        return Err(Error::FoundedBefore { who: format!("node {}", report.node), at: report.applied });
+type Looked = Result<Found, ieum_log::Error>;
+
+/// Whether what was heard of others was in the log that was seen.
+fn fits(looked: &Looked, heard: &[Report]) -> bool {
+    match looked {
+        Ok(found) => others_verdict(shared_log(found).as_ref(), heard) == Verdict::GoesOn,
+        Err(_) => true,
     }
-    Ok(Passage { founds: founds && found.log.is_none(), ..Passage::with(found) })
 }
 
 /// The other nodes that are set.
@@ -136,15 +140,6 @@ pub(crate) fn shared_log(found: &Found) -> Option<Shared> {
     found.log.map(|held| Shared { predecessor: held.predecessor, last: core_position(held.last) })
 }
 
-/// Whether the log is one that the others can go on with: what any of them has applied was in it.
-fn others_verdict(log: &Option<Shared>, heard: &[Report]) -> Verdict {
-    let furthest = heard.iter().map(|report| report.applied).max().unwrap_or_default();
-    match judge(log.as_ref(), furthest, &[0; 32]) {
-        verdict @ (Verdict::Gone | Verdict::CutOff | Verdict::GivenUp) => verdict,
-        Verdict::GoesOn | Verdict::Crosses | Verdict::Elsewhere => Verdict::GoesOn,
-    }
-}
-
 /// A node that waits for a log.
 struct Halt<'a> {
     config: &'a Config,
@@ -159,7 +154,8 @@ struct Halt<'a> {
 }
 
 impl Halt<'_> {
-    async fn wait(self, mut found: Option<Found>) -> Result<Passage, Error> {
+    /// `found`: what etcd holds, as far as it is known.
+    async fn wait(self, found: Option<Found>) -> Result<Passage, Error> {
         let view = fjall::Options { cache_bytes: self.config.view.cache_mib << 20, ..fjall::Options::default() };
         let end = found.as_ref().and_then(shared_log).and_then(|log| log.predecessor);
         let end = end.map(|before| core_position(before.end)).filter(|end| end.generation == self.own);
@@ -170,24 +166,22 @@ impl Halt<'_> {
                 Some(halted) => Some(halted.stand().await?),
                 None => None,
             };
-            let heard = hear(&self.others, self.own_address.as_deref()).await;
-            let verdict = found.as_ref().map(|found| self.verdict(found, stand.as_ref(), &heard));
-            match (&found, verdict) {
-                (Some(found), Some(Verdict::GoesOn | Verdict::Crosses)) => {
-                    return Ok(Passage { waited: waited.is_some(), ..Passage::with(found) });
-                }
-                // Its view will be found not to fit.
-                (Some(found), Some(Verdict::Elsewhere)) if runs_in(found, &heard) => {
-                    return Ok(Passage { waited: waited.is_some(), ..Passage::with(found) });
-                }
-                _ => {}
+            let hearing = hear(&self.others, self.own_address.as_deref());
+            let (looked, heard) =
+                look_and_hear(record::look(&self.etcd), hearing, fits, record::look(&self.etcd)).await;
+            // What does not answer just now has told nothing new.
+            let judged = looked.ok().map(|found| (self.verdict(&found, stand.as_ref(), &heard), found));
+            if let Some((verdict, found)) = &judged
+                && waits_no_more(*verdict, shared_log(found).as_ref(), &heard)
+            {
+                return Ok(Passage { waited: waited.is_some(), ..Passage::with(found) });
             }
             if let Some(halted) = halted.as_ref().filter(|_| waited.is_none()) {
                 waited = Some(self.answer(halted).await?);
             }
             // Not before it can be asked.
-            if let Some(verdict) = verdict.filter(|verdict| said != Some(*verdict)) {
-                tell(verdict, stand.as_ref(), found.as_ref());
+            if let Some((verdict, found)) = judged.filter(|(verdict, _)| said != Some(*verdict)) {
+                tell(verdict, stand.as_ref(), &found);
                 said = Some(verdict);
             }
             if let (Some(halted), Some(report)) = (&halted, &waited) {
@@ -198,20 +192,14 @@ impl Halt<'_> {
                 });
             }
             sleep(LOOK_EVERY).await;
-            // What does not answer just now has told nothing new.
-            found = record::look(&self.etcd).await.ok().or(found);
         }
     }
 
     fn verdict(&self, found: &Found, stand: Option<&Stand>, heard: &[Report]) -> Verdict {
-        let log = shared_log(found);
         // Without a view it stands before everything.
         let (applied, digest) =
             stand.map_or((Position::new(self.own, 0), [0; 32]), |stand| (stand.applied, stand.digest));
-        match judge(log.as_ref(), applied, &digest) {
-            Verdict::GoesOn => others_verdict(&log, heard),
-            verdict => verdict,
-        }
+        verdict(shared_log(found).as_ref(), applied, &digest, heard)
     }
 
     /// Its own address, those that are set, and those of nodes that have asked.
@@ -307,18 +295,11 @@ async fn copy(halted: &Halted, peer: &Peer) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether another node serves in the generation that was found.
-fn runs_in(found: &Found, heard: &[Report]) -> bool {
-    let generation = found.log.map(|held| held.last.generation);
-    heard.iter().any(|report| report.phase == Phase::Ready && Some(report.applied.generation) == generation)
-}
-
 /// What an operator has to know.
-fn tell(verdict: Verdict, stand: Option<&Stand>, found: Option<&Found>) {
+fn tell(verdict: Verdict, stand: Option<&Stand>, found: &Found) {
     let at =
         stand.map_or_else(|| "nowhere, because it has no view".to_owned(), |stand| format!("at {}", stand.applied));
-    let log = found.and_then(|found| found.log);
-    let (last, begins) = log.map_or_else(Default::default, |held| {
+    let (last, begins) = found.log.map_or_else(Default::default, |held| {
         let end = held.predecessor.map(|before| format!(" behind {}", before.end));
         (held.last.to_string(), end.unwrap_or_default())
     });
@@ -361,15 +342,31 @@ pub(crate) async fn noticed(
     node: Handle<Fjall, Ticket>,
     circle: Arc<Circle>,
 ) -> String {
+    let (mut asked, mut told) = (None::<Instant>, None);
     loop {
         sleep(NOTICE_EVERY).await;
         let applied = node.applied();
-        let later = circle.heard().into_iter().find(|report| report.applied.generation > applied.generation);
-        if let Some(report) = later {
-            let (number, at) = (report.node, report.applied);
-            return format!(
-                "node {number} is at {at}, in a later generation than this node at {applied}: the cell was reseeded"
-            );
+        let heard = circle.heard();
+        let says = |Report { node, applied: at, .. }: &Report| {
+            format!("node {node} is at {at}, in a later generation than this node at {applied}: the cell was reseeded")
+        };
+        match later(&heard, &circle.members(), applied) {
+            Later::Nobody => {}
+            Later::Most(report) => return says(report),
+            Later::Some(report) if asked.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN) => {
+                if is_lost(config, applied).await {
+                    return says(report);
+                }
+                asked = Some(Instant::now());
+                if told.replace(report.node) != Some(report.node) {
+                    let (node, at) = (report.node, report.applied);
+                    tracing::error!(
+                        "alarm: node {node} says that it is at {at}, in a later generation than this node at {applied}, but neither most members \
+                         nor this node's etcd say so. One of the two has the endpoints of the wrong etcd: correct its [log] endpoints"
+                    );
+                }
+            }
+            Later::Some(_) => {}
         }
         let Some(reason) = log.refused() else { continue };
         if is_lost(config, applied).await {
