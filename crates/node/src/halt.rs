@@ -29,6 +29,15 @@ pub enum Error {
     /// A batch was not applied.
     #[error("bringing the view up to the journal")]
     Apply(#[from] applier::Error),
+    /// Another node has another batch at a position that both have passed.
+    #[error(
+        "another node has another batch at {at}: one of the two has gone on with an etcd that was restored from an old backup. Nothing of the \
+         other's was taken"
+    )]
+    OtherHistory {
+        /// Where.
+        at: Position,
+    },
     /// The view.
     #[error(transparent)]
     View(#[from] ieum_core::kv::Error),
@@ -94,16 +103,22 @@ impl Halted {
         &self.journal
     }
 
-    /// Behind which batch it can use what others have.
-    pub async fn wants(&self) -> Position {
-        self.applier.lock().await.applied().min(core_position(self.journal.last()))
-    }
-
-    /// Takes a batch of another node's journal, if it is the next.
+    /// What it takes from the journal of another node to become level with it.
     ///
     /// # Errors
-    /// When journal or view fail.
-    pub async fn take(&self, entry: &Entry) -> Result<(), Error> {
+    /// When the journal fails.
+    pub async fn levelling(&self) -> Result<Levelling<'_>, Error> {
+        let applied = self.applier.lock().await.applied();
+        let end = applied.min(core_position(self.journal.last()));
+        let before = Position { ordinal: end.ordinal.saturating_sub(1), ..end };
+        // Nothing is left where a journal begins behind a snapshot.
+        let holds = end.generation == self.journal.last().generation && end > core_position(self.journal.trimmed());
+        let page = if holds { self.journal.read(log_position(before)).await? } else { Vec::new() };
+        let joint = page.into_iter().next();
+        Ok(Levelling { halted: self, after: if joint.is_some() { before } else { end }, joint })
+    }
+
+    async fn take(&self, entry: &Entry) -> Result<(), Error> {
         let mut applier = self.applier.lock().await;
         match self.journal.put(entry).await {
             // A view that is ahead of its journal leaves a gap in it, which nobody needs to be filled.
@@ -131,6 +146,38 @@ impl Halted {
         let members = Levels::of(&look)?.map(|levels| levels.members).unwrap_or_default();
         let members = members.into_iter().map(|member| (member.node, member.dc)).collect();
         Ok(Stand { applied: applied.position, digest: applied.digest, members })
+    }
+}
+
+/// Batches of another node's journal on their way to a halted one that lacks them.
+pub struct Levelling<'a> {
+    halted: &'a Halted,
+    after: Position,
+    /// The last batch that both should have; none when it was compared, or is here no more.
+    joint: Option<Entry>,
+}
+
+impl Levelling<'_> {
+    /// Behind which batch it needs what the other one has. The first that comes may be one that is here, to be compared.
+    #[must_use]
+    pub fn after(&self) -> Position {
+        self.after
+    }
+
+    /// Takes a batch of the other node's journal, in order from [`Levelling::after`] on.
+    ///
+    /// # Errors
+    /// [`Error::OtherHistory`], and then nothing was taken; when journal or view fail.
+    pub async fn take(&mut self, entry: &Entry) -> Result<(), Error> {
+        match self.joint.take() {
+            Some(joint) if joint != *entry && !Bug::LevelsAnyHistory.planted() => {
+                let at = core_position(joint.position);
+                self.joint = Some(joint);
+                Err(Error::OtherHistory { at })
+            }
+            Some(joint) if joint == *entry => Ok(()),
+            _ => self.halted.take(entry).await,
+        }
     }
 }
 

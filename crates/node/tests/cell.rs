@@ -19,12 +19,12 @@ use ieum_core::kv::Kv;
 use ieum_core::outcome::{Accepted, Outcome, Reject};
 use ieum_core::tables::accounts::HANDLES;
 use ieum_core::tables::cell::{Applied, NODES};
-use ieum_log::Log;
 use ieum_log::journaled::Journaled;
 use ieum_log::memory::Memory as Shared;
 use ieum_log::sqlite::{Meta, Predecessor};
+use ieum_log::{Entry, Log};
 use ieum_node::folder::{self, Folder, Opened};
-use ieum_node::halt::Halted;
+use ieum_node::halt::{self, Halted};
 use ieum_node::machine::Delivery;
 use ieum_node::progress::unwatched;
 use ieum_node::service::{self, Handle, Identity, Node, Options, StartError};
@@ -276,6 +276,40 @@ async fn a_log_that_ends_before_what_was_applied_is_refused() {
     assert!(said.contains("`ieum log reseed`") && !said.contains("ieum restore"), "{said}");
 }
 
+/// Takes what `ahead` has into `halted`.
+async fn level(halted: &Halted, ahead: &Halted) -> Result<(), halt::Error> {
+    let mut levelling = halted.levelling().await.unwrap();
+    for entry in ahead.journal().read(log_position(levelling.after())).await.unwrap() {
+        levelling.take(&entry).await?;
+    }
+    Ok(())
+}
+
+/// One of two went on with an etcd from an old backup: from some batch on they have other ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn halted_nodes_of_other_histories_are_not_levelled() {
+    let (cell, [mut first, second, third]) = Cell::of_three().await;
+    for member in [second, third] {
+        member.stop().await;
+    }
+    for handle in ["ann", "ben"] {
+        assert!(accepted(&first.ask(register(handle)).await));
+    }
+    first.stop().await;
+    let (first, second) = (cell.halted(1, None).await, cell.halted(2, None).await);
+    let mut levelling = second.levelling().await.unwrap();
+    let lacks = first.journal().read(log_position(levelling.after())).await.unwrap();
+    levelling.take(&lacks[0]).await.unwrap();
+    let other = Entry { bytes: lacks[2].bytes.clone(), ..lacks[1].clone() };
+    levelling.take(&other).await.unwrap();
+    let stand = second.stand().await.unwrap();
+    assert_eq!(stand.applied, core_position(other.position));
+    let error = level(&second, &first).await.unwrap_err();
+    assert!(matches!(error, halt::Error::OtherHistory { at } if at == stand.applied), "{error}");
+    assert_eq!(second.stand().await.unwrap(), stand, "nothing was taken");
+    assert_eq!(core_position(second.journal().last()), stand.applied);
+}
+
 /// The log is lost when the second node is behind, and the third, which is given up, is ahead.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_generation_begins_at_its_end_for_every_node_and_not_beyond() {
@@ -292,9 +326,7 @@ async fn a_new_generation_begins_at_its_end_for_every_node_and_not_beyond() {
     let stand = first.stand().await.unwrap();
     assert_eq!(stand.members.iter().map(|(node, _)| *node).collect::<Vec<_>>(), [1, 2, 3]);
     assert!(second.stand().await.unwrap().applied < stand.applied);
-    for entry in first.journal().read(log_position(second.wants().await)).await.unwrap() {
-        second.take(&entry).await.unwrap();
-    }
+    level(&second, &first).await.unwrap();
     assert_eq!(second.stand().await.unwrap(), stand, "they are level");
     let third = cell.halted(3, Some(stand.applied)).await;
     assert_eq!(third.stand().await.unwrap(), stand, "its journal goes on, its view does not");

@@ -188,6 +188,8 @@ pub enum Bug {
     CrossesBeyondTheEnd,
     /// The view of the node with the lowest number is the one that a new generation begins with, not the furthest.
     ReseedFromTheFirst,
+    /// A halted node takes the batches of another one's journal although the two have other histories.
+    LevelsAnyHistory,
     /// Members that do not answer are given up without the operator's word.
     ReseedWithoutAsking,
     /// A backup is restored into an empty etcd whatever the other nodes hold beyond it.

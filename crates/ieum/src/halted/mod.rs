@@ -288,9 +288,10 @@ fn meet(met: &Mutex<BTreeSet<String>>, address: &str) {
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 async fn copy(halted: &Halted, peer: &Peer) -> Result<(), Failure> {
-    let mut batches = Box::pin(peer.batches(halted.wants().await).await?);
+    let mut levelling = halted.levelling().await?;
+    let mut batches = Box::pin(peer.batches(levelling.after()).await?);
     while let Some(entry) = timeout(ANSWER, batches.next()).await? {
-        halted.take(&entry?).await?;
+        levelling.take(&entry?).await?;
     }
     Ok(())
 }
