@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ieum_core::ids::Position;
 use ieum_gateway::Ticket;
 use ieum_log::journaled::Journaled;
 use ieum_log::sqlite::{Journal, Meta};
 use ieum_log_etcd::{Endpoint, Etcd, Tls};
 use ieum_node::folder::{self, Folder, Opened};
+use ieum_node::halt;
 use ieum_node::leases::Leases;
 use ieum_node::service::Handle;
 use ieum_node::{chain, core_position};
@@ -70,6 +72,7 @@ pub(crate) async fn open(
         address: config.peers.own_address(),
         endpoint: config.listen.endpoints.first().cloned(),
         peers: config.peers.addresses.clone(),
+        stands: halt::generation(folder)?.map_or_else(Position::default, |generation| Position::new(generation, 0)),
         tls: tls.clone(),
         out: keep_out(folder.clone()),
     });

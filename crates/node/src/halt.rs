@@ -46,24 +46,29 @@ pub enum Error {
 /// Where a halted node stands. All of it is on its disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stand {
-    /// What its view has applied.
+    /// What its view has applied; of a node without a usable view, where its journal ends, which others may have from it.
     pub applied: Position,
-    /// The rolling digest there.
-    pub digest: [u8; 32],
-    /// The cell's members there, and their data centers.
+    /// The rolling digest there; none without a view, and then no generation can begin there.
+    pub digest: Option<[u8; 32]>,
+    /// The cell's members there, and their data centers; none without a view.
     pub members: Vec<(NodeId, String)>,
 }
 
 /// The data of a node that does not run.
 pub struct Halted {
     journal: Arc<Journal>,
+    held: Option<Held>,
+}
+
+/// A view that can be used.
+struct Held {
     view: Arc<Fjall>,
     applier: Mutex<Applier<Fjall>>,
 }
 
 impl Halted {
-    /// Opens the data of a node of `cell` and brings its view up to its journal, but not beyond `up_to`. None when there is no view and nothing
-    /// to make one of. Blocks.
+    /// Opens the data of a node of `cell` and brings its view up to its journal, but not beyond `up_to`. Where there is no view and nothing to
+    /// make one of, the journal alone counts. Blocks.
     ///
     /// # Errors
     /// As [`Folder::open`].
@@ -73,7 +78,7 @@ impl Halted {
         generation: u32,
         options: &fjall::Options,
         up_to: Option<Position>,
-    ) -> Result<Option<Self>, Error> {
+    ) -> Result<Self, Error> {
         let about = Meta { cell: cell.into(), generation, predecessor: None };
         let journal = Journal::open(folder.log(), &about, 0)?;
         // Nothing is known of the log's end, and the view may be ahead of the journal.
@@ -81,7 +86,9 @@ impl Halted {
         let extent = Extent { meta: *journal.meta(), trimmed: core_position(journal.trimmed()), last, is_copy: true };
         let view = match folder.open_view(&extent, options) {
             Ok((view, _)) => Arc::new(view),
-            Err(FolderError::NothingToRebuildFrom { .. }) => return Ok(None),
+            Err(FolderError::NothingToRebuildFrom { .. }) => {
+                return Ok(Self { journal: Arc::new(journal), held: None });
+            }
             Err(error) => return Err(error.into()),
         };
         let mut applier = Applier::new(Arc::clone(&view), apply::Skips::new())?;
@@ -94,7 +101,7 @@ impl Halted {
                 }
             }
         }
-        Ok(Some(Self { journal: Arc::new(journal), view, applier: Mutex::new(applier) }))
+        Ok(Self { journal: Arc::new(journal), held: Some(Held { view, applier: Mutex::new(applier) }) })
     }
 
     /// Its journal, for others who are behind.
@@ -103,33 +110,21 @@ impl Halted {
         &self.journal
     }
 
-    /// What it takes from the journal of another node to become level with it.
+    /// What it takes from the journal of another node to become level with it; none without a view, for which nothing can be done.
     ///
     /// # Errors
     /// When the journal fails.
-    pub async fn levelling(&self) -> Result<Levelling<'_>, Error> {
-        let applied = self.applier.lock().await.applied();
+    pub async fn levelling(&self) -> Result<Option<Levelling<'_>>, Error> {
+        let Some(held) = &self.held else { return Ok(None) };
+        let applied = held.applier.lock().await.applied();
         let end = applied.min(core_position(self.journal.last()));
         let before = Position { ordinal: end.ordinal.saturating_sub(1), ..end };
         // Nothing is left where a journal begins behind a snapshot.
         let holds = end.generation == self.journal.last().generation && end > core_position(self.journal.trimmed());
         let page = if holds { self.journal.read(log_position(before)).await? } else { Vec::new() };
         let joint = page.into_iter().next();
-        Ok(Levelling { halted: self, after: if joint.is_some() { before } else { end }, joint })
-    }
-
-    async fn take(&self, entry: &Entry) -> Result<(), Error> {
-        let mut applier = self.applier.lock().await;
-        match self.journal.put(entry).await {
-            // A view that is ahead of its journal leaves a gap in it, which nobody needs to be filled.
-            Ok(()) | Err(LogError::NotInLog { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let Position { generation, ordinal } = applier.applied();
-        if core_position(entry.position) == Position::new(generation, ordinal + 1) {
-            applier.apply(entry)?;
-        }
-        Ok(())
+        let after = if joint.is_some() { before } else { end };
+        Ok(Some(Levelling { journal: &self.journal, held, after, joint }))
     }
 
     /// Makes everything durable and says where the node stands.
@@ -137,21 +132,26 @@ impl Halted {
     /// # Errors
     /// When journal or view fail.
     pub async fn stand(&self) -> Result<Stand, Error> {
+        let Some(Held { view, applier }) = &self.held else {
+            self.journal.flush().await?;
+            return Ok(Stand { applied: core_position(self.journal.last()), digest: None, members: Vec::new() });
+        };
         // Nothing is applied meanwhile.
-        let _applier = self.applier.lock().await;
+        let _applier = applier.lock().await;
         self.journal.flush().await?;
-        self.view.persist()?;
-        let look = self.view.snapshot();
+        view.persist()?;
+        let look = view.snapshot();
         let applied = apply::applied(&look)?;
         let members = Levels::of(&look)?.map(|levels| levels.members).unwrap_or_default();
         let members = members.into_iter().map(|member| (member.node, member.dc)).collect();
-        Ok(Stand { applied: applied.position, digest: applied.digest, members })
+        Ok(Stand { applied: applied.position, digest: Some(applied.digest), members })
     }
 }
 
 /// Batches of another node's journal on their way to a halted one that lacks them.
 pub struct Levelling<'a> {
-    halted: &'a Halted,
+    journal: &'a Journal,
+    held: &'a Held,
     after: Position,
     /// The last batch that both should have; none when it was compared, or is here no more.
     joint: Option<Entry>,
@@ -176,8 +176,22 @@ impl Levelling<'_> {
                 Err(Error::OtherHistory { at })
             }
             Some(joint) if joint == *entry => Ok(()),
-            _ => self.halted.take(entry).await,
+            _ => self.put(entry).await,
         }
+    }
+
+    async fn put(&self, entry: &Entry) -> Result<(), Error> {
+        let mut applier = self.held.applier.lock().await;
+        match self.journal.put(entry).await {
+            // A view that is ahead of its journal leaves a gap in it, which nobody needs to be filled.
+            Ok(()) | Err(LogError::NotInLog { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let Position { generation, ordinal } = applier.applied();
+        if core_position(entry.position) == Position::new(generation, ordinal + 1) {
+            applier.apply(entry)?;
+        }
+        Ok(())
     }
 }
 

@@ -21,10 +21,10 @@ use ieum_core::tables::accounts::HANDLES;
 use ieum_core::tables::cell::{Applied, NODES};
 use ieum_log::journaled::Journaled;
 use ieum_log::memory::Memory as Shared;
-use ieum_log::sqlite::{Meta, Predecessor};
+use ieum_log::sqlite::{Journal, Meta, Predecessor};
 use ieum_log::{Entry, Log};
 use ieum_node::folder::{self, Folder, Opened};
-use ieum_node::halt::{self, Halted};
+use ieum_node::halt::{self, Halted, Stand};
 use ieum_node::machine::Delivery;
 use ieum_node::progress::unwatched;
 use ieum_node::service::{self, Handle, Identity, Node, Options, StartError};
@@ -83,7 +83,7 @@ impl Cell {
     async fn halted(&self, number: u32, up_to: Option<Position>) -> Halted {
         let folder = Folder::new(self.data(number));
         let generation = self.about.generation;
-        Halted::open(&folder, CELL, generation, &Default::default(), up_to).await.unwrap().expect("a view")
+        Halted::open(&folder, CELL, generation, &Default::default(), up_to).await.unwrap()
     }
 
     async fn start(&self, number: u32) -> Member {
@@ -278,7 +278,7 @@ async fn a_log_that_ends_before_what_was_applied_is_refused() {
 
 /// Takes what `ahead` has into `halted`.
 async fn level(halted: &Halted, ahead: &Halted) -> Result<(), halt::Error> {
-    let mut levelling = halted.levelling().await.unwrap();
+    let mut levelling = halted.levelling().await.unwrap().expect("a view");
     for entry in ahead.journal().read(log_position(levelling.after())).await.unwrap() {
         levelling.take(&entry).await?;
     }
@@ -297,7 +297,7 @@ async fn halted_nodes_of_other_histories_are_not_levelled() {
     }
     first.stop().await;
     let (first, second) = (cell.halted(1, None).await, cell.halted(2, None).await);
-    let mut levelling = second.levelling().await.unwrap();
+    let mut levelling = second.levelling().await.unwrap().expect("a view");
     let lacks = first.journal().read(log_position(levelling.after())).await.unwrap();
     levelling.take(&lacks[0]).await.unwrap();
     let other = Entry { bytes: lacks[2].bytes.clone(), ..lacks[1].clone() };
@@ -308,6 +308,31 @@ async fn halted_nodes_of_other_histories_are_not_levelled() {
     assert!(matches!(error, halt::Error::OtherHistory { at } if at == stand.applied), "{error}");
     assert_eq!(second.stand().await.unwrap(), stand, "nothing was taken");
     assert_eq!(core_position(second.journal().last()), stand.applied);
+}
+
+/// Nothing is left of its view and its snapshots, and its journal was trimmed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_halted_node_without_a_view_gives_others_what_its_journal_holds() {
+    let (cell, [first, second, mut third]) = Cell::of_three().await;
+    for member in [first, second] {
+        member.stop().await;
+    }
+    assert!(accepted(&third.ask(register("ann")).await));
+    third.stop().await;
+    let folder = Folder::new(cell.data(3));
+    let journal = Journal::open(folder.log(), &ABOUT, 0).unwrap();
+    journal.trim(ieum_log::Position { generation: 1, ordinal: 1 }).await.unwrap();
+    let end = core_position(journal.last());
+    drop(journal);
+    for lost in [folder.view(), folder.snapshots()].into_iter().filter(|folder| folder.exists()) {
+        std::fs::remove_dir_all(lost).unwrap();
+    }
+    let (second, third) = (cell.halted(2, None).await, cell.halted(3, None).await);
+    assert_eq!(third.stand().await.unwrap(), Stand { applied: end, digest: None, members: Vec::new() });
+    assert!(third.levelling().await.unwrap().is_none());
+    level(&second, &third).await.unwrap();
+    let stand = second.stand().await.unwrap();
+    assert!(stand.applied == end && stand.digest.is_some(), "{stand:?}");
 }
 
 /// The log is lost when the second node is behind, and the third, which is given up, is ahead.
@@ -333,13 +358,13 @@ async fn a_new_generation_begins_at_its_end_for_every_node_and_not_beyond() {
     drop((first, second, third));
 
     let end = log_position(stand.applied);
-    cell.about = Meta { generation: 9, predecessor: Some(Predecessor { end, digest: stand.digest }), ..ABOUT };
+    cell.about = Meta { generation: 9, predecessor: Some(Predecessor { end, digest: stand.digest.unwrap() }), ..ABOUT };
     cell.log = Arc::new(Shared::new(9));
     for number in [1, 2, 3] {
         let folder = Folder::new(cell.data(number));
         let opened = folder.open_shared(&cell.about, Arc::clone(&cell.log), &Default::default()).await.unwrap();
         let look = opened.view.snapshot();
-        assert_eq!(applied(&look).unwrap(), Applied { position: Position::new(9, 0), digest: stand.digest });
+        assert_eq!(applied(&look).unwrap(), Applied { position: Position::new(9, 0), digest: stand.digest.unwrap() });
         let remembered = NODES.get(&look, &1).unwrap().unwrap();
         assert_eq!((remembered.incarnation, remembered.number), (0, 0), "lives begin anew with the log");
         // A node that runs takes one soon.

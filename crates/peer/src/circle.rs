@@ -57,6 +57,8 @@ pub struct Settings {
     pub endpoint: Option<String>,
     /// Where some of the others are.
     pub peers: Vec<String>,
+    /// Where it stands as far as that is known before its view is open; the generation tells whether it has data at all.
+    pub stands: Position,
     /// How it proves who it is; nothing where the network is trusted.
     pub tls: Option<Tls>,
     /// Is told, before the node stops, what is known when its view is found to differ from the others'.
@@ -83,7 +85,7 @@ impl Circle {
             node: settings.node,
             dc: settings.dc.clone(),
             phase: Phase::Joining,
-            applied: Position::default(),
+            applied: settings.stands,
             synced: Position::default(),
             build: settings.build,
             life: settings.life,

@@ -199,6 +199,7 @@ pub(crate) struct Stands {
     pub(crate) dc: String,
     #[prost(message, optional, tag = "3")]
     pub(crate) applied: Option<Place>,
+    /// Empty without a view.
     #[prost(bytes = "vec", tag = "4")]
     pub(crate) digest: Vec<u8>,
     #[prost(message, repeated, tag = "5")]
@@ -216,7 +217,8 @@ pub(crate) struct Member {
 impl From<Stood> for Stands {
     fn from(Stood { node, dc, stand: Stand { applied, digest, members } }: Stood) -> Self {
         let members = members.into_iter().map(|(node, dc)| Member { node, dc }).collect();
-        Self { node, dc, applied: Some(applied.into()), digest: digest.to_vec(), members }
+        let digest = digest.map(|digest| digest.to_vec()).unwrap_or_default();
+        Self { node, dc, applied: Some(applied.into()), digest, members }
     }
 }
 
@@ -225,7 +227,10 @@ impl TryFrom<Stands> for Stood {
 
     fn try_from(Stands { node, dc, applied, digest, members }: Stands) -> Result<Self, Status> {
         let applied = applied.ok_or_else(|| garbled("position"))?.into();
-        let digest = digest.try_into().map_err(|_| garbled("digest"))?;
+        let digest = match digest.as_slice() {
+            [] => None,
+            digest => Some(digest.try_into().map_err(|_| garbled("digest"))?),
+        };
         let members = members.into_iter().map(|Member { node, dc }| (node, dc)).collect();
         Ok(Self { node, dc, stand: Stand { applied, digest, members } })
     }

@@ -190,6 +190,8 @@ pub enum Bug {
     ReseedFromTheFirst,
     /// A halted node takes the batches of another one's journal although the two have other histories.
     LevelsAnyHistory,
+    /// A generation begins without what only a node without a view has in its journal.
+    JournalAloneForgotten,
     /// Members that do not answer are given up without the operator's word.
     ReseedWithoutAsking,
     /// A backup is restored into an empty etcd whatever the other nodes hold beyond it.

@@ -79,7 +79,7 @@ pub(super) fn at_start(
 ) -> Start {
     let Some(own) = own else {
         // Without data it takes whatever log there is, and makes one only where nobody knows of one.
-        let knows = heard.iter().find(|report| report.applied.ordinal > 0);
+        let knows = heard.iter().find(|report| report.applied != Position::default());
         return match (log, founds, knows) {
             (None, true, Some(report)) => Start::FoundedBefore { node: Some(report.node), at: report.applied },
             (None, true, None) => Start::Founds,
@@ -220,6 +220,9 @@ mod tests {
         // One that is empty itself is waiting for it.
         assert_eq!(found(None, &[report(2, Phase::Joining, 0, 0)]), Start::Founds);
         let at = Position::new(4, 40);
+        // One that comes up with data does not say yet where it stands.
+        let comes_up = Start::FoundedBefore { node: Some(2), at: Position::new(4, 0) };
+        assert_eq!(found(None, &[report(2, Phase::Joining, 4, 0)]), comes_up);
         assert_eq!(found(None, &[ready(2, 4, 40)]), Start::FoundedBefore { node: Some(2), at });
         assert_eq!(found(Some(4), &[]), Start::FoundedBefore { node: None, at: Position::new(4, 0) });
         // There is one: nothing is to be founded.

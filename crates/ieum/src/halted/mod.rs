@@ -159,47 +159,37 @@ impl Halt<'_> {
         let view = fjall::Options { cache_bytes: self.config.view.cache_mib << 20, ..fjall::Options::default() };
         let end = found.as_ref().and_then(shared_log).and_then(|log| log.predecessor);
         let end = end.map(|before| core_position(before.end)).filter(|end| end.generation == self.own);
-        let halted = Halted::open(&self.folder, self.config.node.cell, self.own, &view, end).await?.map(Arc::new);
+        let halted = Halted::open(&self.folder, self.config.node.cell, self.own, &view, end).await?;
+        let halted = Arc::new(halted);
         let (mut said, mut waited) = (None, None);
         loop {
-            let stand = match &halted {
-                Some(halted) => Some(halted.stand().await?),
-                None => None,
-            };
+            let stand = halted.stand().await?;
             let hearing = hear(&self.others, self.own_address.as_deref());
             let (looked, heard) =
                 look_and_hear(record::look(&self.etcd), hearing, fits, record::look(&self.etcd)).await;
             // What does not answer just now has told nothing new.
-            let judged = looked.ok().map(|found| (self.verdict(&found, stand.as_ref(), &heard), found));
+            let judged = looked.ok().map(|found| (judged(&found, &stand, &heard), found));
             if let Some((verdict, found)) = &judged
                 && waits_no_more(*verdict, shared_log(found).as_ref(), &heard)
             {
                 return Ok(Passage { waited: waited.is_some(), ..Passage::with(found) });
             }
-            if let Some(halted) = halted.as_ref().filter(|_| waited.is_none()) {
-                waited = Some(self.answer(halted).await?);
-            }
+            let report = match &mut waited {
+                Some(report) => report,
+                None => waited.insert(self.answer(&halted).await?),
+            };
             // Not before it can be asked.
             if let Some((verdict, found)) = judged.filter(|(verdict, _)| said != Some(*verdict)) {
-                tell(verdict, stand.as_ref(), &found);
+                tell(verdict, &stand, &found);
                 said = Some(verdict);
             }
-            if let (Some(halted), Some(report)) = (&halted, &waited) {
-                self.level(halted).await;
-                let (applied, addresses) = (halted.stand().await?.applied, self.addresses());
-                report.send_modify(|report| {
-                    (report.applied, report.synced, report.addresses) = (applied, applied, addresses);
-                });
-            }
+            self.level(&halted).await;
+            let (applied, addresses) = (halted.stand().await?.applied, self.addresses());
+            report.send_modify(|report| {
+                (report.applied, report.synced, report.addresses) = (applied, applied, addresses);
+            });
             sleep(LOOK_EVERY).await;
         }
-    }
-
-    fn verdict(&self, found: &Found, stand: Option<&Stand>, heard: &[Report]) -> Verdict {
-        // Without a view it stands before everything.
-        let (applied, digest) =
-            stand.map_or((Position::new(self.own, 0), [0; 32]), |stand| (stand.applied, stand.digest));
-        verdict(shared_log(found).as_ref(), applied, &digest, heard)
     }
 
     /// Its own address, those that are set, and those of nodes that have asked.
@@ -278,6 +268,11 @@ impl Halt<'_> {
     }
 }
 
+fn judged(found: &Found, stand: &Stand, heard: &[Report]) -> Verdict {
+    // Without a view no generation is said to begin where it stands.
+    verdict(shared_log(found).as_ref(), stand.applied, &stand.digest.unwrap_or_default(), heard)
+}
+
 fn meet(met: &Mutex<BTreeSet<String>>, address: &str) {
     let mut met = met.lock();
     if met.len() < MOST_ADDRESSES {
@@ -288,7 +283,7 @@ fn meet(met: &Mutex<BTreeSet<String>>, address: &str) {
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 async fn copy(halted: &Halted, peer: &Peer) -> Result<(), Failure> {
-    let mut levelling = halted.levelling().await?;
+    let Some(mut levelling) = halted.levelling().await? else { return Ok(()) };
     let mut batches = Box::pin(peer.batches(levelling.after()).await?);
     while let Some(entry) = timeout(ANSWER, batches.next()).await? {
         levelling.take(&entry?).await?;
@@ -297,9 +292,13 @@ async fn copy(halted: &Halted, peer: &Peer) -> Result<(), Failure> {
 }
 
 /// What an operator has to know.
-fn tell(verdict: Verdict, stand: Option<&Stand>, found: &Found) {
-    let at =
-        stand.map_or_else(|| "nowhere, because it has no view".to_owned(), |stand| format!("at {}", stand.applied));
+fn tell(verdict: Verdict, stand: &Stand, found: &Found) {
+    let at = match stand {
+        Stand { applied, digest: None, .. } => {
+            format!("nowhere, because it has no view (its journal ends at {applied}, and others have that from it)")
+        }
+        Stand { applied, .. } => format!("at {applied}"),
+    };
     let (last, begins) = found.log.map_or_else(Default::default, |held| {
         let end = held.predecessor.map(|before| format!(" behind {}", before.end));
         (held.last.to_string(), end.unwrap_or_default())

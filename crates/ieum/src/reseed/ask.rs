@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ieum_node::peers::Report;
+use ieum_core::ids::Position;
+use ieum_node::peers::{Phase, Report};
 use ieum_peer::client::Peer;
 use tokio::time::timeout;
 
@@ -34,6 +35,7 @@ pub(super) async fn ask(config: &Config) -> Result<Seen, Failure> {
         let address = peer.address().to_owned();
         match said {
             Ok(Ok(Said::Stands(stood))) => drop(seen.stood.insert(stood.node, stood)),
+            Ok(Ok(Said::Runs(report))) if has_nothing(&report) => drop(seen.empty.insert(report.node)),
             Ok(Ok(Said::Runs(report))) => drop(seen.runs.insert(report.node, report.applied)),
             // One that others have heard of may be gone for long.
             Ok(Err(reason)) if set.contains(&address) => seen.silent.push(reason),
@@ -48,6 +50,12 @@ pub(super) async fn ask(config: &Config) -> Result<Seen, Failure> {
 pub(super) async fn hear_at(config: &Config, addresses: &BTreeSet<String>) -> Result<Vec<Report>, Failure> {
     let peers = addresses.iter().map(|address| peer(config, address)).collect::<Result<Vec<_>, _>>()?;
     Ok(hear(&peers, None).await)
+}
+
+/// Whether it is a node that comes up and has no data yet: nothing can be lost with it.
+fn has_nothing(report: &Report) -> bool {
+    let nowhere = Position::default();
+    report.phase == Phase::Joining && (report.applied, report.synced) == (nowhere, nowhere)
 }
 
 enum Said {

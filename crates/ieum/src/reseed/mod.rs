@@ -149,6 +149,9 @@ impl Reseed<'_> {
         for (node, at) in &plan.behind {
             println!("Node {node} stands at {at} and could not be brought level: it will resync from another one.");
         }
+        for node in &plan.without_view {
+            println!("Node {node} has no view: it will resync from another one.");
+        }
         for (node, at) in &plan.given_up {
             let ahead = at.map(|at| format!(", and it stands at {at}")).unwrap_or_default();
             println!(

@@ -1,11 +1,11 @@
 //! What follows from where the nodes stand and what etcd holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use ieum_core::ids::{NodeId, Position};
 use ieum_log::sqlite::Predecessor;
-use ieum_node::halt::{Shared, Verdict, judge};
+use ieum_node::halt::{Shared, Stand, Verdict, judge};
 use ieum_node::log_position;
 use ieum_peer::Stood;
 use ieum_planted::Bug;
@@ -17,6 +17,8 @@ pub(super) struct Seen {
     pub(super) stood: BTreeMap<NodeId, Stood>,
     /// Who runs, or is coming up, and where its view is.
     pub(super) runs: BTreeMap<NodeId, Position>,
+    /// Who comes up and has no data yet.
+    pub(super) empty: BTreeSet<NodeId>,
     /// Why others say nothing.
     pub(super) silent: Vec<String>,
 }
@@ -25,11 +27,15 @@ impl Seen {
     /// For the operator, a line each.
     pub(super) fn lines(&self) -> Vec<String> {
         let stood = self.stood.values();
-        let stood = stood.map(|Stood { node, dc, stand }| {
-            format!("Node {node} in data center {dc} has halted at {}.", stand.applied)
+        let stood = stood.map(|Stood { node, dc, stand: Stand { applied, digest, .. } }| match digest {
+            Some(_) => format!("Node {node} in data center {dc} has halted at {applied}."),
+            None => {
+                format!("Node {node} in data center {dc} has halted without a view; its journal ends at {applied}.")
+            }
         });
         let runs = self.runs.keys().map(|node| format!("Node {node} has not halted yet."));
-        stood.chain(runs).chain(self.silent.iter().cloned()).collect()
+        let empty = self.empty.iter().map(|node| format!("Node {node} has no data yet."));
+        stood.chain(runs).chain(empty).chain(self.silent.iter().cloned()).collect()
     }
 }
 
@@ -46,6 +52,8 @@ pub(super) struct Plan {
     pub(super) members: Vec<NodeId>,
     /// Nodes that are behind, and where they stand.
     pub(super) behind: Vec<(NodeId, Position)>,
+    /// Nodes that have no view, or nothing at all.
+    pub(super) without_view: Vec<NodeId>,
     /// Nodes that are given up, and where they stand if they say so.
     pub(super) given_up: Vec<(NodeId, Option<Position>)>,
 }
@@ -102,6 +110,16 @@ pub(super) enum Obstacle {
     #[error("no node is left: --without names all that answer")]
     NobodyLeft,
     #[error(
+        "node {} halted without a view that can be used, and no other node has one: begin the cell anew from a backup with `ieum restore`",
+        numbers(nodes)
+    )]
+    NoView { nodes: Vec<NodeId> },
+    #[error(
+        "the journal of node {node} ends at {at}, and no node with a view is beyond {end}: they have not read from it yet what they lack, or \
+         cannot (their logs tell why). Run it again; to go on without what only that journal holds say --without {node}"
+    )]
+    JournalAlone { node: NodeId, at: Position, end: Position },
+    #[error(
         "nodes {} and {} stand at {at} with different views: give up the one that is wrong with --without (compare them with `ieum verify`)",
         nodes.0, nodes.1
     )]
@@ -121,7 +139,7 @@ impl Obstacle {
     /// Whether it may be gone when it is looked again.
     pub(super) fn may_pass(&self) -> bool {
         match self {
-            Self::Nobody { .. } | Self::Missing { .. } | Self::Differ { .. } => true,
+            Self::Nobody { .. } | Self::Missing { .. } | Self::Differ { .. } | Self::JournalAlone { .. } => true,
             // Who has not noticed yet will.
             Self::Runs { log, .. } => log.is_none(),
             _ => false,
@@ -151,7 +169,9 @@ pub(super) fn without_each<'a>(nodes: impl IntoIterator<Item = &'a NodeId>) -> S
 /// How the new generation begins, if it may.
 pub(super) fn plan(seen: &Seen, log: Option<&Shared>, without: &[NodeId], replace: bool) -> Result<Plan, Obstacle> {
     let counts = |node: &NodeId| !without.contains(node);
-    let candidates = || seen.stood.values().filter(|stood| counts(&stood.node));
+    let halted = || seen.stood.values().filter(|stood| counts(&stood.node));
+    // Where a view stands a generation can begin.
+    let candidates = || halted().filter(|stood| stood.stand.digest.is_some());
     let furthest = candidates().max_by_key(|stood| stood.stand.applied);
     let furthest = if Bug::ReseedFromTheFirst.planted() { candidates().next() } else { furthest };
     if !seen.runs.is_empty() {
@@ -162,14 +182,20 @@ pub(super) fn plan(seen: &Seen, log: Option<&Shared>, without: &[NodeId], replac
     }
     let Some(furthest) = furthest else {
         let nobody = Obstacle::Nobody { silent: seen.silent.clone() };
-        return Err(if seen.stood.is_empty() { nobody } else { Obstacle::NobodyLeft });
+        let no_view = halted().map(|stood| stood.node).collect::<Vec<_>>();
+        return Err(match (seen.stood.is_empty(), no_view.is_empty()) {
+            (true, _) => nobody,
+            (false, true) => Obstacle::NobodyLeft,
+            (false, false) => Obstacle::NoView { nodes: no_view },
+        });
     };
-    let (end, members) = (furthest.stand.applied, &furthest.stand.members);
+    let Stand { applied: end, digest, members } = furthest.stand.clone();
+    let digest = digest.unwrap_or_default();
     if let Some(stranger) = without.iter().find(|node| members.iter().all(|(member, _)| member != *node)) {
         return Err(Obstacle::NotAMember(*stranger));
     }
-    let missing: Vec<_> =
-        members.iter().filter(|(node, _)| counts(node) && !seen.stood.contains_key(node)).cloned().collect();
+    let is_here = |node: &NodeId| seen.stood.contains_key(node) || seen.empty.contains(node);
+    let missing: Vec<_> = members.iter().filter(|(node, _)| counts(node) && !is_here(node)).cloned().collect();
     if !missing.is_empty() && !Bug::ReseedWithoutAsking.planted() {
         return Err(Obstacle::Missing { missing, silent: seen.silent.clone() });
     }
@@ -179,17 +205,23 @@ pub(super) fn plan(seen: &Seen, log: Option<&Shared>, without: &[NodeId], replac
     {
         return Err(Obstacle::Differ { nodes: (furthest.node, other.node), at: end });
     }
+    let without_view = || halted().filter(|stood| stood.stand.digest.is_none());
+    let more = without_view().find(|stood| stood.stand.applied > end);
+    if let Some(Stood { node, stand, .. }) = more.filter(|_| !Bug::JournalAloneForgotten.planted()) {
+        return Err(Obstacle::JournalAlone { node: *node, at: stand.applied, end });
+    }
     let newest = seen.stood.values().map(|stood| stood.stand.applied.generation).max().unwrap_or(end.generation);
     if let Some(log) = log {
         check_log(log, furthest, candidates(), &members, replace)?;
     }
     let behind = candidates().filter(|other| other.stand.applied < end);
     Ok(Plan {
-        end: Predecessor { end: log_position(end), digest: furthest.stand.digest },
+        end: Predecessor { end: log_position(end), digest },
         furthest: furthest.node,
         newest: newest.max(log.map_or(0, |log| log.last.generation)),
         members,
         behind: behind.map(|other| (other.node, other.stand.applied)).collect(),
+        without_view: without_view().map(|stood| stood.node).chain(seen.empty.iter().copied().filter(counts)).collect(),
         given_up: without.iter().map(|node| (*node, seen.stood.get(node).map(|stood| stood.stand.applied))).collect(),
     })
 }
@@ -202,7 +234,7 @@ fn check_log<'a>(
     members: &[NodeId],
     replace: bool,
 ) -> Result<(), Obstacle> {
-    let verdict = |stood: &Stood| judge(Some(log), stood.stand.applied, &stood.stand.digest);
+    let verdict = |stood: &Stood| judge(Some(log), stood.stand.applied, &stood.stand.digest.unwrap_or_default());
     if let Some(stood) = candidates.find(|stood| verdict(stood) == Verdict::Crosses) {
         let (generation, members) = (log.last.generation, members.to_vec());
         return Err(Obstacle::Already(Already { generation, end: stood.stand.applied, members }));
@@ -217,11 +249,10 @@ fn check_log<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ieum_node::halt::Stand;
 
     fn node(node: NodeId, ordinal: u64) -> Stood {
         let members = (1..=3).map(|node| (node, "abc"[node as usize - 1..node as usize].to_owned())).collect();
-        let stand = Stand { applied: Position::new(4, ordinal), digest: [ordinal as u8; 32], members };
+        let stand = Stand { applied: Position::new(4, ordinal), digest: Some([ordinal as u8; 32]), members };
         Stood { node, dc: "x".to_owned(), stand }
     }
 
@@ -273,10 +304,34 @@ mod tests {
         assert_eq!((plan.end.end.ordinal, plan.given_up), (40, vec![(2, Some(Position::new(4, 42)))]));
     }
 
+    /// It may hold what was acknowledged, though no generation can begin there.
+    #[test]
+    fn what_is_in_a_journal_without_a_view_is_waited_for() {
+        let mut all = seen([(1, 40), (2, 41), (3, 42)]);
+        all.stood.get_mut(&3).unwrap().stand = Stand { applied: Position::new(4, 42), digest: None, members: vec![] };
+        let reason = refused(&all, None, &[], false);
+        assert!(reason.contains("journal of node 3 ends at 4.42") && reason.contains("--without 3"), "{reason}");
+        assert!(plan(&all, None, &[], false).unwrap_err().may_pass(), "they read it");
+        assert_eq!(plan(&all, None, &[3], false).unwrap().end.end.ordinal, 41);
+        all.stood.insert(2, node(2, 42));
+        let level = plan(&all, None, &[], false).unwrap();
+        assert_eq!((level.furthest, level.without_view), (2, vec![3]));
+        all.stood.retain(|node, _| *node == 3);
+        assert!(refused(&all, None, &[], false).contains("`ieum restore`"));
+    }
+
+    #[test]
+    fn a_node_without_data_is_neither_missing_nor_running() {
+        let mut all = seen([(1, 40), (2, 42)]);
+        all.empty.insert(3);
+        let plan = plan(&all, None, &[], false).unwrap();
+        assert_eq!((plan.end.end.ordinal, plan.without_view, plan.members), (42, vec![3], vec![1, 2, 3]));
+    }
+
     #[test]
     fn nodes_that_differ_where_they_stand_are_named() {
         let mut all = seen([(1, 40), (2, 42), (3, 42)]);
-        all.stood.get_mut(&3).unwrap().stand.digest = [7; 32];
+        all.stood.get_mut(&3).unwrap().stand.digest = Some([7; 32]);
         let reason = refused(&all, None, &[], false);
         assert!(reason.contains("stand at 4.42 with different views"), "{reason}");
         assert_eq!(plan(&all, None, &[3], false).unwrap().end.digest, [42; 32]);

@@ -116,13 +116,14 @@ fn may_restore(backup: &About, own: &Own, seen: &Seen, without: &[NodeId]) -> Re
     let end = backup.meta.position;
     let stood = seen.stood.values().map(|stood| (stood.node, stood.stand.applied, stood.stand.digest));
     // Whoever is as far and has something else has what the backup has not.
-    let beyond = stood.filter(|(_, at, digest)| *at > end || (*at == end && *digest != backup.meta.digest));
+    let beyond =
+        stood.filter(|(_, at, digest)| *at > end || (*at == end && digest.is_some_and(|it| it != backup.meta.digest)));
     let here = own.reaches.filter(|at| *at > end).map(|at| (own.node, at));
     let nodes: Vec<_> = beyond.map(|(node, at, _)| (node, at)).chain(here).filter(|(node, _)| counts(node)).collect();
     if !nodes.is_empty() {
         return Err(Obstacle::Beyond { backup: end, nodes });
     }
-    let is_here = |node: &NodeId| seen.stood.contains_key(node) || *node == own.node;
+    let is_here = |node: &NodeId| seen.stood.contains_key(node) || seen.empty.contains(node) || *node == own.node;
     let missing: Vec<_> = members.into_iter().filter(|(node, _)| !is_here(node) && counts(node)).collect();
     if missing.is_empty() { Ok(()) } else { Err(Obstacle::Missing { missing, silent: seen.silent.clone() }) }
 }
@@ -140,7 +141,7 @@ mod tests {
 
     /// Who has halted where, of a cell whose backup ends at 4.40.
     fn seen(stood: impl IntoIterator<Item = (NodeId, u64)>) -> Seen {
-        let stand = |ordinal| Stand { applied: Position::new(4, ordinal), digest: [7; 32], members: members() };
+        let stand = |ordinal| Stand { applied: Position::new(4, ordinal), digest: Some([7; 32]), members: members() };
         let stood = stood.into_iter().map(|(node, at)| (node, Stood { node, dc: "x".to_owned(), stand: stand(at) }));
         Seen { stood: stood.collect(), ..Seen::default() }
     }
@@ -162,7 +163,7 @@ mod tests {
         assert!(reason.contains("node 3 stands at 4.42") && !reason.contains("node 2"), "{reason}");
         // As far, but with something else.
         let mut other = seen([(2, 40), (3, 40)]);
-        other.stood.get_mut(&3).unwrap().stand.digest = [8; 32];
+        other.stood.get_mut(&3).unwrap().stand.digest = Some([8; 32]);
         assert!(asked(&other, &[], None).unwrap_err().contains("node 3 stands at 4.40"));
         // In a later generation.
         let mut later = seen([(2, 40), (3, 1)]);

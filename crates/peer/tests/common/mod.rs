@@ -204,6 +204,7 @@ pub(crate) async fn node(
         address: Some(address.clone()),
         endpoint: Some(format!("https://{number}.example")),
         peers: peers.to_vec(),
+        stands: Position::default(),
         tls: None,
         out: Arc::new(out),
     });
