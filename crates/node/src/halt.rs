@@ -2,6 +2,7 @@
 //! (docs/decisions/reseed.md).
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use ieum_core::apply;
 use ieum_core::ids::{NodeId, Position};
@@ -38,6 +39,11 @@ pub enum Error {
         /// Where.
         at: Position,
     },
+    /// It was told to stand still.
+    #[error(
+        "an operator is about to begin a generation of the log where this node stands: nothing is taken from others just now"
+    )]
+    StandsStill,
     /// The view.
     #[error(transparent)]
     View(#[from] ieum_core::kv::Error),
@@ -63,7 +69,13 @@ pub struct Halted {
 /// A view that can be used.
 struct Held {
     view: Arc<Fjall>,
-    applier: Mutex<Applier<Fjall>>,
+    applier: Mutex<Applying>,
+}
+
+struct Applying {
+    applier: Applier<Fjall>,
+    /// Until then it takes nothing from others.
+    still: Option<Instant>,
 }
 
 impl Halted {
@@ -101,7 +113,8 @@ impl Halted {
                 }
             }
         }
-        Ok(Self { journal: Arc::new(journal), held: Some(Held { view, applier: Mutex::new(applier) }) })
+        let applier = Mutex::new(Applying { applier, still: None });
+        Ok(Self { journal: Arc::new(journal), held: Some(Held { view, applier }) })
     }
 
     /// Its journal, for others who are behind.
@@ -116,7 +129,7 @@ impl Halted {
     /// When the journal fails.
     pub async fn levelling(&self) -> Result<Option<Levelling<'_>>, Error> {
         let Some(held) = &self.held else { return Ok(None) };
-        let applied = held.applier.lock().await.applied();
+        let applied = held.applier.lock().await.applier.applied();
         let end = applied.min(core_position(self.journal.last()));
         let before = Position { ordinal: end.ordinal.saturating_sub(1), ..end };
         // Nothing is left where a journal begins behind a snapshot.
@@ -132,12 +145,26 @@ impl Halted {
     /// # Errors
     /// When journal or view fail.
     pub async fn stand(&self) -> Result<Stand, Error> {
+        self.say(None).await
+    }
+
+    /// The same, and takes nothing from others until then: the end of a generation is about to be written down where the node stands, and a node
+    /// that was given up must not carry it beyond.
+    ///
+    /// # Errors
+    /// As [`Halted::stand`].
+    pub async fn stand_still(&self, until: Instant) -> Result<Stand, Error> {
+        self.say(Some(until)).await
+    }
+
+    async fn say(&self, still: Option<Instant>) -> Result<Stand, Error> {
         let Some(Held { view, applier }) = &self.held else {
             self.journal.flush().await?;
             return Ok(Stand { applied: core_position(self.journal.last()), digest: None, members: Vec::new() });
         };
         // Nothing is applied meanwhile.
-        let _applier = applier.lock().await;
+        let mut applying = applier.lock().await;
+        applying.still = applying.still.max(still);
         self.journal.flush().await?;
         view.persist()?;
         let look = view.snapshot();
@@ -167,7 +194,7 @@ impl Levelling<'_> {
     /// Takes a batch of the other node's journal, in order from [`Levelling::after`] on.
     ///
     /// # Errors
-    /// [`Error::OtherHistory`], and then nothing was taken; when journal or view fail.
+    /// [`Error::OtherHistory`], [`Error::StandsStill`], and then nothing was taken; when journal or view fail.
     pub async fn take(&mut self, entry: &Entry) -> Result<(), Error> {
         match self.joint.take() {
             Some(joint) if joint != *entry && !Bug::LevelsAnyHistory.planted() => {
@@ -181,7 +208,11 @@ impl Levelling<'_> {
     }
 
     async fn put(&self, entry: &Entry) -> Result<(), Error> {
-        let mut applier = self.held.applier.lock().await;
+        let mut applying = self.held.applier.lock().await;
+        if applying.still.is_some_and(|until| Instant::now() < until) && !Bug::MovesWhenHeld.planted() {
+            return Err(Error::StandsStill);
+        }
+        let applier = &mut applying.applier;
         match self.journal.put(entry).await {
             // A view that is ahead of its journal leaves a gap in it, which nobody needs to be filled.
             Ok(()) | Err(LogError::NotInLog { .. }) => {}

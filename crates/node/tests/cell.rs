@@ -6,7 +6,7 @@ mod common;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{CELL, identity};
 use ieum_core::apply::applied;
@@ -308,6 +308,42 @@ async fn halted_nodes_of_other_histories_are_not_levelled() {
     assert!(matches!(error, halt::Error::OtherHistory { at } if at == stand.applied), "{error}");
     assert_eq!(second.stand().await.unwrap(), stand, "nothing was taken");
     assert_eq!(core_position(second.journal().last()), stand.applied);
+}
+
+/// It comes back, given up and ahead, while a generation is about to begin where the others stand.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_halted_node_that_stands_still_is_not_carried_beyond() {
+    let (cell, [mut first, second, third]) = Cell::of_three().await;
+    for member in [second, third] {
+        member.stop().await;
+    }
+    assert!(accepted(&first.ask(register("ann")).await));
+    first.stop().await;
+    let (first, second) = (cell.halted(1, None).await, cell.halted(2, None).await);
+    // It had begun to read before it was told.
+    let mut levelling = second.levelling().await.unwrap().expect("a view");
+    let stand = second.stand_still(Instant::now() + Duration::from_secs(3_600)).await.unwrap();
+    let lacks = first.journal().read(log_position(stand.applied)).await.unwrap();
+    levelling.take(&first.journal().read(log_position(levelling.after())).await.unwrap()[0]).await.unwrap();
+    let error = levelling.take(&lacks[0]).await.unwrap_err();
+    assert!(matches!(error, halt::Error::StandsStill), "{error}");
+    assert!(matches!(level(&second, &first).await, Err(halt::Error::StandsStill)));
+    assert_eq!(second.stand().await.unwrap(), stand);
+    assert_eq!(core_position(second.journal().last()), stand.applied);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_halted_node_stands_still_for_a_while_only() {
+    let (cell, [mut first, second, third]) = Cell::of_three().await;
+    for member in [second, third] {
+        member.stop().await;
+    }
+    assert!(accepted(&first.ask(register("ann")).await));
+    first.stop().await;
+    let (first, second) = (cell.halted(1, None).await, cell.halted(2, None).await);
+    second.stand_still(Instant::now()).await.unwrap();
+    level(&second, &first).await.unwrap();
+    assert_eq!(second.stand().await.unwrap(), first.stand().await.unwrap());
 }
 
 /// Nothing is left of its view and its snapshots, and its journal was trimmed.

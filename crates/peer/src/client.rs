@@ -158,7 +158,16 @@ impl Peer {
 
     /// Where it stands, if it has halted because the log is lost; none when it runs, or is coming up.
     pub async fn stand(&self) -> Result<Option<Stood>, Error> {
-        let asked = StandAsked { hello: Some(self.hello) };
+        self.stands(false).await
+    }
+
+    /// The same; one that has halted stays there for a while, whatever others have.
+    pub async fn stand_still(&self) -> Result<Option<Stood>, Error> {
+        self.stands(true).await
+    }
+
+    async fn stands(&self, still: bool) -> Result<Option<Stood>, Error> {
+        let asked = StandAsked { hello: Some(self.hello), still };
         let mut stands: Streaming<Stands> = self.ask("/ieum.peer.v1.Peer/Stand", asked, SMALL).await?;
         let stands = stands.message().await.map_err(|status| self.error(&status))?;
         let stood = stands.map(Stood::try_from).transpose().map_err(|status| self.error(&status))?;

@@ -188,6 +188,9 @@ impl TryFrom<Batch> for Entry {
 pub(crate) struct StandAsked {
     #[prost(message, optional, tag = "1")]
     pub(crate) hello: Option<Hello>,
+    /// Whether it is to take nothing from others for a while.
+    #[prost(bool, tag = "2")]
+    pub(crate) still: bool,
 }
 
 /// Where a halted node stands.

@@ -181,7 +181,7 @@ impl ServerStreamingService<StandAsked> for Stand {
         Box::pin(async move {
             offer.check(request.get_ref().hello, &request)?;
             let stood = match offer.shelf.stand() {
-                Some(stand) => Some(stand().await.map_err(Status::unavailable)?),
+                Some(stand) => Some(stand(request.get_ref().still).await.map_err(Status::unavailable)?),
                 None => None,
             };
             let answers = stream::iter(stood.map(|stood| Ok(Stands::from(stood))));

@@ -18,8 +18,8 @@ use crate::Stood;
 /// Finds the snapshot that a newcomer has a part of, else one that is new enough to start from, else makes one. Blocks.
 pub type FindSnapshot = dyn Fn(Option<Position>) -> Result<Lent, String> + Send + Sync;
 
-/// Says where a halted node stands, once that is on its disk.
-pub type SayStand = dyn Fn() -> Pin<Box<dyn Future<Output = Result<Stood, String>> + Send>> + Send + Sync;
+/// Says where a halted node stands, once that is on its disk; with `true` it stays there for a while.
+pub type SayStand = dyn Fn(bool) -> Pin<Box<dyn Future<Output = Result<Stood, String>> + Send>> + Send + Sync;
 
 /// What a node has to give.
 #[derive(Default)]

@@ -192,6 +192,8 @@ pub enum Bug {
     LevelsAnyHistory,
     /// A generation begins without what only a node without a view has in its journal.
     JournalAloneForgotten,
+    /// A halted node becomes level with others although a generation is about to begin where it stands.
+    MovesWhenHeld,
     /// Members that do not answer are given up without the operator's word.
     ReseedWithoutAsking,
     /// A backup is restored into an empty etcd whatever the other nodes hold beyond it.

@@ -40,6 +40,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const NOTICE_EVERY: Duration = Duration::from_millis(250);
 /// How often a running node asks its etcd about a later generation of which only some speak.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// How long a halted node stands still when a generation is about to begin there: longer than the transaction may take that begins it, and no
+/// longer than the next `ieum log reseed` waits for nodes to become level.
+const STILL: Duration = Duration::from_secs(12);
 /// How long another node may take to say where it stands.
 const ANSWER: Duration = Duration::from_secs(1);
 
@@ -224,10 +227,11 @@ impl Halt<'_> {
         let tls = shared::certificates(self.config)?;
         let (shelf, standing) = (Arc::new(Shelf::default()), Arc::clone(halted));
         shelf.put_journal(Arc::clone(halted.journal())).await;
-        shelf.put_stand(Arc::new(move || {
+        shelf.put_stand(Arc::new(move |still| {
             let (halted, dc) = (Arc::clone(&standing), dc.clone());
             Box::pin(async move {
-                let stand = halted.stand().await.map_err(|error| chain(&error))?;
+                let stand = if still { halted.stand_still(Instant::now() + STILL).await } else { halted.stand().await };
+                let stand = stand.map_err(|error| chain(&error))?;
                 Ok(Stood { node, dc, stand })
             })
         }));

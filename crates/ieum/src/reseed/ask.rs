@@ -21,8 +21,17 @@ pub(super) fn addresses(config: &Config) -> BTreeSet<String> {
     config.peers.addresses.iter().cloned().chain(config.peers.own_address()).collect()
 }
 
+/// Whether nodes that have halted may move on afterwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stay {
+    /// They may.
+    Free,
+    /// They stay for long enough to begin a generation where they stand.
+    Still,
+}
+
 /// Asks every node that is set, or that one of those knows of.
-pub(super) async fn ask(config: &Config) -> Result<Seen, Failure> {
+pub(super) async fn ask(config: &Config, stay: Stay) -> Result<Seen, Failure> {
     let set = addresses(config);
     let mut seen = Seen::default();
     let mut known = set.clone();
@@ -30,7 +39,7 @@ pub(super) async fn ask(config: &Config) -> Result<Seen, Failure> {
         known.extend(report.addresses);
     }
     let peers: Vec<_> = known.iter().filter_map(|address| peer(config, address).ok()).collect();
-    let asking = peers.iter().map(|peer| timeout(ANSWER, say(peer)));
+    let asking = peers.iter().map(|peer| timeout(ANSWER, say(peer, stay)));
     for (peer, said) in peers.iter().zip(futures_util::future::join_all(asking).await) {
         let address = peer.address().to_owned();
         match said {
@@ -64,8 +73,12 @@ enum Said {
 }
 
 /// What a node says of itself, or why it says nothing.
-async fn say(peer: &Peer) -> Result<Said, String> {
-    if let Some(stood) = peer.stand().await.map_err(|error| error.to_string())? {
+async fn say(peer: &Peer, stay: Stay) -> Result<Said, String> {
+    let stood = match stay {
+        Stay::Free => peer.stand().await,
+        Stay::Still => peer.stand_still().await,
+    };
+    if let Some(stood) = stood.map_err(|error| error.to_string())? {
         return Ok(Said::Stands(stood));
     }
     let heard = hear(std::slice::from_ref(peer), None).await.pop();

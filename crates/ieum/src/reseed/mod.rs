@@ -17,7 +17,7 @@ use ieum_node::backup::next_generation;
 use ieum_node::peers::{Phase, Report};
 use tokio::time::sleep;
 
-use self::ask::{addresses, ask, hear_at};
+use self::ask::{Stay, addresses, ask, hear_at};
 use self::plan::{Obstacle, Plan, Seen, plan};
 pub(crate) use self::restore::restore;
 use crate::Failure;
@@ -77,9 +77,11 @@ impl Reseed<'_> {
         if !self.agreed()? {
             return Err("nothing was done; say --yes to do it".into());
         }
-        // What was shown may have changed while somebody was reading.
+        // What was shown may have changed while somebody was reading; from now on nothing changes, also when a node comes back that is given up.
         let found = record::look(&self.etcd).await?;
-        let now = self.plan(&found, &self.seen().await?).map_err(|obstacle| format!("nothing was done: {obstacle}"))?;
+        let now = self
+            .plan(&found, &self.seen(Stay::Still).await?)
+            .map_err(|obstacle| format!("nothing was done: {obstacle}"))?;
         if now.end != plan.end {
             return Err(format!(
                 "nothing was done, because the nodes stand at {} meanwhile: run it again",
@@ -106,7 +108,7 @@ impl Reseed<'_> {
         loop {
             let late = Instant::now() >= until;
             let found = record::look(&self.etcd).await;
-            let seen = self.seen().await?;
+            let seen = self.seen(Stay::Free).await?;
             for line in seen.lines() {
                 if told.insert(line.clone()) {
                     println!("{line}");
@@ -127,11 +129,11 @@ impl Reseed<'_> {
         }
     }
 
-    async fn seen(&self) -> Result<Seen, Failure> {
+    async fn seen(&self, stay: Stay) -> Result<Seen, Failure> {
         if addresses(self.config).is_empty() {
             return Err("no node can be asked: give [peers] addresses".into());
         }
-        ask(self.config).await
+        ask(self.config, stay).await
     }
 
     fn plan(&self, found: &Found, seen: &Seen) -> Result<Plan, Obstacle> {

@@ -10,7 +10,7 @@ use ieum_node::backup::{self, About, Restored};
 use ieum_node::folder::Folder;
 use ieum_planted::Bug;
 
-use super::ask::ask;
+use super::ask::{Stay, ask};
 use super::plan::{Seen, list, named, numbers, without_each};
 use crate::Failure;
 use crate::bar::Bar;
@@ -45,7 +45,7 @@ pub(crate) fn restore(
     }
     let folder = Folder::new(&config.node.data);
     let own = Own { node: config.node.number, reaches: backup::reaches(&folder)? };
-    may_restore(&about, &own, &runtime.block_on(ask(config))?, without)?;
+    may_restore(&about, &own, &runtime.block_on(ask(config, Stay::Free))?, without)?;
     let restored = backup::restore_shared(&folder, from, replace, &bar.watch())?;
     let predecessor = backup::predecessor(&restored.from);
     match runtime.block_on(record::begin(&etcd, &found, restored.generation, predecessor))? {
