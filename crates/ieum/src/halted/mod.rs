@@ -40,7 +40,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const NOTICE_EVERY: Duration = Duration::from_millis(250);
 /// How often a running node asks its etcd about a later generation of which only some speak.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// How long a halted node stands still when a generation is about to begin there: longer than the transaction may take that begins it, and no
+/// How long a halted node stands still when a generation is about to begin there: longer than the patience with the transaction that begins it, and no
 /// longer than the next `ieum log reseed` waits for nodes to become level.
 const STILL: Duration = Duration::from_secs(12);
 /// How long another node may take to say where it stands.
@@ -72,12 +72,12 @@ pub(crate) async fn gate(config: &Config, founds: bool, suspect: bool) -> Result
     let folder = Folder::new(&config.node.data);
     let others = others(config)?;
     let own_address = config.peers.own_address();
-    let looking = async {
+    let look = || async {
         // Who has halted is asked by others, and looks again soon.
         if suspect { record::look(&etcd).await } else { record::look_patiently(&etcd).await }
     };
     let hearing = hear(&others, own_address.as_deref());
-    let (found, heard) = look_and_hear(looking, hearing, fits, record::look(&etcd)).await;
+    let (found, heard) = look_and_hear(look(), hearing, fits, look()).await;
     let own = match (&found, halt::generation(&folder)?) {
         (Ok(found), own) => {
             let foreign = found.log.is_some_and(|held| held.cell != u32::from(config.node.cell));
@@ -107,12 +107,10 @@ pub(crate) async fn gate(config: &Config, founds: bool, suspect: bool) -> Result
 
 type Looked = Result<Found, ieum_log::Error>;
 
-/// Whether what was heard of others was in the log that was seen.
+/// Whether what was heard of others was in the log that was seen, if one was.
 fn fits(looked: &Looked, heard: &[Report]) -> bool {
-    match looked {
-        Ok(found) => others_verdict(shared_log(found).as_ref(), heard) == Verdict::GoesOn,
-        Err(_) => true,
-    }
+    let log = looked.as_ref().ok().and_then(shared_log);
+    log.is_none_or(|log| others_verdict(Some(&log), heard) == Verdict::GoesOn)
 }
 
 /// The other nodes that are set.

@@ -84,3 +84,31 @@ async fn say(peer: &Peer, stay: Stay) -> Result<Said, String> {
     let heard = hear(std::slice::from_ref(peer), None).await.pop();
     heard.map(Said::Runs).ok_or_else(|| format!("the node at {} does not say what it does", peer.address()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Taken for one that has nothing, it would be left out of the reseed with what only it has.
+    #[test]
+    fn a_node_that_comes_up_with_data_is_not_taken_for_an_empty_one() {
+        let report = |phase, applied, synced| Report {
+            node: 3,
+            dc: "c".to_owned(),
+            phase,
+            applied,
+            synced,
+            build: 1,
+            life: 3,
+            endpoint: None,
+            addresses: Vec::new(),
+            digests: Vec::new(),
+        };
+        let nowhere = Position::default();
+        assert!(has_nothing(&report(Phase::Joining, nowhere, nowhere)));
+        // Its journal is not open yet, and then its view is not.
+        assert!(!has_nothing(&report(Phase::Joining, Position::new(4, 0), nowhere)));
+        assert!(!has_nothing(&report(Phase::Joining, nowhere, Position::new(4, 40))));
+        assert!(!has_nothing(&report(Phase::Ready, nowhere, nowhere)));
+    }
+}
