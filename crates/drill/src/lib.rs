@@ -6,6 +6,7 @@
 //! - [`unsynced`]: the file system to put under a server's log and view, and its power switch
 //! - [`world`]: three data centers on this machine, [`scenario`]: what happens to them, [`faults`]: how, and [`run`]: one run of it, for
 //!   `drill`
+//! - [`apart`]: what it costs that data centers are apart, for `ieum-apart`
 //! - [`etcd`]: an etcd cluster on loopback, its members killed, frozen, wiped
 //! - [`process`]: runs a real server binary, waits for what it says, kills it
 //! - [`server`]: `ieum serve` on loopback, to be killed and started again
@@ -15,6 +16,7 @@
 //!
 //! Everything that a test starts here ends when its handle is dropped. Mounting needs root and `/dev/fuse`.
 
+pub mod apart;
 pub mod certificates;
 pub mod crowd;
 mod error;

@@ -85,6 +85,7 @@ pub fn run(options: &Options) -> Result<Record, Error> {
         disks: options.scenario.disks_of(options.short),
         clocks: options.scenario.clocks,
         relay: options.scenario.relay,
+        nodes: &[],
     })?;
     say("the cell is whole");
     let mut people = People::gather(options)?;

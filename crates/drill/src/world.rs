@@ -49,6 +49,8 @@ pub struct Settings {
     pub clocks: bool,
     /// Whether the network between the data centers can be slowed; then it cannot be pulled out.
     pub relay: bool,
+    /// What the nodes are set to beside their place, as [`Node::set`] takes it.
+    pub nodes: &'static [(&'static str, &'static str)],
 }
 
 /// One data center.
@@ -286,6 +288,7 @@ impl Dc {
     }
 
     fn prepare(&mut self, settings: &Settings) -> Result<(), Error> {
+        settings.nodes.iter().for_each(|(setting, value)| self.node.set(setting, value));
         if settings.disks != disk::Kind::Folder {
             // Small disks.
             self.node.set("NODE__RESERVE_MIB", "64");

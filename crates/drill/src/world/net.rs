@@ -164,7 +164,7 @@ pub(super) fn ip(arguments: &[&str]) -> Result<(), Error> {
     run(Command::new("ip").args(arguments), "").map(drop)
 }
 
-pub(super) fn file(namespace: &str) -> PathBuf {
+pub(crate) fn file(namespace: &str) -> PathBuf {
     Path::new(NAMES).join(namespace)
 }
 

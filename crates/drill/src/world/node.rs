@@ -34,22 +34,27 @@ impl Node {
     pub fn new(number: u32, (dc, at, count): (&str, usize, usize), ieum: &Path, outside: &Path, data: PathBuf) -> Self {
         let etcd = |of: usize| format!("http://{}:2379", Network::Between.address(of));
         let peer = |of: usize| format!("http://{}:7400", Network::Between.address(of));
-        let list = |items: Vec<String>| format!("{items:?}");
         // Its own data center's member first.
         let members = (0..count).map(|step| etcd((at + step) % count)).collect();
-        let address = format!("{}:8080", Network::Users.address(at));
+        let mut node = Self::alone(number, (dc, at), ieum, outside, data);
+        node.set("LOG__ENGINE", "etcd");
+        node.set("LOG__ENDPOINTS", &list(members));
+        node.set("PEERS__LISTEN", &format!("{}:7400", Network::Between.address(at)));
+        node.set("PEERS__ADDRESSES", &list((0..count).map(peer).collect()));
+        // Nobody else is in the namespaces.
+        node.set("PEERS__TRUSTED_NETWORK", "true");
+        node
+    }
+
+    /// One that is a cell by itself, with its log beside it.
+    pub fn alone(number: u32, (dc, at): (&str, usize), ieum: &Path, outside: &Path, data: PathBuf) -> Self {
+        let address = Self::address(at);
         let mut settings: Vec<(String, String)> = [
             ("NODE__NUMBER", number.to_string()),
             ("NODE__DC", dc.to_owned()),
             ("NODE__DATA", data.display().to_string()),
-            ("LOG__ENGINE", "etcd".to_owned()),
-            ("LOG__ENDPOINTS", list(members)),
-            ("PEERS__LISTEN", format!("{}:7400", Network::Between.address(at))),
-            ("PEERS__ADDRESSES", list((0..count).map(peer).collect())),
             ("LISTEN__ADDRESS", address.clone()),
             ("LISTEN__ENDPOINTS", list(vec![format!("http://{address}")])),
-            // Nobody else is in the namespaces.
-            ("PEERS__TRUSTED_NETWORK", "true".to_owned()),
             // All people of a drill come from one address.
             ("LIMITS__SESSIONLESS_PER_ADDRESS", "1000000000".to_owned()),
         ]
@@ -170,4 +175,8 @@ impl Node {
         }
         Err(Error::other(doing(), format!("{}: {said}{}", output.status, String::from_utf8_lossy(&output.stderr))))
     }
+}
+
+fn list(items: Vec<String>) -> String {
+    format!("{items:?}")
 }

@@ -21,6 +21,8 @@ use crate::random::Random;
 /// A packet, and when it is due.
 type Packet = (Instant, Vec<u8>);
 
+/// What its threads are called, for whoever asks what they use.
+pub const THREADS: &str = "relay";
 /// The largest packet.
 const LARGEST: usize = 65_536;
 /// What `lost_percent` is out of.
@@ -29,7 +31,7 @@ const WHOLE: u64 = 100;
 /// What the network between the data centers is like at the moment. The operator's own wire is never slow.
 #[derive(Debug, Default)]
 struct Weather {
-    delay_ms: AtomicU64,
+    delay_us: AtomicU64,
     lost_percent: AtomicU64,
 }
 
@@ -56,22 +58,33 @@ impl Relay {
             let device = Arc::new(open(&namespace, number)?);
             let (due, packets) = channel();
             let writer = Arc::clone(&device);
-            std::thread::spawn(move || write(&writer, &packets));
+            thread(move || write(&writer, &packets))?;
             places.push(Place { number, device, due });
         }
         for place in &places {
             let ways: Vec<_> = places.iter().map(|place| (place.number, place.due.clone())).collect();
             let (number, device, weather) = (place.number, Arc::clone(&place.device), Arc::clone(&relay.weather));
-            std::thread::spawn(move || read(number, &device, &ways, &weather));
+            thread(move || read(number, &device, &ways, &weather))?;
         }
         Ok(relay)
     }
 
     /// From now on each packet takes so long in each direction, and so many of a hundred are lost.
     pub fn set(&self, delay_ms: u64, lost_percent: u64) {
-        self.weather.delay_ms.store(delay_ms, Ordering::Relaxed);
+        self.delay(Duration::from_millis(delay_ms));
         self.weather.lost_percent.store(lost_percent, Ordering::Relaxed);
     }
+
+    /// From now on each packet takes so long in each direction.
+    pub fn delay(&self, each_way: Duration) {
+        let micros = u64::try_from(each_way.as_micros()).unwrap_or(u64::MAX);
+        self.weather.delay_us.store(micros, Ordering::Relaxed);
+    }
+}
+
+fn thread(work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    let spawned = std::thread::Builder::new().name(THREADS.to_owned()).spawn(work);
+    spawned.map(drop).naming(|| "starting a thread of the relay".to_owned())
 }
 
 /// Makes the interface in the namespace; a device stays where it was made.
@@ -111,8 +124,8 @@ fn read(from: u8, device: &SyncDevice, ways: &[(u8, Sender<Packet>)], weather: &
         if !operator && random.below(WHOLE) < weather.lost_percent.load(Ordering::Relaxed) {
             continue;
         }
-        let delay = if operator { 0 } else { weather.delay_ms.load(Ordering::Relaxed) };
-        let due = Instant::now() + Duration::from_millis(delay);
+        let delay = if operator { 0 } else { weather.delay_us.load(Ordering::Relaxed) };
+        let due = Instant::now() + Duration::from_micros(delay);
         let _ = way.send((due, packet.get(..len).unwrap_or_default().to_vec()));
     }
 }
