@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TOOLS := $(CURDIR)/.tools
 
-.PHONY: help run cluster test check fmt lint fast deny drill bench join planted simulate fuzz properties
+.PHONY: help run cluster test check fmt lint fast deny drill bench join apart planted simulate fuzz properties
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,10 @@ bench: ## Measure; QUICK=1 for smaller sizes. Table and bench/results/latest.jso
 join: ## Measure how long a node with an empty disk takes to join a cell of MESSAGES (1000000) that serves. Needs etcd-server.
 	$(CARGO) build --release --locked -p ieum -p ieum-drill --bins
 	target/release/ieum-join --messages $(or $(MESSAGES),1000000)
+
+apart: ## Measure a cell over three data centers beside one on one machine, in turns: ROUNDS (5); GO_ON=1 keeps those that are there. Needs root, /dev/net/tun, etcd-server, etcd-client, iproute2.
+	$(CARGO) build --release --locked -p ieum -p ieum-drill --bins
+	target/release/ieum-apart --rounds $(or $(ROUNDS),5) $(if $(GO_ON),--go-on)
 
 planted: ## Show for each planted bug which test catches it.
 	scripts/planted.sh

@@ -10,8 +10,7 @@ use std::time::Duration;
 use ieum_drill::world::NAMES;
 use ieum_drill::world::net::{self, Cut, Network, WORLD};
 use ieum_drill::world::relay::Relay;
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, CpuSet, sched_getcpu, sched_setaffinity, setns, unshare};
+use nix::sched::{CloneFlags, CpuSet, sched_getcpu, sched_setaffinity, setns};
 use nix::unistd::Pid;
 
 /// How often a datagram that must come is sent, and how long it is waited for between.
@@ -86,12 +85,10 @@ fn witness(one: &(String, Ipv4Addr), other: &(String, Ipv4Addr), port: u16) {
 
 /// The thread sees mounts of its own from now on, and so do the commands that it runs.
 fn alone(networks: &[Network]) {
-    unshare(CloneFlags::CLONE_NEWNS).expect("have mounts of its own (needs root)");
+    net::have_own_mounts().expect("have mounts of its own");
     let mut processor = CpuSet::new();
     processor.set(sched_getcpu().expect("find the processor")).expect("name it");
     sched_setaffinity(Pid::from_raw(0), &processor).expect("stay there, see `witness`");
-    let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).expect("keep mounts to itself");
     net::build(&NAMES, networks).expect("make namespaces");
 }
 

@@ -1,5 +1,6 @@
 //! Against real etcd: the conformance suite, and what members and watches may do.
 
+mod cut_off;
 mod faults;
 mod record;
 mod refusals;

@@ -202,3 +202,65 @@ impl Book {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(number: usize) -> Message {
+        let text = format!("네, 7시에 거기서 봬요. {number}");
+        serde_json::from_value(serde_json::json!({"seq": 1, "from": 1, "time": 1, "text": text})).expect("a message")
+    }
+
+    /// Two messages sent in the time that counts.
+    fn two() -> Book {
+        let book = Book::default();
+        book.sent(Instant::now());
+        book.begin_anew();
+        book.mark_begin();
+        assert_eq!([book.sent(Instant::now()), book.sent(Instant::now())], [1, 2]);
+        book
+    }
+
+    #[test]
+    fn what_was_answered_once_and_heard_counts() {
+        let book = two();
+        for number in [1, 2] {
+            book.pages.lock().acknowledge(Some(number));
+            assert!(!book.is_settled());
+        }
+        book.mark_end();
+        for number in [2, 1, 2] {
+            book.pages.lock().deliver(&message(number));
+        }
+        assert!(book.is_settled());
+        let figures = book.figures().expect("figures");
+        assert_eq!((figures.acknowledged, figures.acknowledged_us.count, figures.delivered_us.count), (2, 2, 2));
+    }
+
+    #[test]
+    fn what_is_missing_or_comes_twice_gives_no_figures() {
+        let refused = |harm: fn(&mut Pages), why: &str| {
+            let book = two();
+            let mut pages = book.pages.lock();
+            pages.acknowledge(Some(1));
+            pages.acknowledge(Some(2));
+            pages.deliver(&message(1));
+            harm(&mut pages);
+            drop(pages);
+            book.mark_end();
+            let error = book.figures().expect_err("no figures").to_string();
+            assert!(error.contains(why), "{error}");
+        };
+        refused(|_| (), "1 of 2 messages");
+        refused(
+            |pages| {
+                pages.deliver(&message(2));
+                pages.acknowledge(Some(2));
+            },
+            "1 of 2 messages",
+        );
+        refused(|pages| pages.deliver(&message(0)), "which was not under way");
+        refused(|pages| pages.acknowledge(Some(3)), "which was not under way");
+    }
+}

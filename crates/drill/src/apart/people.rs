@@ -276,3 +276,33 @@ fn open(options: &Options, at: usize, identity: Identity, seen: &Option<Pos>) ->
 fn opening(error: ieum_client::OpenError) -> Error {
     Error::other("opening a client", error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_is_read_or_refused() {
+        let length = Duration::from_millis(1_500);
+        assert_eq!(Load::read("steady 200 1.5").expect("a load"), Load::Steady { rate: 200, length });
+        assert_eq!(Load::read("full 16 1.5").expect("a load"), Load::Full { window: 16, length });
+        for wrong in ["", "full 16", "full 0 1", "steady -1 1", "steady 1 -1", "steady 1 nan", "slow 1 1", "full 1 1 1"]
+        {
+            Load::read(wrong).expect_err(wrong);
+        }
+    }
+
+    #[test]
+    fn the_two_of_a_pair_are_in_different_data_centers() {
+        let nodes: Vec<Endpoint> =
+            ["ws://a:1", "ws://b:1", "ws://c:1"].map(|node| node.parse().expect("an endpoint")).into();
+        let first = |person| nearest(&nodes, person).first().cloned();
+        let mut homes = std::collections::HashMap::<_, usize>::new();
+        for pair in 0..30 {
+            assert_ne!(first(2 * pair), first(2 * pair + 1));
+            *homes.entry(first(2 * pair).map(|node| node.to_string())).or_default() += 1;
+        }
+        assert_eq!(homes.into_values().collect::<Vec<_>>(), [10, 10, 10]);
+        assert_eq!(nearest(&nodes[..1], 5), nodes[..1]);
+    }
+}

@@ -330,6 +330,11 @@ mod tests {
         assert_eq!(json["arms"]["single"]["medians"]["messages_per_s"], 1_000.0);
         assert_eq!(json["ratios"].as_object().expect("ratios").len(), 1);
         let table = table(&rounds);
+        let svg = super::super::chart::draw(&rounds);
+        assert!(
+            svg.contains("medians of 3 rounds") && svg.contains(Arm::Near.title()) && svg.ends_with("</svg>\n"),
+            "{svg}"
+        );
         assert!(table.lines().any(|line| line.ends_with("messages_per_s              0.50 (0.25 to 1.00)")), "{table}");
     }
 

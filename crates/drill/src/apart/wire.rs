@@ -1,6 +1,5 @@
 //! The network between the data centers itself: how long a datagram takes there and back, and how much it carries.
 
-use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
@@ -8,14 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use nix::sched::{CloneFlags, setns};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::parts;
 use super::spread::Spread;
 use crate::error::{Error, Naming as _};
-use crate::world::net::{Network, file, namespace};
+use crate::world::net::{Network, enter, namespace};
 use crate::world::relay;
 
 /// How long a datagram may take before it counts as lost.
@@ -61,10 +59,9 @@ pub fn look(names: [&str; 2], inside: u32) -> Result<Wire, Error> {
 /// Does something in a data center's network; what it makes stays there.
 fn within<T: Send>(name: &str, make: impl FnOnce() -> std::io::Result<T> + Send) -> Result<T, Error> {
     let doing = || format!("making a socket in data center {name}");
-    let entered = File::open(file(&namespace(name))).naming(doing)?;
     std::thread::scope(|scope| {
         let inside = scope.spawn(|| {
-            setns(&entered, CloneFlags::CLONE_NEWNET).naming(doing)?;
+            enter(&namespace(name))?;
             make().naming(doing)
         });
         inside.join().unwrap_or_else(|_| Err(Error::other(doing(), "its thread panicked")))

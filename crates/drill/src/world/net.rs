@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::error::{Error, Naming as _};
 use crate::process;
@@ -97,6 +98,21 @@ pub fn build(names: &[&str], networks: &[Network]) -> Result<(), Error> {
     networks.iter().try_for_each(|network| join(*network, names))
 }
 
+/// From now on this thread, and what it starts, sees mounts of its own, as [`build`] asks for. Needs root.
+pub fn have_own_mounts() -> Result<(), Error> {
+    let doing = || "having mounts of its own (needs root)".to_owned();
+    unshare(CloneFlags::CLONE_NEWNS).naming(doing)?;
+    let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).naming(doing)
+}
+
+/// From now on this thread, and what it starts, is in a namespace of [`build`].
+pub fn enter(namespace: &str) -> Result<(), Error> {
+    let entering = || format!("entering {namespace}");
+    let entered = std::fs::File::open(file(namespace)).naming(entering)?;
+    setns(&entered, CloneFlags::CLONE_NEWNET).naming(entering)
+}
+
 fn join(network: Network, names: &[&str]) -> Result<(), Error> {
     let (bridge, own) = (network.name(), network.numbered(OUTSIDE));
     ip(&["-n", WORLD, "link", "add", bridge, "address", &network.hardware(OUTSIDE), "type", "bridge"])?;
@@ -164,7 +180,7 @@ pub(super) fn ip(arguments: &[&str]) -> Result<(), Error> {
     run(Command::new("ip").args(arguments), "").map(drop)
 }
 
-pub(crate) fn file(namespace: &str) -> PathBuf {
+pub(super) fn file(namespace: &str) -> PathBuf {
     Path::new(NAMES).join(namespace)
 }
 

@@ -5,16 +5,14 @@
 //!  dc-a `between` (TUN) ──► reader of a ──► what is due, per place ──► writer of b ──► dc-b `between` (TUN)
 //! ```
 
-use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use nix::sched::{CloneFlags, setns};
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
-use super::net::{Network, OUTSIDE, WORLD, file, namespace};
+use super::net::{Network, OUTSIDE, WORLD, namespace};
 use crate::error::{Error, Naming as _};
 use crate::random::Random;
 
@@ -90,11 +88,10 @@ fn thread(work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
 /// Makes the interface in the namespace; a device stays where it was made.
 fn open(namespace: &str, number: u8) -> Result<SyncDevice, Error> {
     let making = || format!("making a TUN device in {namespace}");
-    let entered = File::open(file(namespace)).naming(making)?;
     let network = Network::Between;
     let made = std::thread::scope(|scope| {
         let inside = scope.spawn(|| {
-            setns(&entered, CloneFlags::CLONE_NEWNET).naming(making)?;
+            super::net::enter(namespace)?;
             DeviceBuilder::new()
                 .name(network.name())
                 .layer(Layer::L3)
