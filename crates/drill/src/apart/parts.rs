@@ -158,7 +158,7 @@ mod tests {
     fn processor_time_is_read_behind_any_name() {
         assert_eq!(cpu("42 (a) b) 1 2) S 1 42 42 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 9 0 1 2 3"), Some(3.0));
         assert_eq!(cpu("42 (cut"), None);
-        assert_eq!(busy_of("cpu  100 10 200 9999 888 30 40 55 0 0\ncpu0 1 1 1"), Some(3.8));
+        assert_eq!(busy_of("cpu  120 10 200 9999 888 30 40 55 0 0\ncpu0 1 1 1"), Some(4.0));
     }
 
     #[test]
