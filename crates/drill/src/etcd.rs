@@ -101,14 +101,12 @@ impl Etcd {
 
     fn spawn(&mut self, at: usize, state: &str) -> Result<(), Error> {
         let member = self.member(at)?;
-        let peers: Vec<_> =
-            self.members.iter().map(|member| format!("{}={}", member.name, self.peer_url(member))).collect();
         let (client, peer) = (self.url(member), self.peer_url(member));
         let mut options = Options::new("etcd", &member.folder)
             .args(["--name", &member.name, "--data-dir", "data", "--logger", "zap"])
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &peers.join(","), "--initial-cluster-state", state])
+            .args(["--initial-cluster", &self.initial(), "--initial-cluster-state", state])
             .args(["--pre-vote", "--heartbeat-interval", "100", "--election-timeout", "500"])
             .args(["--snapshot-count", "2000", "--quota-backend-bytes", &self.settings.quota.to_string()]);
         if let Some(Certificates { authority, certificate, key }) = &self.settings.certificates {
@@ -125,6 +123,12 @@ impl Etcd {
             (member.process, member.guard) = (Some(process), Some(guard));
         }
         Ok(())
+    }
+
+    /// The members as each is told of them when it begins.
+    fn initial(&self) -> String {
+        let each = self.members.iter().map(|member| format!("{}={}", member.name, self.peer_url(member)));
+        each.collect::<Vec<_>>().join(",")
     }
 
     fn url(&self, member: &Member) -> String {
@@ -210,19 +214,42 @@ impl Etcd {
         self.exchange("data-that-was-lost-again", None)
     }
 
+    /// A backup of what is stored, in a new file.
+    pub fn save(&self, file: &Path) -> Result<(), Error> {
+        let file = file.display().to_string();
+        // Of one member: that is what etcd makes a backup of.
+        self.control(&self.url(self.member(0)?), &["snapshot", "save", &file]).map(drop)
+    }
+
+    /// All members are killed and begin again with what a backup holds, as an operator would have them: what was stored since is gone.
+    pub fn restore(&mut self, file: &Path) -> Result<(), Error> {
+        self.exchange_by("data-before-the-backup-was-restored", |cluster, at| {
+            let (member, members) = (cluster.member(at)?, cluster.initial());
+            let (file, data) = (file.display().to_string(), member.folder.join("data").display().to_string());
+            let restoring = ["snapshot", "restore", &file, "--data-dir", &data, "--name", &member.name];
+            let among = ["--initial-cluster", &members, "--initial-advertise-peer-urls", &cluster.peer_url(member)];
+            cluster.control(&cluster.url(member), &[&restoring[..], &among].concat()).map(drop)
+        })
+    }
+
     /// Kills all members, puts their data aside under a name, and starts them with what lies under another.
     fn exchange(&mut self, aside: &str, instead: Option<&str>) -> Result<(), Error> {
+        self.exchange_by(aside, |cluster, at| {
+            let Some(instead) = instead else { return Ok(()) };
+            rename(&cluster.member(at)?.folder, instead, "data")
+        })
+    }
+
+    /// The same with what is put there for each.
+    fn exchange_by(&mut self, aside: &str, put: impl Fn(&Self, usize) -> Result<(), Error>) -> Result<(), Error> {
         for at in 0..self.members.len() {
             self.kill(at)?;
         }
         for at in 0..self.members.len() {
-            let folder = self.member(at)?.folder.clone();
-            let rename = |from: &str, to: &str| {
-                std::fs::rename(folder.join(from), folder.join(to))
-                    .naming(|| format!("renaming {from} of {}", folder.display()))
-            };
-            rename("data", aside)?;
-            instead.map_or(Ok(()), |instead| rename(instead, "data"))?;
+            rename(&self.member(at)?.folder, "data", aside)?;
+            put(self, at)?;
+        }
+        for at in 0..self.members.len() {
             self.spawn(at, "new")?;
         }
         Ok(())
@@ -290,4 +317,8 @@ impl Etcd {
         let member = self.member(at)?;
         self.control(&self.url(member), &["get", "nothing"]).map(drop)
     }
+}
+
+fn rename(folder: &Path, from: &str, to: &str) -> Result<(), Error> {
+    std::fs::rename(folder.join(from), folder.join(to)).naming(|| format!("renaming {from} of {}", folder.display()))
 }

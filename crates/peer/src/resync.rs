@@ -34,8 +34,9 @@ pub enum Error {
     /// The log is another one than this node has a copy of.
     #[error(
         "{whose} has another batch at {at} than this node's copy of the log: an older backup of etcd was restored, or this is not the etcd \
-         of this node's cell. Nothing was changed. Stop the nodes and go on from the one that has most with `ieum log reseed`; if this node \
-         alone is wrong, set its data aside with `ieum node resync`"
+         of this node's cell. Nothing was changed. If that etcd is the wrong one, correct [log] endpoints. Else others wrote on behind the \
+         backup: how the cell goes on from what this node has (`ieum log reseed`) is said in docs/operating/log-lost.md. If this node alone is \
+         wrong, set its data aside with `ieum node resync`"
     )]
     OtherHistory {
         /// Where.
