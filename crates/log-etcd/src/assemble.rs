@@ -4,7 +4,6 @@
 //! whose version is the batch's ordinal and whose value names the batch: so whatever is missing shows.
 
 use bytes::Bytes;
-use ieum_log::BatchId;
 use ieum_planted::Bug;
 
 use crate::keys::{Keys, NotOurs, Placed};
@@ -21,7 +20,8 @@ pub(crate) struct Cursor {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Batch {
     pub(crate) cursor: Cursor,
-    pub(crate) id: BatchId,
+    /// Which one it is.
+    pub(crate) placed: Placed,
     pub(crate) bytes: Bytes,
 }
 
@@ -84,13 +84,15 @@ impl Assembler {
             return Err(Broken::Damaged(ordinal));
         }
         self.cursor = Cursor { ordinal, revision: kv.mod_revision };
-        batches.push(Batch { cursor: self.cursor, id: placed.id, bytes: batch.value });
+        batches.push(Batch { cursor: self.cursor, placed, bytes: batch.value });
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use ieum_log::BatchId;
+
     use super::*;
     use crate::proto::Event;
 
@@ -131,10 +133,10 @@ mod tests {
         let mut reader = reader(0);
         let mut batches = Vec::new();
         reader.take(answer([append(1), append(2)].concat(), false), &mut batches).unwrap();
-        let expected = |ordinal| Batch {
-            cursor: Cursor { ordinal, revision: i64::try_from(ordinal).unwrap() * 100 },
-            id: id(ordinal),
-            bytes: Bytes::from(format!("batch {ordinal}")),
+        let expected = |ordinal| {
+            let bytes = Bytes::from(format!("batch {ordinal}"));
+            let cursor = Cursor { ordinal, revision: i64::try_from(ordinal).unwrap() * 100 };
+            Batch { cursor, placed: Placed::new(id(ordinal), &bytes), bytes }
         };
         assert_eq!(batches, [expected(1), expected(2)]);
         assert_eq!(reader.cursor, Cursor { ordinal: 2, revision: 200 });

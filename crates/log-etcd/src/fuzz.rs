@@ -68,7 +68,7 @@ fn damaged_watches() {
         let _either = Assembler::new(keys.clone(), Cursor { ordinal: 0, revision: 0 }).take(answer, &mut batches);
         for (ordinal, batch) in (1..).zip(batches) {
             assert_eq!(batch.cursor.ordinal, ordinal);
-            assert!(appended.contains(&(batch.id, batch.bytes)), "{:?}", batch.id);
+            assert!(appended.contains(&(batch.placed.id, batch.bytes)), "{:?}", batch.placed.id);
         }
     });
 }

@@ -83,9 +83,18 @@ pub(crate) async fn batches(cluster: &Cluster, keys: &Keys, places: &[Placement]
             let reason = "it is not what was appended".to_owned();
             return Err(torn(operation, place.cursor.ordinal, reason).into());
         };
-        batches.push(Batch { cursor: place.cursor, id: place.placed.id, bytes: kv.value });
+        batches.push(Batch { cursor: place.cursor, placed: place.placed, bytes: kv.value });
     }
     Ok(batches)
+}
+
+/// What was appended last, as the log was at `revision`; nothing and 0 before the first batch.
+pub(crate) async fn counted(cluster: &Cluster, keys: &Keys, revision: i64) -> Result<(u64, Option<Placed>), CallError> {
+    let operation = "looking what the log was";
+    let mut answers = cluster.ask(operation, read(vec![get_at(keys.count(), revision)])).await?;
+    let Some(count) = answers.one().map_err(failed(operation))? else { return Ok((0, None)) };
+    let placed = Placed::decode(&count.key, &count.value).map_err(failed(operation))?;
+    Ok((u64::try_from(count.version).unwrap_or(0), Some(placed)))
 }
 
 /// At which revision the batch `ordinal` was appended, which has to be between the ends. For 0, one before the first batch.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ieum_log::{Entry, Error, Position, Result};
+use ieum_planted::Bug;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, sleep_until, timeout};
@@ -13,7 +14,8 @@ use tokio::time::{sleep, sleep_until, timeout};
 use crate::Inner;
 use crate::assemble::{Assembler, Batch, Broken, Cursor};
 use crate::error::{CallError, CompactedElsewhere, Torn, chain, failed};
-use crate::history::{batches, places};
+use crate::history::{batches, counted, places};
+use crate::keys::Placed;
 use crate::lag::Lag;
 use crate::proto::{WatchCreateRequest, WatchRequest, watch_request};
 use crate::rpc::{Connection, Watch};
@@ -60,7 +62,7 @@ impl Tail {
     /// A reader that goes on behind `cursor`.
     pub(crate) fn start(inner: Arc<Inner>, cursor: Cursor) -> Self {
         let (sender, batches) = mpsc::channel(AHEAD);
-        let reader = Reader { inner, cursor, sender, avoided: None };
+        let reader = Reader { inner, cursor, shown: None, sender, avoided: None };
         let reader = tokio::spawn(reader.run()).abort_handle();
         Self { batches, end: None, reader }
     }
@@ -103,6 +105,8 @@ impl From<End> for Stop {
 struct Reader {
     inner: Arc<Inner>,
     cursor: Cursor,
+    /// The batch where it stands, as soon as it has seen one.
+    shown: Option<Placed>,
     sender: mpsc::Sender<std::result::Result<Entry, End>>,
     /// The member whose watch was given up last.
     avoided: Option<usize>,
@@ -148,6 +152,7 @@ impl Reader {
             return Err(Error::Foreign(reason).into());
         }
         self.check_trim(ends.trim.ordinal)?;
+        self.check_history(ends.revision).await?;
         while self.cursor.ordinal < ends.last {
             if self.cursor.revision >= ends.revision {
                 let torn = Torn { ordinal: self.cursor.ordinal, reason: "no revision has what follows".to_owned() };
@@ -177,6 +182,28 @@ impl Reader {
         Ok(())
     }
 
+    /// Ends a reader where the log has another batch than the one that it showed last: an older backup of etcd was restored and has grown
+    /// since, so that the log's end does not tell.
+    async fn check_history(&mut self, newest: i64) -> std::result::Result<(), CallError> {
+        let Cursor { ordinal, revision } = self.cursor;
+        if ordinal == 0 || Bug::EtcdHistoryUnchecked.planted() {
+            return Ok(());
+        }
+        // etcd's revisions never go back either.
+        let (last, placed) = match revision <= newest {
+            true => counted(&self.inner.cluster, &self.inner.keys, revision).await?,
+            false => (0, None),
+        };
+        if last != ordinal || self.shown.is_some_and(|shown| placed != Some(shown)) {
+            let reason = format!(
+                "the log has not the batch {ordinal} that this node was shown: an older backup of etcd was restored and has grown since"
+            );
+            return Err(Error::Foreign(reason).into());
+        }
+        self.shown = placed;
+        Ok(())
+    }
+
     /// What it means that the history behind the cursor is gone; none when that is not known.
     async fn compacted(&self) -> Option<End> {
         let ends = self.inner.cluster.ends(&self.inner.keys).await.ok()?;
@@ -187,9 +214,10 @@ impl Reader {
     }
 
     async fn show(&mut self, batch: Batch) -> Result<()> {
-        let entry = Entry { position: self.inner.position(batch.cursor.ordinal), id: batch.id, bytes: batch.bytes };
+        let entry =
+            Entry { position: self.inner.position(batch.cursor.ordinal), id: batch.placed.id, bytes: batch.bytes };
         self.sender.send(Ok(entry)).await.map_err(|_| Error::Closed)?;
-        self.cursor = batch.cursor;
+        (self.cursor, self.shown) = (batch.cursor, Some(batch.placed));
         self.inner.cluster.seen.fetch_max(batch.cursor.ordinal, Ordering::Relaxed);
         Ok(())
     }

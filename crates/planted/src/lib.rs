@@ -30,6 +30,8 @@ pub enum Bug {
     EtcdCellUnchecked,
     /// The `etcd` log does not notice that its end is gone.
     EtcdEndUnchecked,
+    /// A reader of the `etcd` log goes on although the log has another batch where it stands.
+    EtcdHistoryUnchecked,
     /// A new generation of the `etcd` log begins whatever another operator has begun meanwhile.
     TwoReseedsTwoLogs,
     /// Apply takes a device's command whatever its number.

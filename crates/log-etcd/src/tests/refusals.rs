@@ -65,6 +65,34 @@ async fn a_log_that_ends_before_what_was_applied_is_refused() {
     .await;
 }
 
+/// What others have written behind the backup has filled the log up again, before this process sees it.
+#[test]
+fn a_reader_does_not_go_on_in_an_older_backup_that_has_grown() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // What runs on the first one stands still while nobody waits for anything on it.
+    let (frozen, others, folder) = (runtime(), runtime(), tempfile::tempdir().unwrap());
+    let (mut members, backup) = (Members::start(1).unwrap(), folder.path().join("backup"));
+    let (log, mut tail, mut other) = frozen.block_on(async {
+        let log = Etcd::open(options(&members)).await.unwrap();
+        let (mut writer, other) = (Writer::new(&log, 1).await, Writer::new(&log, 2).await);
+        let mut tail = log.tail(START).await.unwrap();
+        let mut appended = writer.append_some(&log, 5).await;
+        members.save(&backup).unwrap();
+        appended.extend(writer.append_some(&log, 5).await);
+        assert_eq!(read(&mut tail, 10).await, appended);
+        (log, tail, other)
+    });
+    members.restore(&backup).unwrap();
+    others.block_on(async {
+        let log = Etcd::open(options(&members)).await.unwrap();
+        assert_eq!(other.append_some(&log, 20).await[19].position.ordinal, 25);
+    });
+    let next =
+        frozen.block_on(async { tokio::time::timeout(PATIENCE, ieum_log::Tail::next(&mut tail)).await.unwrap() });
+    assert!(matches!(&next, Err(Error::Foreign(reason)) if reason.contains("older backup")), "{next:?}");
+    drop(log);
+}
+
 /// A running node meets the old state of a cluster that was restored: the tail ends, and says what to do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_is_cut_off_under_a_running_node_is_not_gone_on_with() {
