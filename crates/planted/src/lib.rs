@@ -110,6 +110,8 @@ pub enum Bug {
     StaleAfterMoving,
     /// A node that was frozen marks nothing that is read until it has noticed by itself that it is behind.
     ThawedLooksFresh,
+    /// How old the proof is that a node keeps up is taken when the proof comes, and not for each request.
+    ProofNeverAges,
     /// A client is read as fast as it sends.
     FramesUnlimited,
     /// A session counts as a connection that has said no hello for as long as it lasts.

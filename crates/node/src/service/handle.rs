@@ -8,6 +8,7 @@ use ieum_core::batch::Envelope;
 use ieum_core::ids::Position;
 use ieum_core::kv::Kv;
 use ieum_log::Room;
+use ieum_planted::Bug;
 
 use super::{Shared, Ticket};
 use crate::alarms::Alarms;
@@ -90,7 +91,8 @@ impl<K: Kv, T: Send + 'static> Handle<K, T> {
     #[must_use]
     pub fn proven(&self) -> Duration {
         let proven = self.shared.batcher.lock().proven();
-        Duration::from_millis(self.shared.now().saturating_sub(proven))
+        let now = if Bug::ProofNeverAges.planted() { proven } else { self.shared.now() };
+        Duration::from_millis(now.saturating_sub(proven))
     }
 
     /// How far the wall clock jumped, ms, while it is not followed; 0 when all is well.
