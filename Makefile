@@ -2,6 +2,8 @@
 
 CARGO ?= cargo
 TOOLS := $(CURDIR)/.tools
+# Commands or files, and Debian's packages that have them.
+DRILL_NEEDS := etcd:etcd-server etcdctl:etcd-client ip:iproute2 nft:nftables mkfs.ext4:e2fsprogs '/usr/lib/*/faketime/libfaketime.so.1:libfaketime'
 
 .PHONY: help run cluster test check fmt lint fast deny drill bench join apart planted simulate fuzz properties
 
@@ -29,22 +31,25 @@ deny: ## Check dependencies: bans, licences, sources.
 	@command -v cargo-deny >/dev/null || test -x $(TOOLS)/bin/cargo-deny || $(CARGO) install --locked --root $(TOOLS) cargo-deny@0.20.2
 	PATH="$(TOOLS)/bin:$$PATH" $(CARGO) deny check bans licenses sources
 
-cluster: ## Run a cell over three data centers on this machine (namespaces; NODES=2 for two nodes in each). Needs root and etcd-server.
+cluster: ## Run a cell over three data centers on this machine (namespaces; NODES=2 for two nodes in each). Needs root; installs etcd-server and iproute2.
 	$(CARGO) build --release --locked -p ieum
 	scripts/cluster.sh
 
-drill: ## Lose data centers on purpose: NAME (all, which goes on where it was stopped), RUNS (5), SHORT=1. Needs root, etcd-server, etcd-client, nftables.
+drill: ## Lose data centers on purpose: NAME (all, which goes on where it was stopped), RUNS (5), SHORT=1. Needs root; installs what it needs.
+	scripts/packages.sh $(DRILL_NEEDS)
 	$(CARGO) build --release --locked -p ieum -p ieum-drill
 	target/release/drill $(or $(NAME),all) --runs $(or $(RUNS),5) $(if $(SHORT),--short)
 
 bench: ## Measure; QUICK=1 for smaller sizes. Table and bench/results/latest.json.
 	$(CARGO) run --release --locked -p ieum -- bench $(if $(QUICK),--quick)
 
-join: ## Measure how long a node with an empty disk takes to join a cell of MESSAGES (1000000) that serves. Needs etcd-server.
+join: ## Measure how long a node with an empty disk takes to join a cell of MESSAGES (1000000) that serves. Installs what it needs.
+	scripts/packages.sh etcd:etcd-server etcdctl:etcd-client
 	$(CARGO) build --release --locked -p ieum -p ieum-drill --bins
 	target/release/ieum-join --messages $(or $(MESSAGES),1000000)
 
-apart: ## Measure a cell over three data centers beside one on one machine, in turns: ROUNDS (5); GO_ON=1 keeps those that are there. Needs root, /dev/net/tun, etcd-server, etcd-client, iproute2.
+apart: ## Measure a cell over three data centers beside one on one machine, in turns: ROUNDS (5); GO_ON=1 keeps those that are there. Needs root and /dev/net/tun; installs what it needs.
+	scripts/packages.sh $(DRILL_NEEDS)
 	$(CARGO) build --release --locked -p ieum -p ieum-drill --bins
 	target/release/ieum-apart --rounds $(or $(ROUNDS),5) $(if $(GO_ON),--go-on)
 

@@ -11,8 +11,7 @@ dcs=(a b c)
 
 fail() { echo "cluster: $*" >&2; exit 1; }
 [ "$(id -u)" -eq 0 ] || fail "namespaces need root"
-command -v etcd >/dev/null || fail "no etcd (Debian: apt install etcd-server)"
-command -v ip >/dev/null || fail "no ip (Debian: apt install iproute2)"
+scripts/packages.sh etcd:etcd-server ip:iproute2 || exit 1
 [ -x "$ieum" ] || fail "no $ieum: cargo build --release"
 case $nodes in 1 | 2) ;; *) fail "NODES is 1 or 2" ;; esac
 for ns in world dc-a dc-b dc-c; do

@@ -59,15 +59,8 @@ fi
 [ -c /dev/net/tun ] || echo "No /dev/net/tun (modprobe tun; in a container: --device /dev/net/tun --cap-add NET_ADMIN): the test of drill called net will FAIL." >&2
 
 # The log's tests run a cluster of Debian's etcd, the drills' put data centers into namespaces.
-missing=
-for needed in openssl:openssl etcd:etcd-server etcdctl:etcd-client ip:iproute2 nft:nftables; do
-    command -v "${needed%:*}" >/dev/null || missing+=" ${needed#*:}"
-done
-if [ -n "$missing" ]; then
-    # shellcheck disable=SC2086 # A list of packages.
-    { apt-get update -qq && apt-get install -y -qq --no-install-recommends $missing; } >/dev/null 2>&1 ||
-        echo "Not here, and could not be installed:$missing (Debian's names): tests of log-etcd and drill will FAIL." >&2
-fi
+scripts/packages.sh openssl:openssl etcd:etcd-server etcdctl:etcd-client ip:iproute2 nft:nftables ||
+    echo "Tests of log-etcd, ieum and drill will FAIL." >&2
 
 stage format 30 cargo fmt --all --check
 stage lint 300 cargo clippy --workspace --all-targets --locked -- -D warnings
