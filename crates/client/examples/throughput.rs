@@ -65,6 +65,7 @@ async fn serve(stream: TcpStream) -> Result<()> {
                 socket.feed(r#"{"welcome":{"n":0,"pos":"1.1","user":1,"resync":true}}"#.into()).await?;
                 socket.feed(r#"{"caught_up":{"pos":"1.1"}}"#.into()).await?;
             }
+            ClientFrame::Typing(_) => {}
             ClientFrame::Ping(ping) => {
                 socket.feed(format!(r#"{{"pong":{{"id":{},"pos":"1.1"}}}}"#, ping.id).into()).await?;
             }

@@ -40,6 +40,7 @@ pub(crate) enum Request {
     Submit { id: Option<CommandId>, change: Change, reply: Reply },
     Foreground(bool),
     Reconnect,
+    Typing(u64),
     Applied(Pos),
     Waiting(oneshot::Sender<Vec<Command>>),
     Seen(oneshot::Sender<Option<Pos>>),
@@ -169,6 +170,12 @@ impl Client {
     /// The network has changed, so that the connection is worth nothing any more: the client drops it without a word and connects anew.
     pub async fn reconnect(&self) {
         let _ = self.requests.send(Request::Reconnect).await;
+    }
+
+    /// The person types in a room. An app may say it with every key: the server is told once in 3 seconds, and only when the client is live and
+    /// the server knows of it. Never waits, and may be lost.
+    pub fn typing(&self, room: u64) {
+        let _ = self.requests.try_send(Request::Typing(room));
     }
 
     /// The app has everything up to `pos` in its own durable copy: the next process goes on from there. An app without such a copy

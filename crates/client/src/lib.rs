@@ -28,6 +28,7 @@
 //!         match delivery {
 //!             Delivery::Resync => { /* forget everything: the catch-up holds all of it */ }
 //!             Delivery::CatchUp(_) | Delivery::Events { .. } => { /* apply, idempotently by (room, seq) */ }
+//!             Delivery::Typing { .. } => { /* somebody types: show it for 5 s */ }
 //!             Delivery::CaughtUp { .. } | Delivery::Outcome { .. } | Delivery::Refused { .. } | Delivery::State(_) => {}
 //!         }
 //!     }

@@ -300,6 +300,7 @@ impl<S: Store> Shell<S> {
             }
             Request::Foreground(foreground) => self.machine.foreground(moment, foreground),
             Request::Reconnect => self.machine.reconnect(moment),
+            Request::Typing(room) => self.machine.typing(moment, room),
             Request::Applied(pos) => self.machine.applied(moment, &pos),
             Request::Waiting(sender) => {
                 let _ = sender.send(self.machine.waiting().cloned().collect());

@@ -75,7 +75,8 @@ fn frames() -> Vec<Vec<u8>> {
         r#"{{"events":{{"pos":"1.9","list":[{{"message":{{"room":1,{message}}}}},{{"changed":{{"room":1,{message}}}}},{{"receipt":{{"room":1,"user":2,"seq":3}}}},{{"joined":{{{ROOM}}}}},{{"left":{{"room":1}}}},{{"archived":{{"room":1,"last":3}}}},{{"devices":{{}}}},{{"profile":{{"name":"x"}}}},{{"message":{{"room":1,"seq":5,"from":1,"time":2,"system":{{"role_given":{{"user":3,"role":"manager"}}}}}}}}]}}}}"#
     );
     let mut frames = samples(&[
-        r#"{"welcome":{"n":1,"pos":"1.5","user":3,"resync":true,"endpoints":["ws://c.test:3"]}}"#,
+        r#"{"welcome":{"n":1,"pos":"1.5","user":3,"resync":true,"endpoints":["ws://c.test:3"],"takes":["typing","more"]}}"#,
+        r#"{"typing":{"room":1,"user":2}}"#,
         r#"{"caught_up":{"pos":"1.6"}}"#,
         r#"{"ack":{"n":2,"pos":"1.7","ok":{"seq":4,"time":9,"room":1,"created":true,"added":2,"known":1}}}"#,
         r#"{"pong":{"id":1,"pos":"1.8"}}"#,

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ieum_core::batch::Envelope;
-use ieum_core::ids::Position;
+use ieum_core::ids::{Position, UserId};
 use ieum_core::kv::Read;
 use ieum_core::outcome::Outcome;
+use ieum_core::query::typing::Typing;
 use tokio::sync::oneshot;
 
 use crate::session::Session;
@@ -38,6 +39,14 @@ pub trait Cell: Send + Sync + 'static {
     /// How long ago the view had, as is proven, all that was acknowledged, through whichever node. Right at the moment it is asked, also
     /// behind a freeze of the process, and without a disk.
     fn proven(&self) -> Duration;
+
+    /// Whether so little waits that there is room for what is not needed.
+    fn is_calm(&self) -> bool {
+        true
+    }
+
+    /// Tells the other nodes of the cell who types here, and who may hear of it. A node that is alone tells nobody.
+    fn signal(&self, _typing: &[(Typing, Vec<UserId>)]) {}
 
     /// Appends the node's own figures to a page of Prometheus metrics.
     fn metrics(&self, page: &mut String);

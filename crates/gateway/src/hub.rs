@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use ieum_core::event::{Audience, Event, News};
 use ieum_core::ids::{DeviceId, Position, UserId};
 use ieum_core::kv::Read;
@@ -127,6 +128,30 @@ impl Hub {
     /// From here on it gets nothing, and keeps its place.
     pub(crate) fn step_out(&self, session: &Arc<Session>) {
         self.sessions.write().forget(session);
+    }
+
+    /// Puts a frame that may be lost into the queues of those sessions of `users` that somebody looks at; no more than `most`. Gives how many
+    /// took it.
+    pub(crate) fn signal(
+        &self,
+        users: &[UserId],
+        frame: &Bytes,
+        most: usize,
+        in_front: impl Fn(&Session) -> bool,
+    ) -> usize {
+        let sessions = self.sessions.read();
+        let of_users = users.iter().filter_map(|user| sessions.users.get(user)).flatten();
+        of_users.filter(|session| in_front(session) && session.signal(frame)).take(most).count()
+    }
+
+    /// Who is here, ascending: those with a live session that somebody looks at.
+    pub(crate) fn people(&self, in_front: impl Fn(&Session) -> bool) -> Vec<UserId> {
+        let sessions = self.sessions.read();
+        let here = sessions.users.iter().filter(|(_, of_user)| of_user.iter().any(|session| in_front(session)));
+        let mut people: Vec<UserId> = here.map(|(user, _)| *user).collect();
+        drop(sessions);
+        people.sort_unstable();
+        people
     }
 
     fn leave(&self, session: &Arc<Session>) {
@@ -336,6 +361,20 @@ mod tests {
         assert_eq!(told(&hub, &mut phone), (vec![frame.to_owned()], None));
         assert_eq!(told(&hub, &mut laptop), (vec![frame.to_owned()], None));
         assert_eq!(told(&hub, &mut other), (Vec::new(), None));
+    }
+
+    #[test]
+    fn what_may_be_lost_reaches_those_who_look_and_no_more_than_there_is_room_for() {
+        let hub = Hub::new();
+        let (mut phone, mut laptop, mut other) = (enter(&hub, 1, 1), enter(&hub, 1, 2), enter(&hub, 2, 3));
+        let frame = Bytes::from_static(b"typing");
+        let looks = |session: &Session| session.device != DeviceId(2);
+        assert_eq!(hub.people(looks), [UserId(1), UserId(2)]);
+        assert_eq!(hub.people(|session| session.device == DeviceId(3)), [UserId(2)]);
+        assert_eq!(hub.signal(&[UserId(1), UserId(9)], &frame, 9, looks), 1);
+        assert_eq!(hub.signal(&[UserId(1), UserId(2)], &frame, 1, looks), 1);
+        assert_eq!(told(&hub, &mut phone).0, ["typing", "typing"]);
+        assert_eq!((told(&hub, &mut laptop), told(&hub, &mut other)), ((Vec::new(), None), (Vec::new(), None)));
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod http;
 mod lanes;
 mod passwords;
 mod patient;
+mod signals;
 mod tokens;
 mod wire;
 
@@ -62,6 +63,8 @@ pub struct Gateway<C> {
     draining: AtomicBool,
     /// Where other nodes take clients just now.
     elsewhere: elsewhere::Elsewhere,
+    /// Who types.
+    signals: signals::Signals,
 }
 
 /// Where the view stood when it was last looked at.
@@ -92,6 +95,7 @@ impl<C: Cell> Gateway<C> {
             stopping: tokio::sync::watch::Sender::new(false),
             draining: AtomicBool::new(false),
             elsewhere: elsewhere::Elsewhere::default(),
+            signals: signals::Signals::default(),
         })
     }
 

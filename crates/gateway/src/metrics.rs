@@ -23,6 +23,13 @@ pub fn figure(page: &mut String, kind: &str, name: &str, help: &str, value: impl
 }
 
 impl Metrics {
+    /// What is told of who types, and what of it is not.
+    pub(crate) fn signals(page: &mut String, told: u64, shed: u64) {
+        figure(page, "counter", "typing_total", "Frames put into sessions' queues that say who types.", told);
+        let help = "What was said of who types and passed over, because there was too much of it or else to do.";
+        figure(page, "counter", "typing_shed_total", help, shed);
+    }
+
     pub(crate) fn page(&self, page: &mut String, sessions: usize, delivered: u64) {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         figure(page, "gauge", "sessions", "Sessions, from their hello on.", sessions);

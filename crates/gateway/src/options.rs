@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::signals;
+
 /// Who may register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Registration {
@@ -50,6 +52,10 @@ pub struct Options {
     pub outcome_patience: Duration,
     /// A session that is silent for so long is over.
     pub silence: Duration,
+    /// How often a session may tell that its person types in a room; what it says sooner is passed over.
+    pub typing_every: Duration,
+    /// A session that was heard so lately is in front of somebody: it is told who types, and its person is there.
+    pub in_front: Duration,
     /// A client that has not said hello, has not sent a whole request, or does not take what it is sent, is given up after so long.
     pub patience: Duration,
 }
@@ -172,6 +178,8 @@ impl Default for Options {
             drain_patience: Duration::from_secs(1),
             outcome_patience: Duration::from_millis(2_000),
             silence: Duration::from_secs(120),
+            typing_every: Duration::from_millis(ieum_protocol::TYPING_EVERY_MS),
+            in_front: Duration::from_secs(5),
             patience: Duration::from_secs(10),
         }
     }
@@ -181,7 +189,10 @@ impl Options {
     /// How many threads the gateway's blocking work takes at most. With as many for it, no kind of work waits for another.
     #[must_use]
     pub fn threads(&self) -> usize {
-        [self.reads.at_once, self.hellos_at_once, self.passwords.at_once].iter().map(|threads| (*threads).max(1)).sum()
+        [self.reads.at_once, self.hellos_at_once, self.passwords.at_once, signals::THREADS]
+            .iter()
+            .map(|threads| (*threads).max(1))
+            .sum()
     }
 
     pub(crate) fn hellos(&self) -> Lane {

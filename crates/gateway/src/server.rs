@@ -35,6 +35,7 @@ pub async fn serve<C: Cell>(gateway: Arc<Gateway<C>>, listener: TcpListener, tls
     let router = router(Arc::clone(&gateway));
     let mut stopping = gateway.stopping.subscribe();
     let watch = tokio::spawn(watch_sessions(Arc::clone(&gateway)));
+    let signals = tokio::spawn(Arc::clone(&gateway).tell_signals());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -50,6 +51,7 @@ pub async fn serve<C: Cell>(gateway: Arc<Gateway<C>>, listener: TcpListener, tls
         }
     }
     watch.abort();
+    signals.abort();
 }
 
 fn accept<C: Cell>(

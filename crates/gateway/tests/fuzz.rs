@@ -31,6 +31,7 @@ fn frames() -> Vec<Vec<u8>> {
             r#"{{"hello":{{"device":1099511627777,"secret":"{SECRET}","cursor":"1.5","seen":"1.2","client":"t"}}}}"#
         ),
         r#"{"ping":{"id":3}}"#.to_owned(),
+        r#"{"typing":{"room":3}}"#.to_owned(),
     ];
     let entry = format!(r#"{{"key":"{id}","time":1,"author":"민지","kind":"text","text":"hi"}}"#);
     for change in [
@@ -74,7 +75,7 @@ fn damaged_frames() {
                         Envelope { origin: Origin::Device { device: DeviceId(1), number: cmd.n, id }, command };
                     assert_eq!(Envelope::from_bytes(&envelope.to_bytes()), Ok(envelope));
                 }
-                ClientFrame::Ping(_) => {}
+                ClientFrame::Ping(_) | ClientFrame::Typing(_) => {}
             }
         },
     );

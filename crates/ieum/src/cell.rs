@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ieum_core::batch::Envelope;
-use ieum_core::ids::Position;
+use ieum_core::ids::{Position, UserId};
 use ieum_core::kv::Kv;
+use ieum_core::query::typing::Typing;
 use ieum_gateway::metrics::figure;
 use ieum_gateway::{Cell, Refused, Ticket};
 use ieum_node::batcher::Refusal;
@@ -108,6 +109,16 @@ impl Cell for NodeCell {
         self.node.proven()
     }
 
+    fn is_calm(&self) -> bool {
+        self.node.is_calm()
+    }
+
+    fn signal(&self, typing: &[(Typing, Vec<UserId>)]) {
+        if let Some(circle) = &self.circle {
+            circle.signals().tell(typing);
+        }
+    }
+
     fn metrics(&self, page: &mut String) {
         let alarms = self.node.alarms();
         figure(
@@ -144,6 +155,8 @@ impl Cell for NodeCell {
         figure(page, "gauge", "view_bytes", "The view's size on disk, measured every 10 seconds.", bytes);
         if let Some(circle) = &self.circle {
             shared_log(page, &self.node, &circle.figures());
+            let help = "People who have the app in front of them at other nodes, as these say.";
+            figure(page, "gauge", "people_elsewhere", help, circle.signals().people_elsewhere());
         }
         let _ = writeln!(page);
     }

@@ -13,6 +13,7 @@ mod operate;
 mod reseed;
 mod serve;
 mod shared;
+mod signals;
 
 use std::io::IsTerminal as _;
 use std::os::unix::process::CommandExt as _;

@@ -27,7 +27,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::cell::NodeCell;
 use crate::config::{self, Config, Engine};
 use crate::halted::{self, Passage};
-use crate::{admin, keys, shared};
+use crate::{admin, keys, shared, signals};
 
 /// How long a stop waits for what was submitted.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -302,6 +302,7 @@ async fn serve_clients<L: Kept>(
     greet(scheme, address);
     let server = tokio::spawn(ieum_gateway::server::serve(Arc::clone(&gateway), listener, tls));
     let telling = circle.as_ref().map(|circle| tokio::spawn(tell_elsewhere(Arc::clone(circle), Arc::clone(&gateway))));
+    let sharing = circle.as_ref().map(|circle| tokio::spawn(signals::share(Arc::clone(circle), Arc::clone(&gateway))));
     let (mut ended, mut signals) = until.ended(&handle).await;
     let among_others = circle.is_some();
     if let Some(circle) = circle {
@@ -318,9 +319,7 @@ async fn serve_clients<L: Kept>(
             }
         }
     }
-    if let Some(telling) = telling {
-        telling.abort();
-    }
+    [telling, sharing].into_iter().flatten().for_each(|task| task.abort());
     gateway.stop();
     let _ = server.await;
     admin.abort();

@@ -92,6 +92,7 @@ pub(crate) async fn open(
             }
         });
     }
+    shelf.put_signals(Arc::clone(circle.signals()));
     let double = tokio::spawn(Arc::clone(&circle).double());
     let log = open_log(config, passage.founds).await?;
     if passage.generation.is_some_and(|generation| generation != log.generation()) {

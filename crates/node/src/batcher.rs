@@ -39,7 +39,7 @@ impl Default for Bounds {
     }
 }
 
-/// Beyond this part of what may wait, imports are refused.
+/// Beyond this part of what may wait, imports are refused, and nobody is told who types.
 const SHED_IMPORTS: usize = 10;
 
 /// Commands and their plain bytes.
@@ -208,13 +208,20 @@ impl<T> Batcher<T> {
         self.brake.is_on()
     }
 
+    /// Whether so little waits that there is room for what is shed first.
+    #[must_use]
+    pub fn is_calm(&self) -> bool {
+        let Self { bounds, queued, .. } = self;
+        !self.brake.is_on()
+            && queued.commands <= bounds.commands / SHED_IMPORTS
+            && queued.bytes <= bounds.bytes / SHED_IMPORTS
+    }
+
     /// Whether one more import may wait. Imports are the first that are shed: few of them are under way at any time, and none is taken
     /// while much else waits.
     fn takes_imports(&self) -> bool {
-        let Self { bounds, queued, imports, .. } = self;
-        let idle = !self.brake.is_on()
-            && queued.commands <= bounds.commands / SHED_IMPORTS
-            && queued.bytes <= bounds.bytes / SHED_IMPORTS;
+        let Self { bounds, imports, .. } = self;
+        let idle = self.is_calm();
         let few = imports.commands < bounds.imports && imports.bytes < bounds.import_bytes;
         (idle && few) || Bug::ImportsUnbounded.planted()
     }

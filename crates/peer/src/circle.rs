@@ -24,6 +24,7 @@ use crate::addresses::Addresses;
 use crate::client::{Caller, Error as PeerError, Peer};
 use crate::connect::CONNECT;
 use crate::shelf::Shelf;
+use crate::signals::Signals;
 use crate::tls::Tls;
 use crate::trimmer::State;
 
@@ -34,7 +35,7 @@ const BEAT_EVERY: Duration = Duration::from_millis(500);
 /// How often it looks who the members are.
 const MEMBERS_EVERY: Duration = Duration::from_secs(1);
 /// How long it waits before it asks a node again that does not answer.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
+pub(crate) const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// A command that has been waiting for its outcome for so long means that the node does not keep up: its own tick is one each second.
 const BEHIND_AFTER: Duration = Duration::from_millis(1_500);
 
@@ -75,6 +76,7 @@ pub struct Circle {
     hears: watch::Sender<u64>,
     addresses: Mutex<Addresses>,
     pub(crate) trimming: Mutex<State>,
+    signals: Arc<Signals>,
 }
 
 impl Circle {
@@ -103,6 +105,7 @@ impl Circle {
             hears,
             addresses,
             trimming: Mutex::default(),
+            signals: Arc::default(),
         })
     }
 
@@ -131,6 +134,12 @@ impl Circle {
     #[must_use]
     pub fn members(&self) -> BTreeSet<NodeId> {
         self.peers.lock().members()
+    }
+
+    /// What is said and heard of what is not durable.
+    #[must_use]
+    pub fn signals(&self) -> &Arc<Signals> {
+        &self.signals
     }
 
     /// Changes whenever another node says something.
@@ -206,7 +215,7 @@ impl Circle {
         }
     }
 
-    fn peer(&self, address: &str) -> Result<Peer, PeerError> {
+    pub(crate) fn peer(&self, address: &str) -> Result<Peer, PeerError> {
         let Settings { cell, node, life, .. } = self.settings;
         Peer::new(address, Caller { cell, node, life }, self.settings.tls.clone())
     }
@@ -254,7 +263,7 @@ impl Circle {
             }
             self.look(&node, log.journal(), beats);
             let addresses = self.addresses.lock().where_to_ask(self.now());
-            asking.only(addresses, |address| Arc::clone(&self).ask(address));
+            asking.only(addresses, |address| Arc::clone(&self).attend(address));
             self.judge(&node, &mut told);
             if Bug::TrimsInTheLoop.planted() {
                 self.trim_what_there_is(node.applied(), &log).await;
@@ -271,6 +280,7 @@ impl Circle {
             let view = node.clone();
             // It may wait for the disk. A view that cannot be read stops the node elsewhere.
             if let Ok(Ok(members)) = tokio::task::spawn_blocking(move || members(&view.view())).await {
+                self.signals.set_members(members.keys().copied().collect());
                 self.peers.lock().set_members(members);
             }
         }
@@ -300,7 +310,7 @@ impl Circle {
     }
 
     /// Listens to the node at `address` for as long as there may be one.
-    async fn ask(self: Arc<Self>, address: String) {
+    pub(crate) async fn ask(self: Arc<Self>, address: String) {
         let peer = match self.peer(&address) {
             Ok(peer) => peer,
             Err(error) => return tracing::warn!(%error, "a node's address is passed over"),

@@ -17,6 +17,7 @@ use tonic_prost::ProstCodec;
 
 use crate::connect::{Connector, Shown};
 use crate::messages::{Batch, BatchesAsked, Hello, Piece, Said, SnapshotAsked, StandAsked, Stands, WatchAsked};
+use crate::signals::messages::{self as signals, Signal, SignalsAsked};
 use crate::tls::{self, Tls};
 use crate::{ANSWER, MOST, PING, SMALL, Stood};
 
@@ -176,6 +177,21 @@ impl Peer {
             tls::is(stood.node, named).map_err(|reason| Error::Refused { address: address.clone(), reason })?;
         }
         Ok(stood)
+    }
+
+    /// What it says that is not durable, as it happens.
+    pub(crate) async fn signals(
+        &self,
+    ) -> Result<impl Stream<Item = Result<signals::Said, Error>> + Send + use<>, Error> {
+        let asked = SignalsAsked { hello: Some(self.hello) };
+        let said: Streaming<Signal> = self.ask("/ieum.peer.v1.Peer/Signals", asked, SMALL).await?;
+        let peer = self.clone();
+        Ok(said.map(move |signal| {
+            let said = signal.and_then(signals::Said::try_from).map_err(|status| peer.error(&status))?;
+            let (address, named) = (&peer.address, peer.shown.lock().named);
+            tls::is(said.node, named).map_err(|reason| Error::Refused { address: address.clone(), reason })?;
+            Ok(said)
+        }))
     }
 
     /// A snapshot's pieces: from the offset on if it still has the one that the caller has a part of.

@@ -22,7 +22,7 @@ use crate::tls::Tls;
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How often it is read what somebody has sent who is refused, at most.
 const MOST_UNREAD: usize = 64;
-/// Connections at a time. A node has one from each other one, and another while that one needs help.
+/// Connections at a time. A node has two from each other one, and another while that one needs help.
 const MOST: usize = 256;
 /// Between attempts to accept when this process has no files left.
 const NO_FILES: Duration = Duration::from_millis(100);

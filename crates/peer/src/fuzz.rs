@@ -1,13 +1,18 @@
 //! Damaged messages of other nodes: decoding them gives no panic and takes no more memory than they warrant, what comes of them encodes to the
 //! same again, and a node that believes them goes on.
 
-use ieum_core::ids::Position;
+use std::sync::Arc;
+
+use ieum_core::ids::{Position, RoomId, UserId};
+use ieum_core::query::typing::Typing;
 use ieum_fuzz::{Heap, Target, alone};
 use ieum_log::{BatchId, Entry, Position as LogPosition};
 use ieum_node::peers::{Peers, Phase, Report};
 use prost::Message as _;
 
-use crate::messages::{Batch, BatchesAsked, Hello, Piece, Said, SnapshotAsked, WatchAsked};
+use crate::messages::{Batch, BatchesAsked, Hello, Piece, Said as ReportSaid, SnapshotAsked, WatchAsked};
+use crate::signals::Signals;
+use crate::signals::messages::{self, Said, Signal, SignalsAsked};
 
 #[global_allocator]
 static HEAP: Heap = Heap;
@@ -35,16 +40,16 @@ fn report(node: u32, ordinal: u64) -> Report {
 #[test]
 fn damaged_reports() {
     let alone = alone();
-    let samples = [1, 2, 3].map(|node| Said::from(&report(node, 2_100)).encode_to_vec());
+    let samples = [1, 2, 3].map(|node| ReportSaid::from(&report(node, 2_100)).encode_to_vec());
     let own = report(1, 2_100);
     let mut peers = Peers::default();
     peers.set_members((1..=3).map(|node| (node, node.to_string())).collect());
     let mut now = 0;
     let target = Target { name: "report", samples: &samples, cases: 5_000, memory: MEMORY, per_byte: PER_BYTE };
     target.run(&alone, |bytes| {
-        let Ok(said) = Said::decode(bytes) else { return };
+        let Ok(said) = ReportSaid::decode(bytes) else { return };
         let Ok(report) = Report::try_from(said) else { return };
-        let again = Said::decode(Said::from(&report).encode_to_vec().as_slice()).map(Report::try_from);
+        let again = ReportSaid::decode(ReportSaid::from(&report).encode_to_vec().as_slice()).map(Report::try_from);
         assert!(matches!(again, Ok(Ok(again)) if again == report));
         now += 100;
         peers.heard(report, &own, now);
@@ -76,6 +81,28 @@ fn damaged_batches_and_pieces() {
 }
 
 #[test]
+fn damaged_signals() {
+    let alone = alone();
+    let people = |from: u64| (from..from + 20).map(|n| UserId(n << 40 | n)).collect::<Vec<_>>();
+    let typing: Vec<Typing> = (1..=20).map(|n| Typing { room: RoomId(n << 40), user: UserId(n << 40 | 1) }).collect();
+    let said = Said { node: 2, all: true, came: people(1), went: people(9), typing };
+    let samples = [Signal::from(said.clone()), Signal::from(Said { all: false, came: Vec::new(), ..said })];
+    let samples = samples.map(|signal| signal.encode_to_vec());
+    let signals = Signals::default();
+    signals.set_members([2, 3].into());
+    signals.put_ear(Some(Arc::new(|typing: &[Typing]| assert!(typing.len() <= messages::TYPING))));
+    let target = Target { name: "signal", samples: &samples, cases: 5_000, memory: MEMORY, per_byte: PER_BYTE };
+    target.run(&alone, |bytes| {
+        let Ok(Ok(said)) = Signal::decode(bytes).map(Said::try_from) else { return };
+        let again = Signal::decode(Signal::from(said.clone()).encode_to_vec().as_slice()).map(Said::try_from);
+        assert!(matches!(again, Ok(Ok(again)) if again == said));
+        signals.take("a", said);
+        signals.tell(&[(Typing { room: RoomId(1), user: UserId(2) }, people(1))]);
+        signals.forget("a");
+    });
+}
+
+#[test]
 fn damaged_requests() {
     let alone = alone();
     let hello = Some(Hello { cell: 1, node: 2, life: 3 });
@@ -84,9 +111,11 @@ fn damaged_requests() {
         WatchAsked { hello, address: Some("https://10.1.0.2:7400".to_owned()) }.encode_to_vec(),
         BatchesAsked { hello, after: place }.encode_to_vec(),
         SnapshotAsked { hello, at: place, offset: 1 << 40 }.encode_to_vec(),
+        SignalsAsked { hello }.encode_to_vec(),
     ];
     let target = Target { name: "request", samples: &samples, cases: 5_000, memory: MEMORY, per_byte: PER_BYTE };
     target.run(&alone, |bytes| {
         let _either = (WatchAsked::decode(bytes), BatchesAsked::decode(bytes), SnapshotAsked::decode(bytes));
+        let _asked = SignalsAsked::decode(bytes);
     });
 }

@@ -5,6 +5,7 @@
 //! | `Watch` | what a node says of itself, whenever that changes |
 //! | `Batches` | what its journal holds behind a position |
 //! | `Snapshot` | a verified copy of its view, in pieces |
+//! | `Signals` | who has the app in front of them there, and who types; not durable |
 //! | `Stand` | where it stands, when it has halted because the log is lost; nothing when it runs |
 //!
 //! [`server`] offers them, [`client`] asks, [`resync`] brings a node back that the log no longer reaches. Messages are written down in
@@ -22,6 +23,7 @@ mod messages;
 pub mod resync;
 pub mod server;
 pub mod shelf;
+pub mod signals;
 pub mod tls;
 pub mod trimmer;
 

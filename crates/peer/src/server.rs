@@ -26,6 +26,7 @@ use tonic_prost::ProstCodec;
 
 use crate::messages::{Batch, BatchesAsked, Hello, Piece, Place, Said, SnapshotAsked, StandAsked, Stands, WatchAsked};
 use crate::shelf::{FindSnapshot, Shelf};
+use crate::signals::tell::Tell;
 use crate::tls::{self, Tls};
 use crate::{ANSWER, MOST, PIECE, PING, SMALL, door};
 
@@ -73,8 +74,8 @@ pub async fn serve(offer: Offer, listener: TcpListener, tls: Option<Tls>) -> Res
     }
 }
 
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-type Answer<T> = Pin<Box<dyn Future<Output = Result<Response<Answers<T>>, Status>> + Send>>;
+pub(crate) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(crate) type Answer<T> = Pin<Box<dyn Future<Output = Result<Response<Answers<T>>, Status>> + Send>>;
 
 #[derive(Clone)]
 struct Service {
@@ -101,6 +102,7 @@ impl tower_service::Service<http::Request<Body>> for Service {
             Ok(match request.uri().path() {
                 "/ieum.peer.v1.Peer/Watch" => answer(Watch(offer), request).await,
                 "/ieum.peer.v1.Peer/Batches" => answer(Batches(offer), request).await,
+                "/ieum.peer.v1.Peer/Signals" => answer(Tell(offer), request).await,
                 "/ieum.peer.v1.Peer/Stand" => answer(Stand(offer), request).await,
                 "/ieum.peer.v1.Peer/Snapshot" => answer(Snapshot(offer, newcomers), request).await,
                 _ => Status::unimplemented("no such call: is the other node of a newer build?").into_http(),
@@ -122,7 +124,7 @@ where
 
 impl Offer {
     /// Refuses nodes of another cell, those that their certificate does not name, and this one itself.
-    fn check<T>(&self, hello: Option<Hello>, request: &Request<T>) -> Result<(), Status> {
+    pub(crate) fn check<T>(&self, hello: Option<Hello>, request: &Request<T>) -> Result<(), Status> {
         let Some(Hello { cell, node, life }) = hello else {
             return Err(Status::invalid_argument("who asks is missing"));
         };

@@ -14,6 +14,7 @@ use tokio::sync::RwLock;
 use tonic::Status;
 
 use crate::Stood;
+use crate::signals::Signals;
 
 /// Finds the snapshot that a newcomer has a part of, else one that is new enough to start from, else makes one. Blocks.
 pub type FindSnapshot = dyn Fn(Option<Position>) -> Result<Lent, String> + Send + Sync;
@@ -27,6 +28,7 @@ pub struct Shelf {
     journal: RwLock<Option<Arc<Journal>>>,
     snapshots: Mutex<Option<Arc<FindSnapshot>>>,
     stand: Mutex<Option<Arc<SayStand>>>,
+    signals: Mutex<Option<Arc<Signals>>>,
 }
 
 impl Shelf {
@@ -38,6 +40,11 @@ impl Shelf {
     /// From now on others may have snapshots.
     pub fn put_snapshots(&self, find: Arc<FindSnapshot>) {
         *self.snapshots.lock() = Some(find);
+    }
+
+    /// From now on others hear who types here and who is there.
+    pub fn put_signals(&self, signals: Arc<Signals>) {
+        *self.signals.lock() = Some(signals);
     }
 
     /// From now on the node says where it stands: it has halted, because the log is lost.
@@ -53,6 +60,7 @@ impl Shelf {
     pub async fn clear(&self) {
         *self.journal.write().await = None;
         *self.snapshots.lock() = None;
+        *self.signals.lock() = None;
     }
 
     /// Batches behind `after`, some of them; none when there is none.
@@ -65,6 +73,10 @@ impl Shelf {
     /// Up to where the journal survives a power cut, if there is one.
     pub(crate) async fn synced(&self) -> Option<Position> {
         self.journal.read().await.as_ref().map(|journal| core_position(journal.synced()))
+    }
+
+    pub(crate) fn signals(&self) -> Result<Arc<Signals>, Status> {
+        self.signals.lock().clone().ok_or_else(not_yet)
     }
 
     pub(crate) fn snapshots(&self) -> Result<Arc<FindSnapshot>, Status> {

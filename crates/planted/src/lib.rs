@@ -232,6 +232,16 @@ pub enum Bug {
     ImportTypedDay,
     /// An import reads rows that never close again without bound.
     ImportReadsAgain,
+    /// Whoever once wrote in a room goes on hearing who types there.
+    RemovedHearTyping,
+    /// Whoever says so types in any room.
+    StrangersType,
+    /// A person's other devices are told that the person types.
+    TypistHearsTyping,
+    /// A session tells that its person types as often as it says so.
+    TypingUnlimited,
+    /// Nodes that are no members of the cell are told who types.
+    SignalsForStrangers,
     /// The check of a drill does not look at what each member got.
     MembersNotAsked,
     /// An operation that never ended is no outage.

@@ -11,6 +11,8 @@
 //!                                    ◄──  events {pos, list}     the cursor moves here
 //!    ping {id}                       ──►
 //!                                    ◄──  pong {id, pos}         in the stream: the cursor moves here
+//!    typing {room}                   ──►
+//!                                    ◄──  typing {room, user}    somebody else's; may be lost
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -29,6 +31,16 @@ pub enum ClientFrame {
     Cmd(Cmd),
     /// Are you there?
     Ping(Ping),
+    /// The person types in a room. Nothing answers it. Only for servers whose [`Welcome::takes`] names [`TYPING`](crate::TYPING).
+    Typing(Typing),
+}
+
+/// The person types in a room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Typing {
+    /// Which.
+    pub room: u64,
 }
 
 /// Who is there.
@@ -243,6 +255,13 @@ pub enum ServerFrame {
         /// Those that take clients now, this one among them, as in [`Welcome::endpoints`].
         list: Vec<String>,
     },
+    /// Somebody else types in a room; shown for [`TYPING_SHOWN_MS`](crate::TYPING_SHOWN_MS).
+    Typing {
+        /// Where.
+        room: u64,
+        /// Who.
+        user: u64,
+    },
     /// The session ends here: why, and whether to come back.
     Bye(Problem),
 }
@@ -261,6 +280,9 @@ pub struct Welcome {
     /// Other servers of the cell.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<String>,
+    /// Frames that this server takes beyond those of version 0.1.0, by name. An older server names none, and would end the session.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub takes: Vec<String>,
 }
 
 /// What changed behind a cursor.

@@ -20,6 +20,15 @@ pub const MAX_FRAME: usize = 256 * 1024;
 /// Most commands of a device that may be under way unanswered.
 pub const MAX_IN_FLIGHT: usize = 64;
 
+/// The name of the frame that tells that a person types, in [`frames::Welcome::takes`].
+pub const TYPING: &str = "typing";
+
+/// How often a client says that its person types in a room, at most, in milliseconds. A server passes over what comes sooner.
+pub const TYPING_EVERY_MS: u64 = 3_000;
+
+/// For how long a client shows that somebody types, in milliseconds.
+pub const TYPING_SHOWN_MS: u64 = 5_000;
+
 /// Largest body that a server takes over HTTP, in bytes.
 pub const MAX_BODY: usize = 256 * 1024;
 

@@ -1,5 +1,7 @@
 //! What comes in, as lines: each message once, however often the connection breaks.
 
+use std::time::Instant;
+
 use ieum_client::{Delivery, Events, Http, HttpError, Page, State};
 use ieum_protocol::frames::{CatchUp, Event, RoomChanges};
 use ieum_protocol::objects::{Message, RoomKind};
@@ -10,6 +12,7 @@ use crate::names::{Names, title};
 use crate::notices::Notices;
 use crate::printed::Printed;
 use crate::text::{note, say, say_json};
+use crate::typing::Typists;
 use crate::words::{self, words};
 
 /// How many messages of a gap are asked for at once.
@@ -39,6 +42,7 @@ pub(crate) struct Inbox {
     /// Whether what was there before is known.
     started: bool,
     notices: Notices,
+    typists: Typists,
     json: bool,
 }
 
@@ -51,6 +55,7 @@ impl Inbox {
             printed: Printed::default(),
             started: false,
             notices: Notices::default(),
+            typists: Typists::default(),
             json,
         }
     }
@@ -81,6 +86,7 @@ impl Inbox {
                         self.event(event).await?;
                     }
                 }
+                Delivery::Typing { room, user } => self.typing(room, user).await,
                 Delivery::Outcome { body, result: Err(failure), .. } => note(&words::not_done(&body, &failure)),
                 Delivery::Outcome { .. } | Delivery::Refused { .. } | Delivery::Resync => {}
             }
@@ -195,11 +201,21 @@ impl Inbox {
         if self.json {
             return say_json(&Event::Message { room, message });
         }
+        self.typists.wrote(message.from, Instant::now());
         say(&self.names.line(room, &message).await)?;
         if let Some(watched) = &self.watched {
             watched.printed(room, &message);
         }
         Ok(())
+    }
+
+    /// Somebody types: told of the room that is looked at.
+    async fn typing(&mut self, room: u64, user: u64) {
+        let looks = self.watched.as_ref().is_some_and(|watched| *watched.room.borrow() == Some(room));
+        if looks && self.typists.type_now(user, Instant::now()) {
+            let name = self.names.of(user).await;
+            note(&words!("#{room} {name} is typing…", "#{room} {name}님이 입력 중…"));
+        }
     }
 
     async fn changed(&mut self, room: u64, message: Message) -> Result<(), Error> {

@@ -14,6 +14,7 @@ mod notices;
 mod printed;
 mod reading;
 mod text;
+mod typing;
 mod words;
 
 use std::path::PathBuf;

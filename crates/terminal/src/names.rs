@@ -20,7 +20,7 @@ impl Names {
         Self { http, known: HashMap::new() }
     }
 
-    async fn of(&mut self, user: u64) -> String {
+    pub(crate) async fn of(&mut self, user: u64) -> String {
         if let Some(name) = self.known.get(&user) {
             return name.clone();
         }

@@ -111,7 +111,16 @@ mod tests {
 
     #[test]
     fn an_unknown_frame_and_what_is_no_json_are_passed_over() {
-        for text in [r#"{"typing":{"room":1}}"#, "", "{", "[]", "null", r#"{"pong":{}}"#, r#"{"events":{"list":[]}}"#] {
+        for text in [
+            r#"{"dancing":{"room":1}}"#,
+            r#"{"typing":{"room":1}}"#,
+            "",
+            "{",
+            "[]",
+            "null",
+            r#"{"pong":{}}"#,
+            r#"{"events":{"list":[]}}"#,
+        ] {
             let decoded = decode(text);
             assert_eq!((decoded.frame, decoded.passed_over), (None, 1), "{text}");
         }

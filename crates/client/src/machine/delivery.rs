@@ -31,6 +31,13 @@ pub enum Delivery {
         /// What happened, in order.
         list: Vec<Event>,
     },
+    /// Somebody else types in a room: to be shown for [`ieum_protocol::TYPING_SHOWN_MS`], or until a message of theirs comes. May be lost.
+    Typing {
+        /// Where.
+        room: u64,
+        /// Who.
+        user: u64,
+    },
     /// A command's outcome is known. Each command has one, but for one that was offered again after a generation change.
     Outcome {
         /// Which command.

@@ -23,6 +23,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod timing;
+mod typing;
 
 use std::collections::VecDeque;
 
@@ -133,6 +134,7 @@ struct Session {
     hold: Option<u64>,
     /// When a command was answered last, or the first of those that wait was sent.
     answered_at: Option<u64>,
+    typing: typing::Session,
 }
 
 /// The state machine.

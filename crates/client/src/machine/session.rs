@@ -9,7 +9,7 @@ use super::decode::decode;
 use super::delivery::{Delivery, State, Stop, Why};
 use super::lines::home_wait;
 use super::outbox::{Behind, Outcome, Refused};
-use super::{Line, Link, Machine, Moment, Output, Session, outbox};
+use super::{Line, Link, Machine, Moment, Output, Session, outbox, typing};
 use crate::Position;
 use crate::command::{CommandId, MAX_NUMBER};
 use crate::position::advance;
@@ -147,6 +147,7 @@ impl Machine {
             }
             ServerFrame::Pong { id, pos } => self.pong(moment, id, &pos),
             ServerFrame::Endpoints { list } => self.learn(&list),
+            ServerFrame::Typing { room, user } => self.deliver(Delivery::Typing { room, user }),
             ServerFrame::Welcome(_) => self.passed_over += 1,
             ServerFrame::Bye(_) => {}
         }
@@ -185,6 +186,7 @@ impl Machine {
             home_at: (self.settings.home.as_ref().is_some_and(|home| *home != endpoint)).then_some(home_at),
             hold: None,
             answered_at: None,
+            typing: typing::Session::of(welcome),
         });
         // The others are closed before anything else: no hello may come of them.
         self.hang_up_attempts();

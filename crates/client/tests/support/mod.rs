@@ -135,7 +135,8 @@ impl Peer {
     }
 
     pub(crate) async fn welcome(&mut self, n: u64) {
-        let welcome = Welcome { n, pos: "1.1".into(), user: 1, resync: false, endpoints: Vec::new() };
+        let welcome =
+            Welcome { n, pos: "1.1".into(), user: 1, resync: false, endpoints: Vec::new(), takes: Vec::new() };
         self.send(&ServerFrame::Welcome(welcome)).await;
         self.send(&ServerFrame::CaughtUp { pos: "1.1".into() }).await;
     }

@@ -1,6 +1,7 @@
 //! What clients read from a view: always of one person, never more than that person may see.
 
 pub mod catch_up;
+pub mod typing;
 
 use std::ops::ControlFlow;
 

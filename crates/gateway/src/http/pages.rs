@@ -12,7 +12,7 @@ use super::unlisted::Segment;
 use super::{Fail, openapi};
 use crate::Gateway;
 use crate::cell::Cell;
-use crate::metrics::figure;
+use crate::metrics::{Metrics, figure};
 
 const STYLE: &str = include_str!("pages.css");
 
@@ -148,6 +148,9 @@ pub(crate) async fn metrics<C: Cell>(State(gateway): State<Arc<Gateway<C>>>) -> 
     let mut page = String::new();
     let delivered = gateway.hub.delivered.load(std::sync::atomic::Ordering::Relaxed);
     gateway.metrics.page(&mut page, gateway.hub.sessions(), delivered);
+    let [told, shed] =
+        [&gateway.signals.told, &gateway.signals.shed].map(|count| count.load(std::sync::atomic::Ordering::Relaxed));
+    Metrics::signals(&mut page, told, shed);
     for (kind, lane) in [("reads", &gateway.reads), ("hellos", &gateway.hellos), ("passwords", &gateway.passwords.lane)]
     {
         lane.page(&mut page, kind);

@@ -6,12 +6,14 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use ieum_core::batch::{Envelope, Origin};
-use ieum_core::ids::Position;
+use ieum_core::ids::{Position, RoomId};
+use ieum_core::query;
 use ieum_protocol::MAX_IN_FLIGHT;
 use ieum_protocol::errors::{Code, Problem};
-use ieum_protocol::frames::{ClientFrame, Cmd, ServerFrame};
+use ieum_protocol::frames::{ClientFrame, Cmd, ServerFrame, Typing};
 
 use super::queue::Item;
+use super::typed::Typed;
 use super::{Session, parse};
 use crate::Gateway;
 use crate::cell::{Cell, Refused, Ticket, Waiter};
@@ -33,13 +35,15 @@ pub struct Live {
     refused: u32,
     /// Which change of the endpoints its client was told last.
     endpoints: u64,
+    /// Nothing before its person types: most sessions only listen.
+    typed: Option<Box<Typed>>,
 }
 
 impl Live {
     /// A stream that begins behind `sent`, of a device that has used the numbers up to `last`.
     #[must_use]
     pub fn new(place: Place, last: u64, sent: Position, commands: Allowance) -> Self {
-        Self { place, next: last + 1, sent, commands, refused: 0, endpoints: 0 }
+        Self { place, next: last + 1, sent, commands, refused: 0, endpoints: 0, typed: None }
     }
 
     /// The same, of a client that was told the endpoints as of this change.
@@ -83,7 +87,7 @@ impl Live {
                     events.add(&event);
                     out.extend(events.finish_if_long(self.sent));
                 }
-                Item::Answer(frame) => out.push(frame),
+                Item::Answer(frame) | Item::Signal(frame) => out.push(frame),
                 Item::End(code) => {
                     out.extend(events.finish(self.sent.max(position)));
                     return Some(code);
@@ -112,6 +116,12 @@ impl Live {
                 }
                 out.push(outcomes::text(&ServerFrame::Pong { id: ping.id, pos: self.sent.to_string() }));
                 out.extend(gateway.news_of_endpoints(&mut self.endpoints));
+            }
+            ClientFrame::Typing(Typing { room }) => {
+                let (room, every) = (RoomId(room), gateway.options.typing_every);
+                if self.typed.get_or_insert_default().admits(room, every, now) {
+                    gateway.typed(query::typing::Typing { room, user: self.session().user });
+                }
             }
             ClientFrame::Cmd(cmd) => {
                 let n = cmd.n;

@@ -9,6 +9,7 @@ mod live;
 mod opening;
 mod queue;
 mod run;
+mod typed;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -85,6 +86,15 @@ impl Session {
     /// Puts an event into the queue; true when the session is to be woken once the batch is complete.
     pub(crate) fn tell(&self, position: Position, event: &Bytes) -> bool {
         self.queue.lock().push(position, Item::Event(event.clone()))
+    }
+
+    /// Puts a frame into the queue that may be lost; tells whether there was room.
+    pub(crate) fn signal(&self, frame: &Bytes) -> bool {
+        let (taken, wakes) = self.queue.lock().signal(frame.clone());
+        if wakes {
+            self.wake();
+        }
+        taken
     }
 
     /// Puts the answer to command `n` into the queue; true when the session is to be woken. A command whose number is still

@@ -82,6 +82,7 @@ impl<V: Read> Opening<V> {
             user: user.0,
             resync: start == Start::Resync,
             endpoints: gateway.endpoints(),
+            takes: vec![ieum_protocol::TYPING.to_owned()],
         };
         let session = Arc::clone(place.session());
         Ok((welcome, Self { session, place: Some(place), last, start, endpoints, under_way: None }))

@@ -15,14 +15,19 @@ pub(crate) enum Item {
     Event(Bytes),
     /// A whole frame: the answer to a command.
     Answer(Bytes),
+    /// A whole frame that may be lost.
+    Signal(Bytes),
     /// The stream ends here, behind what came before.
     End(Code),
 }
 
+/// Where so much waits there is no room for what may be lost.
+const FEW: usize = 16;
+
 impl Item {
     fn bytes(&self) -> usize {
         match self {
-            Self::Event(bytes) | Self::Answer(bytes) => bytes.len(),
+            Self::Event(bytes) | Self::Answer(bytes) | Self::Signal(bytes) => bytes.len(),
             Self::End(_) => 0,
         }
     }
@@ -61,6 +66,17 @@ impl Queue {
         self.bytes += item.bytes();
         self.items.push_back((position, item));
         !std::mem::replace(&mut self.woken, true)
+    }
+
+    /// Adds what may be lost, where little waits: it never ends a stream. Tells whether it was taken, and whether the session must be woken.
+    pub(crate) fn signal(&mut self, frame: Bytes) -> (bool, bool) {
+        if self.ended.is_some() || self.finishing.is_some() || self.items.len() >= FEW.min(self.max_items / 2) {
+            return (false, false);
+        }
+        // Of no position of its own: it waits for no batch but those whose events are before it.
+        self.bytes += frame.len();
+        self.items.push_back((Position::default(), Item::Signal(frame)));
+        (true, !std::mem::replace(&mut self.woken, true))
     }
 
     /// Ends the stream behind what waits; true when the session must be woken: also when it was before, since one that sends looks whether
@@ -148,6 +164,27 @@ mod tests {
         assert!(queue.push(at(2), event("c")));
         queue.take(at(2), &mut taken);
         assert_eq!(taken.len(), 3);
+    }
+
+    #[test]
+    fn what_may_be_lost_comes_in_turn_and_never_ends_a_stream() {
+        let mut queue = Queue::new(8_192, 1_000_000);
+        let typing = || Bytes::from_static(b"typing");
+        assert_eq!(queue.signal(typing()), (true, true));
+        assert!(!queue.push(at(2), event("a")), "it was woken already");
+        assert_eq!(queue.signal(typing()), (true, false));
+        let mut taken = Vec::new();
+        assert_eq!(
+            (queue.take(at(1), &mut taken), taken.len()),
+            (None, 1),
+            "the second is behind what is not complete"
+        );
+        while queue.signal(typing()).0 {}
+        assert_eq!(queue.items.len(), FEW);
+        assert_eq!((queue.take(at(2), &mut taken), queue.bytes), (None, 0));
+        queue.push(at(3), event("b"));
+        queue.finish(at(3), Code::LoggedOut, Instant::now());
+        assert_eq!(queue.signal(typing()), (false, false));
     }
 
     #[test]

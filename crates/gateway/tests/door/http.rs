@@ -150,6 +150,15 @@ impl Person {
         Self { user, handle: handle.to_owned(), device, secret, token: token["token"].as_str().unwrap().to_owned() }
     }
 
+    /// Another device of the same person.
+    #[track_caller]
+    pub(crate) fn another_device(&self, server: &Server) -> Self {
+        let secret = secret();
+        let body = json!({"handle": self.handle, "password": PASSWORD, "device": "laptop", "secret": secret});
+        let made = post(server, "/v1/devices", &[("idempotency-key", &fresh())], &body).ok();
+        Self::at(server, &self.handle, &made, secret)
+    }
+
     pub(crate) fn bearer(&self) -> String {
         format!("Bearer {}", self.token)
     }

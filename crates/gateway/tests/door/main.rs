@@ -16,3 +16,4 @@ mod repeats;
 mod requests;
 mod socket;
 mod stall;
+mod typing;

@@ -145,6 +145,12 @@ impl<K: Kv, T: Send + 'static> Handle<K, T> {
         self.shared.batcher.lock().is_slowed()
     }
 
+    /// Whether so little waits that there is room for what is shed first.
+    #[must_use]
+    pub fn is_calm(&self) -> bool {
+        self.shared.batcher.lock().is_calm()
+    }
+
     /// The log's room as of the last look, if it tells of one.
     #[must_use]
     pub fn room(&self) -> Option<Room> {

@@ -209,6 +209,7 @@ pub(crate) async fn node(
         out: Arc::new(out),
     });
     let shelf = shelf(journal, |_| Err("not here".to_owned())).await;
+    shelf.put_signals(Arc::clone(circle.signals()));
     let offer = Offer {
         cell: CELL,
         report: circle.report(),

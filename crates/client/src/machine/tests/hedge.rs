@@ -356,7 +356,14 @@ impl Net {
                     let endpoints = vec![A.to_owned(), B.to_owned(), C.to_owned()];
                     let pos = "1.1".to_owned();
                     vec![
-                        ServerFrame::Welcome(Welcome { n: 0, pos: pos.clone(), user: 1, resync: false, endpoints }),
+                        ServerFrame::Welcome(Welcome {
+                            n: 0,
+                            pos: pos.clone(),
+                            user: 1,
+                            resync: false,
+                            endpoints,
+                            takes: Vec::new(),
+                        }),
                         ServerFrame::CaughtUp { pos },
                     ]
                 }

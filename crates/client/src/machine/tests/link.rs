@@ -265,7 +265,7 @@ fn servers_that_a_welcome_names_are_tried_when_this_one_fails() {
     driver.until_connect();
     driver.connected();
     let endpoints = vec![B.to_owned()];
-    let welcome = Welcome { n: 0, pos: "1.1".into(), user: 1, resync: false, endpoints };
+    let welcome = Welcome { n: 0, pos: "1.1".into(), user: 1, resync: false, endpoints, takes: Vec::new() };
     driver.frame(&ServerFrame::Welcome(welcome));
     driver.lose_connection();
     assert_eq!(driver.until_connect(), B);

@@ -197,7 +197,7 @@ impl Driver {
     }
 
     pub(super) fn welcome(&mut self, n: u64, pos: &str) {
-        let welcome = Welcome { n, pos: pos.into(), user: 1, resync: false, endpoints: Vec::new() };
+        let welcome = Welcome { n, pos: pos.into(), user: 1, resync: false, endpoints: Vec::new(), takes: Vec::new() };
         self.frame(&ServerFrame::Welcome(welcome));
     }
 

@@ -95,7 +95,7 @@ fn a_resync_makes_the_copy_void_until_the_catch_up_is_complete() {
     driver.until_connect();
     driver.connected();
     driver.delivered.clear();
-    let welcome = Welcome { n: 0, pos: "1.5".into(), user: 1, resync: true, endpoints: vec![] };
+    let welcome = Welcome { n: 0, pos: "1.5".into(), user: 1, resync: true, endpoints: vec![], takes: vec![] };
     driver.frame(&ServerFrame::Welcome(welcome));
     assert!(driver.delivered.contains(&Delivery::Resync));
     assert_eq!(driver.saved.cursor, None);
@@ -165,4 +165,33 @@ fn a_second_welcome_is_passed_over() {
     driver.commands();
     driver.welcome(0, "1.10");
     assert_eq!(driver.commands(), []);
+}
+
+#[test]
+fn a_server_is_told_who_types_once_in_a_while_and_only_if_it_takes_that() {
+    let typed = |driver: &mut Driver, room| {
+        driver.machine.typing(driver.moment(), room);
+        driver.settle();
+        let sent = std::mem::take(&mut driver.sent);
+        sent.iter().filter(|frame| matches!(frame, ClientFrame::Typing(typing) if typing.room == room)).count()
+    };
+    let mut driver = Driver::new(&["ws://a:1"]);
+    assert_eq!(typed(&mut driver, 1), 0, "nobody is connected");
+    driver.live(0, "1.1");
+    assert_eq!(typed(&mut driver, 1), 0, "it is an older server");
+    driver.lose_connection();
+    driver.until_connect();
+    driver.connected();
+    let takes = vec!["more".to_owned(), "typing".to_owned()];
+    let welcome = Welcome { n: 0, pos: "1.1".into(), user: 1, resync: false, endpoints: vec![], takes };
+    driver.frame(&ServerFrame::Welcome(welcome));
+    assert_eq!(typed(&mut driver, 1), 0, "it is not caught up");
+    driver.frame(&ServerFrame::CaughtUp { pos: "1.1".into() });
+    assert_eq!([1, 1, 2, 2].map(|room| typed(&mut driver, room)), [1, 0, 1, 0]);
+    driver.now += 2_999;
+    assert_eq!(typed(&mut driver, 2), 0);
+    driver.now += 1;
+    assert_eq!(typed(&mut driver, 2), 1);
+    driver.frame(&ServerFrame::Typing { room: 1, user: 9 });
+    assert_eq!(driver.delivered.last(), Some(&Delivery::Typing { room: 1, user: 9 }));
 }
