@@ -35,6 +35,7 @@ impl Person {
             handle: handle.to_owned(),
             name: handle.to_owned(),
             password: "correct horse".to_owned(),
+            device: "phone".to_owned(),
             ..NewAccount::default()
         };
         let identity = http.register(account).await.unwrap();

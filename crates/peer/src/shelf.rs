@@ -56,11 +56,10 @@ impl Shelf {
         self.stand.lock().clone()
     }
 
-    /// Takes everything back. When this returns nobody reads the journal any more: whoever has it alone may close it.
+    /// Takes journal and snapshots back. When this returns nobody reads the journal any more: whoever has it alone may close it.
     pub async fn clear(&self) {
         *self.journal.write().await = None;
         *self.snapshots.lock() = None;
-        *self.signals.lock() = None;
     }
 
     /// Batches behind `after`, some of them; none when there is none.

@@ -7,7 +7,6 @@ mod common;
 use std::sync::Arc;
 
 use common::{Present, add, join};
-use ieum_core::commands::operate::RemoveNode;
 use ieum_core::ids::{RoomId, UserId};
 use ieum_core::query::typing::Typing;
 use ieum_log::memory::Memory as Shared;
@@ -21,7 +20,8 @@ fn typing(room: u64) -> Typing {
 fn ear(present: &Present) -> UnboundedReceiver<Typing> {
     let (told, hears) = unbounded_channel();
     present.circle.signals().put_ear(Some(Arc::new(move |typing: &[Typing]| {
-        typing.iter().for_each(|typing| drop(told.send(*typing)));
+        // The test may have ended.
+        let _ = typing.iter().try_for_each(|typing| told.send(*typing));
     })));
     hears
 }
@@ -31,8 +31,8 @@ async fn knows(present: &Present, people: usize) {
     present.until(|circle| circle.signals().people_elsewhere() == people).await;
 }
 
-/// Types in a room, again and again as a person does, until it is heard.
-async fn types_until_heard(typist: &Present, people: &[u64], room: u64, ear: &mut UnboundedReceiver<Typing>) {
+/// Types in a room, again and again as a person does, until it is heard, before anything else.
+async fn types_until_heard(typist: &Present, (people, room): (&[u64], u64), ear: &mut UnboundedReceiver<Typing>) {
     let people: Vec<UserId> = people.iter().map(|person| UserId(*person)).collect();
     let mut own = typist.circle.report();
     loop {
@@ -48,7 +48,7 @@ async fn types_until_heard(typist: &Present, people: &[u64], room: u64, ear: &mu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_hears_who_types_elsewhere_and_one_that_is_removed_does_not() {
+async fn a_node_hears_who_types_elsewhere_where_somebody_may_hear_it() {
     let (root, log) = (tempfile::tempdir().unwrap(), Arc::new(Shared::new(1)));
     let mut first = join(&log, &root.path().join("1"), 1, &[]).await;
     for node in [2, 3] {
@@ -65,18 +65,10 @@ async fn a_node_hears_who_types_elsewhere_and_one_that_is_removed_does_not() {
         knows(present, people).await;
     }
     // Told where somebody who may hear it is, and only there: what the second hears first is of the next room.
-    types_until_heard(&first, &[10, 31], 7, &mut at_third).await;
-    types_until_heard(&first, &[20], 8, &mut at_second).await;
+    types_until_heard(&first, (&[10, 31], 7), &mut at_third).await;
+    types_until_heard(&first, (&[20], 8), &mut at_second).await;
     second.circle.signals().set_people(Vec::new());
     knows(&first, 2).await;
-    // A node that the cell removes hears no more. The other one does.
-    first.member.ask(RemoveNode { node: 3 }).await;
-    knows(&first, 0).await;
-
-    second.circle.signals().set_people(vec![UserId(21)]);
-    knows(&first, 1).await;
-    types_until_heard(&first, &[21, 30], 9, &mut at_second).await;
-    assert!(at_third.try_recv().is_err());
     for present in [second, third, first] {
         present.leave().await;
     }

@@ -199,6 +199,8 @@ impl Device {
                 history.answer(self.index, id, result)?;
             }
             Delivery::Refused { .. } => self.met.refused += 1,
+            // Nobody types.
+            Delivery::Typing { .. } => {}
             Delivery::State(state) => return self.state(&state),
         }
         Ok(())

@@ -82,7 +82,7 @@ mod tests {
         let mut cell = Cell::found();
         let [owner] = cell.people();
         let room = cell.group(owner, &[]);
-        let others: Vec<_> = (0..MOST_MEMBERS).map(|n| cell.register(&format!("person{n}"))).collect();
+        let others: Vec<_> = (0..MOST_MEMBERS).map(|n| cell.register(&format!("member{n}"))).collect();
         let (last, most) = others.split_last().unwrap();
         cell.ok(owner, cell.invite(room, most));
         let typing = Typing { room, user: owner.user };
