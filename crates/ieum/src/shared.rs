@@ -12,6 +12,7 @@ use ieum_node::folder::{self, Folder, Opened};
 use ieum_node::halt;
 use ieum_node::leases::Leases;
 use ieum_node::service::Handle;
+use ieum_node::snapshot;
 use ieum_node::{chain, core_position};
 use ieum_peer::circle::{Circle, Settings};
 use ieum_peer::client;
@@ -75,6 +76,7 @@ pub(crate) async fn open(
         stands: halt::generation(folder)?.map_or_else(Position::default, |generation| Position::new(generation, 0)),
         tls: tls.clone(),
         out: keep_out(folder.clone()),
+        vouched: forget_copied(folder.clone()),
     });
     folder.refuse_differing()?;
     let (shelf, mut parts) = (Arc::new(Shelf::default()), JoinSet::new());
@@ -106,9 +108,17 @@ pub(crate) async fn open(
     if let Ok(Some(address)) = double.await {
         return Err(Error::Double { node: node.number, address });
     }
+    circle.set_copied(
+        folder
+            .copied()
+            .map_err(snapshot::io_error("reading whether the view was copied", folder.root()))
+            .map_err(resync::Error::from)?,
+    );
     let leases = Leases::new(folder.snapshots());
     leases.sweep().map_err(resync::Error::from)?;
     let (view, journal) = (Arc::clone(&opened.view), Arc::clone(opened.log.journal()));
+    let doubting = Arc::clone(&circle);
+    shelf.put_doubt(Arc::new(move |newcomer| doubting.doubt(newcomer)));
     shelf.put_snapshots(find_snapshot(view, Arc::clone(&leases), journal));
     Ok(Shared { opened, circle, leases, shelf, parts, coming_up, copying })
 }
@@ -226,6 +236,15 @@ fn keep_out(folder: Folder) -> Arc<dyn Fn(&str) + Send + Sync> {
                 %error,
                 "alarm: nothing keeps this node from starting again with the view in {folder}, which differs: run `ieum node resync` first"
             );
+        }
+    })
+}
+
+/// What makes a view that was copied the node's own again.
+fn forget_copied(folder: Folder) -> Arc<dyn Fn() + Send + Sync> {
+    Arc::new(move || {
+        if let Err(error) = folder.forget_copied() {
+            tracing::warn!(%error, "that the others agree with the view that was copied is not remembered");
         }
     })
 }

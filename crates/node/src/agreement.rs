@@ -2,6 +2,8 @@
 //!
 //! A digest holds all that came before it: two views that agree at a position agreed at every earlier one, and two that differ never agree
 //! again, unless one of them is replaced by a copy of the other.
+//!
+//! Such a copy says what its lender says. It is no vote of its own until it is known to agree with those who have not copied, or with everybody.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -94,6 +96,8 @@ pub(crate) struct Votes {
     pairs: BTreeMap<(NodeId, NodeId), Compared>,
     /// The life of each node that alone counts.
     counts: BTreeMap<NodeId, u64>,
+    /// Whose view is a copy of another's, as of a position, and was not compared with the others' since.
+    copied: BTreeMap<NodeId, Position>,
 }
 
 /// Who has to go, and where that shows; and where it is open.
@@ -107,12 +111,25 @@ impl Votes {
     /// Takes in what a node says of its view.
     pub(crate) fn hear(&mut self, report: &Report) {
         let node = report.node;
+        match report.copied {
+            Some(at) => self.copied.insert(node, at),
+            None => self.copied.remove(&node),
+        };
         let before = self.heard.get(&node).filter(|(life, _)| *life == report.life).map(|(_, at)| *at);
         let new = report.digests.iter().take(CHECKPOINTS).filter(|(at, _)| before.is_none_or(|before| *at > before));
         for (at, digest) in new {
             self.vote(node, *at, Vote { digest: *digest, build: report.build, life: report.life });
         }
         self.drop_old(node);
+    }
+
+    /// Only what members have said counts on: one that was removed and is added again may come back with another view.
+    pub(crate) fn only(&mut self, is_member: impl Fn(NodeId) -> bool) {
+        self.by_node.retain(|node, _| is_member(*node));
+        self.heard.retain(|node, _| is_member(*node));
+        self.pairs.retain(|(a, b), _| is_member(*a) && is_member(*b));
+        self.counts.retain(|node, _| is_member(*node));
+        self.copied.retain(|node, _| is_member(*node));
     }
 
     fn vote(&mut self, node: NodeId, at: Position, vote: Vote) {
@@ -188,7 +205,7 @@ impl Votes {
             groups.entry(*digest).or_default().insert(*node);
         }
         let is_most = |count: usize| count * 2 > members.len();
-        let majority = groups.iter().find(|(_, group)| is_most(group.len())).map(|(digest, _)| *digest);
+        let majority = groups.iter().find(|(_, group)| is_most(self.weight(group))).map(|(digest, _)| *digest);
         let all_have_voted = is_most(sides.len()) && there.iter().all(|node| sides.contains_key(node));
         let enough = all_have_voted || Bug::FirstVoteDecides.planted();
         let stays = majority.or_else(|| if enough { self.strongest(&groups) } else { None });
@@ -196,14 +213,27 @@ impl Votes {
         sides.into_iter().filter(|(_, digest)| *digest != stays).map(|(node, _)| node).collect()
     }
 
-    /// The view that most have; of several the one that an older build has; none when that is a tie, too.
+    /// Whether a node's vote is its own.
+    fn is_own(&self, node: NodeId) -> bool {
+        !self.copied.contains_key(&node) || Bug::CopiesVote.planted()
+    }
+
+    /// How many have come to the same view by themselves. Of copies alone it is not known whose they are, so they are one.
+    fn weight(&self, group: &BTreeSet<NodeId>) -> usize {
+        group.iter().filter(|node| self.is_own(**node)).count().max(1)
+    }
+
+    /// The view that most have; of several the one that an older build has made; none when that is a tie, too.
     fn strongest(&self, groups: &BTreeMap<Digest, BTreeSet<NodeId>>) -> Option<Digest> {
-        let most = groups.values().map(BTreeSet::len).max()?;
-        let build = |node: &NodeId| self.build(*node);
+        let most = groups.values().map(|group| self.weight(group)).max()?;
+        let build = |group: &BTreeSet<NodeId>| {
+            let made = group.iter().filter(|node| self.is_own(**node)).filter_map(|node| self.build(*node)).min();
+            made.or_else(|| group.iter().filter_map(|node| self.build(*node)).min()).unwrap_or(u64::MAX)
+        };
         let mut tied: Vec<(u64, Digest)> = groups
             .iter()
-            .filter(|(_, group)| group.len() == most)
-            .map(|(digest, group)| (group.iter().filter_map(build).min().unwrap_or(u64::MAX), *digest))
+            .filter(|(_, group)| self.weight(group) == most)
+            .map(|(digest, group)| (build(group), *digest))
             .collect();
         tied.sort_unstable();
         match tied.as_slice() {
@@ -232,6 +262,19 @@ impl Votes {
             let Some((node, digest)) = found else { return sides };
             sides.insert(node, digest);
         }
+    }
+
+    /// Whether a member's copy is known to be what the others have come to by themselves: at a position at or behind that of the copy most of all
+    /// members agree with it whose own vote that is, or, where nearly all have copied, as in a cell that has just grown, every member.
+    pub(crate) fn is_vouched_for(&self, node: NodeId, members: &BTreeSet<NodeId>) -> bool {
+        let (Some(since), Some(votes)) = (self.copied.get(&node), self.by_node.get(&node)) else { return false };
+        votes.range(since..).rev().any(|(at, vote)| {
+            let agree =
+                self.said(*at).filter(|(other, theirs)| members.contains(other) && theirs.digest == vote.digest);
+            let agree: BTreeSet<NodeId> = agree.map(|(other, _)| other).collect();
+            let own = agree.iter().filter(|other| !self.copied.contains_key(other)).count();
+            own * 2 > members.len() || agree.len() == members.len()
+        })
     }
 
     /// What is known of the differences, in words: who said what where.
@@ -318,6 +361,68 @@ mod tests {
         assert_eq!(judge(&[(1, 3, 7), (2, 2, 8), (3, 1, 9)]), out(&[1, 2], 32), "three views of three nodes");
         assert_eq!(judge(&[(1, 3, 7), (2, 1, 8), (3, 1, 9)]), open(32));
         assert_eq!(judge(&[(1, 1, 7), (2, 9, 8), (3, 9, 8)]), out(&[1], 32), "most count, whatever the build");
+    }
+
+    /// While two differ, the third takes a copy of one of them: it says the same, and knows no more.
+    #[test]
+    fn a_copy_makes_no_majority_of_a_tie() {
+        let all = nodes(&[1, 2, 3]);
+        let mut votes = votes(&[(1, 7), (2, 8)]);
+        let copy = |build, digests| Report { copied: Some(at(50)), ..says(3, build, 1, digests) };
+        votes.hear(&says(1, 1, 1, &[(64, 6)]));
+        votes.hear(&copy(1, &[(64, 6)]));
+        assert_eq!(votes.judge(&all, &all), open(32));
+        assert!(!votes.is_vouched_for(3, &all), "by its lender alone");
+        votes.hear(&copy(0, &[(96, 6)]));
+        assert_eq!(votes.judge(&all, &all), open(32), "its build has not made that view");
+        votes.hear(&says(2, 2, 1, &[(96, 9)]));
+        assert_eq!(votes.judge(&all, &all), out(&[2], 32), "an older one has made the first one's");
+    }
+
+    #[test]
+    fn a_copy_votes_once_the_others_agree_with_it() {
+        let all = nodes(&[1, 2, 3]);
+        let mut votes = votes(&[(1, 7), (2, 7)]);
+        let copy = |digests| Report { copied: Some(at(64)), ..says(3, 1, 1, digests) };
+        votes.hear(&copy(&[(32, 7)]));
+        assert!(!votes.is_vouched_for(3, &all), "that was before");
+        votes.hear(&copy(&[(64, 7)]));
+        votes.hear(&says(1, 1, 1, &[(64, 7)]));
+        assert!(!votes.is_vouched_for(3, &all), "by one of three");
+        votes.hear(&says(2, 1, 1, &[(64, 7)]));
+        assert!(votes.is_vouched_for(3, &all));
+        votes.hear(&says(3, 1, 1, &[(96, 7)]));
+        votes.hear(&says(1, 1, 1, &[(96, 7)]));
+        votes.hear(&says(2, 1, 1, &[(96, 8)]));
+        assert_eq!(votes.judge(&all, &all), out(&[2], 96), "now it decides");
+    }
+
+    /// In a cell that has just grown all but the first have copied.
+    #[test]
+    fn copies_vouch_for_each_other_when_every_member_agrees() {
+        let all = nodes(&[1, 2, 3]);
+        let mut votes = votes(&[(1, 7)]);
+        let copy = |node, digests| Report { copied: Some(at(10)), ..says(node, 1, 1, digests) };
+        votes.hear(&copy(2, &[(32, 7)]));
+        assert!(!votes.is_vouched_for(2, &all));
+        votes.hear(&copy(3, &[(32, 7)]));
+        assert!(votes.is_vouched_for(2, &all) && votes.is_vouched_for(3, &all));
+        assert!(!votes.is_vouched_for(2, &nodes(&[1, 2, 3, 4])), "one has not spoken");
+        votes.hear(&copy(3, &[(64, 8)]));
+        votes.hear(&copy(2, &[(64, 8)]));
+        votes.hear(&says(1, 1, 1, &[(64, 9)]));
+        assert_eq!(votes.judge(&all, &all), open(64), "two copies of nobody knows whom");
+    }
+
+    #[test]
+    fn who_was_removed_comes_back_without_its_votes() {
+        let all = nodes(&[1, 2]);
+        let mut votes = votes(&[(1, 7), (2, 8)]);
+        assert_eq!(votes.judge(&all, &all), open(32));
+        votes.only(|node| node == 1);
+        assert_eq!(votes.judge(&all, &all), Verdict::default());
+        votes.hear(&says(2, 1, 1, &[(32, 8)]));
+        assert_eq!(votes.judge(&all, &all), open(32), "with the same view");
     }
 
     #[test]

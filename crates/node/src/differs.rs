@@ -64,7 +64,14 @@ impl Folder {
         let aside = (1..u32::MAX).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(u32::MAX));
         fs::create_dir(&aside).map_err(|source| failed("creating", &aside, source))?;
         // The mark goes last: if this is cut off, the node still does not start on what is left.
-        for path in [self.log(), self.view(), self.root().join("view.before"), self.snapshots(), self.marker()] {
+        for path in [
+            self.log(),
+            self.view(),
+            self.root().join("view.before"),
+            self.snapshots(),
+            self.copied_marker(),
+            self.marker(),
+        ] {
             if let Some(name) = path.file_name()
                 && path.exists()
             {

@@ -19,6 +19,7 @@ pub mod backup;
 pub mod batcher;
 mod brake;
 pub mod clock;
+mod copied;
 mod differs;
 mod extent;
 pub mod folder;

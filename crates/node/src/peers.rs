@@ -52,6 +52,9 @@ pub struct Report {
     pub addresses: Vec<String>,
     /// The digests at its latest checkpoints, by position.
     pub digests: Vec<(Position, [u8; 32])>,
+    /// Where its view was copied from another node, until the others are known to have come to the same: till then its digests are no votes of
+    /// its own.
+    pub copied: Option<Position>,
 }
 
 /// How far the shared log may be trimmed.
@@ -80,6 +83,7 @@ pub struct Peers {
 impl Peers {
     /// Who the members are, and in which data center each is. Nobody else counts.
     pub fn set_members(&mut self, members: BTreeMap<NodeId, String>) {
+        self.votes.only(|node| members.contains_key(&node));
         self.members = members;
     }
 
@@ -104,14 +108,37 @@ impl Peers {
             return;
         }
         self.votes.hear(own);
-        let votes_yet = |report: &&Report| matches!(report.phase, Phase::Ready | Phase::Behind | Phase::Draining);
-        let members: BTreeSet<NodeId> = self.members.keys().copied().collect();
-        let there = self.lately(now, GONE_AFTER).filter(votes_yet).map(|report| report.node).chain([own.node]);
-        let there = there.filter(|node| members.contains(node)).collect();
-        self.verdict = self.votes.judge(&members, &there);
+        self.verdict = self.votes.judge(&self.members.keys().copied().collect(), &self.there(own, now));
         if !Bug::MinorityStays.planted() {
             self.own_differs = self.own_differs.or_else(|| self.verdict.out.get(&own.node).copied());
         }
+    }
+
+    /// The members that are there and may still vote.
+    fn there(&self, own: &Report, now: Millis) -> BTreeSet<NodeId> {
+        let votes_yet = |report: &&Report| matches!(report.phase, Phase::Ready | Phase::Behind | Phase::Draining);
+        let there = self.lately(now, GONE_AFTER).filter(votes_yet).map(|report| report.node).chain([own.node]);
+        there.filter(|node| self.members.contains_key(node)).collect()
+    }
+
+    /// Where views differ so that this node's may be the wrong one: `newcomer` must not have a copy of it. What the newcomer's own view was does
+    /// not matter: it gives that one up.
+    #[must_use]
+    pub fn doubted_for(&self, newcomer: NodeId, own: &Report, now: Millis) -> Option<Position> {
+        let but = |mut nodes: BTreeSet<NodeId>| {
+            nodes.remove(&newcomer);
+            nodes
+        };
+        let (members, there) = (but(self.members.keys().copied().collect()), but(self.there(own, now)));
+        let verdict = self.votes.judge(&members, &there);
+        let own_differs = self.own_differs.or_else(|| verdict.out.get(&own.node).copied());
+        own_differs.or(verdict.undecided).filter(|_| !Bug::UndecidedGives.planted())
+    }
+
+    /// Whether this node's view, which was copied, is known to be what the others have come to.
+    #[must_use]
+    pub fn vouch_for(&self, own: &Report) -> bool {
+        self.votes.is_vouched_for(own.node, &self.members.keys().copied().collect())
     }
 
     /// Nodes that were heard of within `within` before `now`.
@@ -240,6 +267,7 @@ pub(crate) mod tests {
             endpoint: Some(format!("https://{node}.example")),
             addresses: Vec::new(),
             digests: Vec::new(),
+            copied: None,
         }
     }
 
@@ -353,6 +381,24 @@ pub(crate) mod tests {
         peers.set_members([(1, "1".to_owned()), (3, "3".to_owned())].into());
         peers.judge(&own, 20_000);
         assert_eq!(peers.trim(&own, FAR, 20_000), Trim::UpTo(at(40)), "the operator has removed it");
+    }
+
+    #[test]
+    fn who_may_be_wrong_gives_no_copy_but_to_whoever_it_differs_from() {
+        let own = with_digest(1, 7);
+        let doubted = |others: &[Report]| {
+            let peers = peers(&["1", "2", "3", "4"], &own, others, 0);
+            [2, 3, 4].map(|newcomer| peers.doubted_for(newcomer, &own, 0).map(|at| at.ordinal))
+        };
+        assert_eq!(doubted(&[with_digest(2, 7), with_digest(3, 7)]), [None; 3]);
+        assert_eq!(doubted(&[with_digest(2, 8)]), [None, Some(32), Some(32)], "a tie; the second gives its view up");
+        assert_eq!(
+            doubted(&[with_digest(2, 7), with_digest(3, 7), with_digest(4, 8)]),
+            [None; 3],
+            "it is not this one"
+        );
+        let outvoted = [with_digest(2, 8), with_digest(3, 8), with_digest(4, 8)];
+        assert_eq!(doubted(&outvoted), [Some(32); 3]);
     }
 
     #[test]

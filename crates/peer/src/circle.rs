@@ -64,6 +64,8 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// Is told, before the node stops, what is known when its view is found to differ from the others'.
     pub out: Arc<dyn Fn(&str) + Send + Sync>,
+    /// Is told when the view, which was copied, is known to be what the others have come to. May block.
+    pub vouched: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// A node among the others.
@@ -94,6 +96,7 @@ impl Circle {
             endpoint: settings.endpoint.clone(),
             addresses: settings.address.iter().cloned().collect(),
             digests: Vec::new(),
+            copied: None,
         };
         let (own, hears) = (watch::Sender::new(report), watch::Sender::new(0));
         let addresses = Mutex::new(Addresses::new(settings.address.clone(), &settings.peers));
@@ -122,6 +125,21 @@ impl Circle {
     /// What the node is doing from now on.
     pub fn set_phase(&self, phase: Phase) {
         self.own.send_if_modified(|own| std::mem::replace(&mut own.phase, phase) != phase);
+    }
+
+    /// The view began as a copy of another node's, at this position, and nobody has vouched for it yet. Before [`Self::run`].
+    pub fn set_copied(&self, copied: Option<Position>) {
+        self.own.send_if_modified(|own| std::mem::replace(&mut own.copied, copied) != copied);
+    }
+
+    /// Why a newcomer must not have a copy of this node's view, if it must not.
+    #[must_use]
+    pub fn doubt(&self, newcomer: NodeId) -> Option<String> {
+        let at = self.peers.lock().doubted_for(newcomer, &self.own.borrow(), self.now())?;
+        Some(format!(
+            "at {at} views of the cell differ, this node's is one of them, and it is open which is the wrong one: set that one aside with `ieum \
+             node resync`, or remove its node with `ieum node remove`"
+        ))
     }
 
     /// What was heard lately of the others.
@@ -360,11 +378,18 @@ impl Circle {
     /// A node whose view differs from the others' must not serve; a difference that was not `told` yet is.
     fn judge<K: Kv, T: Send + 'static>(&self, node: &Handle<K, T>, told: &mut Agreement) {
         let own = self.own.borrow().clone();
-        let (agreement, evidence) = {
+        let (agreement, evidence, vouched) = {
             let mut peers = self.peers.lock();
             peers.judge(&own, self.now());
-            (peers.agreement(), peers.evidence())
+            (peers.agreement(), peers.evidence(), peers.vouch_for(&own))
         };
+        if vouched {
+            tracing::info!("the others have come to the view that this node has copied: from now on it counts");
+            self.set_copied(None);
+            let told = Arc::clone(&self.settings.vouched);
+            // It writes to the disk, for which nobody waits: what is not forgotten is vouched for once more.
+            tokio::task::spawn_blocking(move || told());
+        }
         if let Agreement::OwnDiffers { at } = agreement {
             if own.phase != Phase::Out {
                 self.set_phase(Phase::Out);

@@ -34,6 +34,7 @@ fn report(node: u32, ordinal: u64) -> Report {
         endpoint: Some("https://a.example".to_owned()),
         addresses: vec!["https://10.1.0.2:7400".to_owned(), "https://10.2.0.2:7400".to_owned()],
         digests: (1..=64).map(|n| (Position::new(1, n * 32), [n as u8; 32])).collect(),
+        copied: (node == 3).then(|| Position::new(1, 9)),
     }
 }
 
@@ -54,6 +55,7 @@ fn damaged_reports() {
         now += 100;
         peers.heard(report, &own, now);
         let _either = (peers.trim(&own, own.synced, now), peers.before(&own, now), peers.evidence());
+        let _either = (peers.doubted_for(2, &own, now), peers.vouch_for(&own));
         assert!(peers.endpoints(&own, now).len() <= 2, "none of strangers");
     });
 }

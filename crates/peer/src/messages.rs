@@ -74,6 +74,8 @@ pub(crate) struct Said {
     pub(crate) life: u64,
     #[prost(string, repeated, tag = "10")]
     pub(crate) addresses: Vec<String>,
+    #[prost(message, optional, tag = "11")]
+    pub(crate) copied: Option<Place>,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -107,6 +109,7 @@ impl From<&Report> for Said {
                 .iter()
                 .map(|(at, digest)| Digest { at: Some((*at).into()), digest: digest.to_vec() })
                 .collect(),
+            copied: report.copied.map(Place::from),
         }
     }
 }
@@ -142,6 +145,7 @@ impl TryFrom<Said> for Report {
             endpoint: said.endpoint,
             addresses: said.addresses,
             digests: said.digests.into_iter().map(digest).collect::<Result<_, Status>>()?,
+            copied: said.copied.map(Position::from),
         })
     }
 }

@@ -213,7 +213,7 @@ async fn start_over<L: Log>(
     mut reasons: Vec<String>,
 ) -> Result<Position, Error> {
     for (at, peer) in peers.iter().enumerate() {
-        let position = match fetch(&folder.snapshots(), about, shared, peer).await {
+        let position = match fetch(folder, about, shared, peer).await {
             Ok(position) => position,
             Err(Failure::Peer(reason)) => {
                 reasons.push(reason.to_string());
@@ -333,8 +333,9 @@ const TRIES_IN_VAIN: u32 = 2;
 /// The file that a snapshot arrives in. Its name tells which, so that a later try goes on with it.
 const PART: &str = "part";
 
-/// Copies a snapshot of `peer` into `folder`, checks it, and gives its position.
-async fn fetch<L: Log>(folder: &Path, about: &Meta, shared: &L, peer: &Peer) -> Result<Position, Failure> {
+/// Copies a snapshot of `peer` into `data`, checks it, and gives its position.
+async fn fetch<L: Log>(data: &Folder, about: &Meta, shared: &L, peer: &Peer) -> Result<Position, Failure> {
+    let folder = &data.snapshots();
     fs::create_dir_all(folder).map_err(io_error("creating", folder))?;
     let mut arriving = part(folder)?;
     let (mut came, mut in_vain) = (false, 0);
@@ -362,6 +363,8 @@ async fn fetch<L: Log>(folder: &Path, about: &Meta, shared: &L, peer: &Peer) -> 
         fs::remove_file(&path).map_err(io_error("removing", &path))?;
         return Err(garbage(peer, &format!("a snapshot at {at}, though the log ends at {last}")));
     }
+    // Before anything can be made of it: what it says of the cell is its lender's word.
+    data.mark_copied(at).map_err(io_error("marking as copied", data.root()))?;
     match snapshot::adopt(&path, folder, about.cell, at) {
         Ok(()) => Ok(at),
         Err(error) => {

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
-use ieum_core::ids::Position;
+use ieum_core::ids::{NodeId, Position};
 use ieum_node::core_position;
 use ieum_node::leases::Lent;
 use ieum_node::peers::{Phase, Report};
@@ -142,12 +142,12 @@ impl Offer {
         Ok(())
     }
 
-    /// What a node gives whose view differs from the others' would make the newcomer's differ, too.
-    fn check_view(&self) -> Result<(), Status> {
+    /// What a node gives whose view differs from the others', or may, would make the newcomer's differ, too.
+    fn check_view(&self, newcomer: NodeId) -> Result<(), Status> {
         if self.report.borrow().phase == Phase::Out && !Bug::DifferingGives.planted() {
             return Err(Status::failed_precondition("its view differs from the others' of the cell: ask another node"));
         }
-        Ok(())
+        self.shelf.doubts(newcomer).map_or(Ok(()), |why| Err(Status::failed_precondition(why)))
     }
 }
 
@@ -233,8 +233,8 @@ impl ServerStreamingService<SnapshotAsked> for Snapshot {
         let (offer, newcomers) = (Arc::clone(&self.0), Arc::clone(&self.1));
         Box::pin(async move {
             offer.check(request.get_ref().hello, &request)?;
-            offer.check_view()?;
-            let SnapshotAsked { at, offset, .. } = request.into_inner();
+            let SnapshotAsked { hello, at, offset } = request.into_inner();
+            offer.check_view(hello.map_or(0, |hello| hello.node))?;
             let find = offer.shelf.snapshots()?;
             let place = newcomers.try_acquire_owned();
             let place = place.map_err(|_| Status::unavailable("it gives snapshots to others just now"))?;

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use ieum_core::ids::Position;
+use ieum_core::ids::{NodeId, Position};
 use ieum_log::Entry;
 use ieum_log::sqlite::Journal;
 use ieum_node::leases::Lent;
@@ -19,6 +19,9 @@ use crate::signals::Signals;
 /// Finds the snapshot that a newcomer has a part of, else one that is new enough to start from, else makes one. Blocks.
 pub type FindSnapshot = dyn Fn(Option<Position>) -> Result<Lent, String> + Send + Sync;
 
+/// Says why a node must not have a copy of this one's view, if it must not.
+pub type Doubt = dyn Fn(NodeId) -> Option<String> + Send + Sync;
+
 /// Says where a halted node stands, once that is on its disk; with `true` it stays there for a while.
 pub type SayStand = dyn Fn(bool) -> Pin<Box<dyn Future<Output = Result<Stood, String>> + Send>> + Send + Sync;
 
@@ -27,6 +30,7 @@ pub type SayStand = dyn Fn(bool) -> Pin<Box<dyn Future<Output = Result<Stood, St
 pub struct Shelf {
     journal: RwLock<Option<Arc<Journal>>>,
     snapshots: Mutex<Option<Arc<FindSnapshot>>>,
+    doubt: Mutex<Option<Arc<Doubt>>>,
     stand: Mutex<Option<Arc<SayStand>>>,
     signals: Mutex<Option<Arc<Signals>>>,
 }
@@ -45,6 +49,11 @@ impl Shelf {
     /// From now on others hear who types here and who is there.
     pub fn put_signals(&self, signals: Arc<Signals>) {
         *self.signals.lock() = Some(signals);
+    }
+
+    /// Snapshots are given to those only whom `doubt` has nothing against.
+    pub fn put_doubt(&self, doubt: Arc<Doubt>) {
+        *self.doubt.lock() = Some(doubt);
     }
 
     /// From now on the node says where it stands: it has halted, because the log is lost.
@@ -76,6 +85,12 @@ impl Shelf {
 
     pub(crate) fn signals(&self) -> Result<Arc<Signals>, Status> {
         self.signals.lock().clone().ok_or_else(not_yet)
+    }
+
+    /// Why `newcomer` must not have a copy of the view.
+    pub(crate) fn doubts(&self, newcomer: NodeId) -> Option<String> {
+        let doubt = self.doubt.lock().clone();
+        doubt.and_then(|doubt| doubt(newcomer))
     }
 
     pub(crate) fn snapshots(&self) -> Result<Arc<FindSnapshot>, Status> {

@@ -6,7 +6,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{ABOUT, CELL, add, join, node, report, shelf};
+use common::{ABOUT, CALLER, CELL, add, join, node, report, shelf};
 use ieum_core::ids::Position;
 use ieum_log::Log as _;
 use ieum_log::memory::Memory as Shared;
@@ -14,8 +14,11 @@ use ieum_log::sqlite::Journal;
 use ieum_node::core_position;
 use ieum_node::folder::Folder;
 use ieum_node::peers::{Agreement, Phase, Report};
+use ieum_peer::client::{Caller, Peer};
+use ieum_peer::resync::begin_anew;
 use ieum_peer::server::{self, Offer};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_find_each_other_through_one_and_send_clients_to_those_that_are_ready() {
@@ -62,45 +65,100 @@ async fn a_node_that_comes_up_says_how_far_its_journal_is() {
     first.leave().await;
 }
 
-/// Two nodes that say so of their views outvote the third.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_whose_view_differs_stops() {
-    let (root, log) = (tempfile::tempdir().unwrap(), Arc::new(Shared::new(1)));
-    let journal = Arc::new(Journal::open(root.path().join("2"), &ABOUT, 0).unwrap());
-    let mut peers = Vec::new();
-    let others: Vec<_> = (2..4)
-        .map(|node| {
-            let digests = (1..200).map(|n| (Position::new(1, n * 32), [9; 32])).collect();
-            tokio::sync::watch::Sender::new(Report {
-                life: node.into(),
-                digests,
-                addresses: Vec::new(),
-                ..report(node)
-            })
-        })
-        .collect();
-    for other in &others {
+/// Nodes with another view than anybody's, at every checkpoint; what they say, and where they are.
+async fn differing(nodes: std::ops::Range<u32>, journal: &Arc<Journal>) -> (Vec<watch::Sender<Report>>, Vec<String>) {
+    let (mut others, mut peers) = (Vec::new(), Vec::new());
+    for node in nodes {
+        let digests = (1..200).map(|n| (Position::new(1, n * 32), [9; 32])).collect();
+        let says = Report { life: node.into(), digests, addresses: Vec::new(), ..report(node) };
+        let other = watch::Sender::new(says);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         peers.push(format!("http://{}", listener.local_addr().unwrap()));
         let offer = Offer {
             cell: CELL,
             report: other.subscribe(),
-            shelf: shelf(&journal, |_| Err("not here".to_owned())).await,
+            shelf: shelf(journal, |_| Err("not here".to_owned())).await,
             met: Arc::new(|_| ()),
         };
         tokio::spawn(server::serve(offer, listener, None));
+        others.push(other);
     }
+    (others, peers)
+}
+
+/// What they say again is compared with what the other nodes have come to meanwhile.
+fn say_again(others: &[watch::Sender<Report>]) {
+    others.iter().for_each(|other| other.send_modify(|report| report.applied.ordinal += 1));
+}
+
+/// A copy of either would make a majority of a tie.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_it_is_open_whose_view_is_wrong_nobody_else_has_a_copy_of_one() {
+    let (root, log) = (tempfile::tempdir().unwrap(), Arc::new(Shared::new(1)));
+    let journal = Arc::new(Journal::open(root.path().join("2"), &ABOUT, 0).unwrap());
+    let (others, peers) = differing(2..3, &journal).await;
+    // As old as the other one.
+    others.iter().for_each(|other| other.send_modify(|report| report.build = 1));
     let mut first = join(&log, &root.path().join("1"), 1, &peers).await;
     for node in [2, 3] {
         first.member.ask(add(node)).await;
     }
     first.member.register(0..40).await;
-    // What they say again is compared with what this node has come to meanwhile.
+    let mut own = first.circle.report();
+    while !matches!(first.circle.agreement(), Agreement::Undecided { .. }) {
+        say_again(&others);
+        own.changed().await.unwrap();
+    }
+    let asks = async |node: u32| {
+        let folder = Folder::new(root.path().join(format!("newcomer-{node}")));
+        let caller = Caller { node, life: 70 + u64::from(node), ..CALLER };
+        let peer = Peer::new(&first.address, caller, None).unwrap();
+        begin_anew(&folder, &ABOUT, log.as_ref(), &[peer]).await.unwrap_err().to_string()
+    };
+    let refused = asks(3).await;
+    assert!(refused.contains("it is open which is the wrong one"), "{refused}");
+    let gives_its_own_up = asks(2).await;
+    assert!(gives_its_own_up.contains("not here"), "it is asked for what it has: {gives_its_own_up}");
+    first.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_counts_once_the_others_have_come_to_the_same() {
+    let (root, log) = (tempfile::tempdir().unwrap(), Arc::new(Shared::new(1)));
+    let mut first = join(&log, &root.path().join("1"), 1, &[]).await;
+    for node in [2, 3] {
+        first.member.ask(add(node)).await;
+    }
+    let known = [first.address.clone()];
+    let second = join(&log, &root.path().join("2"), 2, &known).await;
+    second.circle.set_copied(Some(Position::new(1, 2)));
+    let third = join(&log, &root.path().join("3"), 3, &known).await;
+    let copies = |present: &common::Present| present.circle.heard().iter().any(|report| report.copied.is_some());
+    first.until(|_| copies(&first)).await;
+    first.member.register(0..40).await;
+    first.until(|_| !copies(&first)).await;
+    assert_eq!(second.circle.report().borrow().copied, None);
+    for present in [second, third, first] {
+        present.leave().await;
+    }
+}
+
+/// Two nodes that say so of their views outvote the third.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_view_differs_stops() {
+    let (root, log) = (tempfile::tempdir().unwrap(), Arc::new(Shared::new(1)));
+    let journal = Arc::new(Journal::open(root.path().join("2"), &ABOUT, 0).unwrap());
+    let (others, peers) = differing(2..4, &journal).await;
+    let mut first = join(&log, &root.path().join("1"), 1, &peers).await;
+    for node in [2, 3] {
+        first.member.ask(add(node)).await;
+    }
+    first.member.register(0..40).await;
     let failed = first.member.node.handle();
     let said = async {
         let mut own = first.circle.report();
         loop {
-            others.iter().for_each(|other| other.send_modify(|report| report.applied.ordinal += 1));
+            say_again(&others);
             own.changed().await.unwrap();
         }
     };

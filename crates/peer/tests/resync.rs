@@ -84,6 +84,7 @@ async fn a_node_that_starts_empty_gets_a_snapshot_and_what_follows() {
     let came = back(&folder, &log, &peers).await.unwrap();
     assert!(matches!(came, Came::FromSnapshot(_)), "{came:?}");
     first.register(20..30).await;
+    assert!(folder.copied().unwrap().is_some(), "its view is no vote of its own");
     comes_back(&log, &folder, first, 30).await;
 }
 
@@ -97,6 +98,7 @@ async fn a_node_that_was_away_gets_batches() {
     let peers = [peer(&first.offer().await)];
     assert_eq!(back(&folder, &log, &peers).await.unwrap(), Came::FromJournal);
     assert_eq!(back(&folder, &log, &[]).await.unwrap(), Came::FromLog, "now nobody is needed");
+    assert_eq!(folder.copied().unwrap(), None, "what it has applied itself is no copy");
     comes_back(&log, &folder, first, 31).await;
 }
 

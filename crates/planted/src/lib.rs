@@ -168,6 +168,10 @@ pub enum Bug {
     PeerSnapshotOfAnyCell,
     /// A node that went out because its view differs gives snapshots of it.
     DifferingGives,
+    /// A node whose view may be the wrong one gives snapshots of it.
+    UndecidedGives,
+    /// A view that was copied counts as a vote beside the one that it was copied from.
+    CopiesVote,
     /// A node that went out because its view differs starts again with it.
     DifferingStartsAgain,
     /// A node says that it is ready before it has applied what the log has.

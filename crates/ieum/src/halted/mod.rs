@@ -216,6 +216,7 @@ impl Halt<'_> {
             endpoint: None,
             addresses: self.addresses(),
             digests: Vec::new(),
+            copied: None,
         });
         let Some(address) = self.config.peers.listen else {
             tracing::error!("this node has no [peers] listen: neither `ieum log reseed` nor another node can ask it");

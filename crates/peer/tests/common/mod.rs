@@ -76,6 +76,7 @@ pub(crate) fn report(node: u32) -> Report {
         endpoint: Some("https://a.example".to_owned()),
         addresses: vec!["http://10.0.0.7:7400".to_owned()],
         digests: vec![(Position::new(1, 32), [7; 32])],
+        copied: None,
     }
 }
 
@@ -207,9 +208,12 @@ pub(crate) async fn node(
         stands: Position::default(),
         tls: None,
         out: Arc::new(out),
+        vouched: Arc::new(|| ()),
     });
     let shelf = shelf(journal, |_| Err("not here".to_owned())).await;
     shelf.put_signals(Arc::clone(circle.signals()));
+    let doubting = Arc::clone(&circle);
+    shelf.put_doubt(Arc::new(move |newcomer| doubting.doubt(newcomer)));
     let offer = Offer {
         cell: CELL,
         report: circle.report(),
