@@ -7,7 +7,7 @@ use ieum_core::ids::Position;
 use ieum_gateway::Ticket;
 use ieum_log::journaled::Journaled;
 use ieum_log::sqlite::{Journal, Meta};
-use ieum_log_etcd::{Endpoint, Etcd, Tls};
+use ieum_log_etcd::{Endpoint, Etcd, Tls, record};
 use ieum_node::folder::{self, Folder, Opened};
 use ieum_node::halt;
 use ieum_node::leases::Leases;
@@ -31,8 +31,31 @@ use crate::serve::Error;
 
 /// How long it waits before it asks the other nodes again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// The build's number: later ones are greater.
-pub(crate) const BUILD: u64 = 1;
+/// The build's number: later releases are greater. Two builds of one release are one, so that a tie between them stays open: which of them is to be
+/// trusted more nothing tells.
+pub(crate) const BUILD: u64 = release([
+    env!("CARGO_PKG_VERSION_MAJOR"),
+    env!("CARGO_PKG_VERSION_MINOR"),
+    env!("CARGO_PKG_VERSION_PATCH"),
+]);
+
+/// A version as one number; each part has room for a thousand.
+const fn release([major, minor, patch]: [&str; 3]) -> u64 {
+    (number(major) * 1_000 + number(minor)) * 1_000 + number(patch)
+}
+
+/// Cargo takes nothing but digits for a part of a version.
+const fn number(mut digits: &str) -> u64 {
+    let mut number = 0;
+    while let Some((digit, rest)) = digits.as_bytes().split_first() {
+        number = number * 10 + (*digit - b'0') as u64;
+        digits = match str::from_utf8(rest) {
+            Ok(rest) => rest,
+            Err(_) => "",
+        };
+    }
+    number
+}
 
 /// The log of a cell of several nodes.
 pub(crate) type SharedLog = Journaled<Etcd>;
@@ -130,7 +153,10 @@ pub(crate) fn certificates(config: &Config) -> Result<Option<tls::Tls>, Error> {
 }
 
 async fn open_log(config: &Config, found: bool) -> Result<Etcd, Error> {
-    Ok(Etcd::open(ieum_log_etcd::Options { create: found, ..etcd(config)? }).await?)
+    let options = etcd(config)?;
+    // Which cluster is the cell's is what most of the endpoints say, not whoever answers first.
+    let cluster = Some(record::look_patiently(&options).await?.cluster);
+    Ok(Etcd::open(ieum_log_etcd::Options { create: found, cluster, ..options }).await?)
 }
 
 /// How the cell's etcd is reached. It makes no log there.
@@ -303,5 +329,20 @@ impl From<client::Error> for Error {
 impl From<tls::Unusable> for Error {
     fn from(error: tls::Unusable) -> Self {
         Self::Setting(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_release_has_a_greater_number() {
+        assert_eq!(release(["12", "3", "45"]), 12_003_045);
+        let releases = [["0", "1", "0"], ["0", "1", "1"], ["0", "1", "10"], ["0", "2", "0"], ["0", "10", "1"], ["1", "0", "0"]];
+        assert!(releases.map(release).is_sorted_by(|a, b| a < b));
+        let parts: Vec<u64> = env!("CARGO_PKG_VERSION").split('.').map(|part| part.parse().unwrap()).collect();
+        assert!(parts.iter().all(|part| *part < 1_000), "else a release could count as another one");
+        assert_eq!(BUILD, parts[0] * 1_000_000 + parts[1] * 1_000 + parts[2]);
     }
 }

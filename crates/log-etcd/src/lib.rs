@@ -78,6 +78,9 @@ pub struct Options {
     pub cell: u32,
     /// Whether to make a new log where there is none.
     pub create: bool,
+    /// etcd's number of the cluster, as [`record::look`] has found it: members of others are not used, and nothing is written there. Without it the
+    /// first member that answers tells.
+    pub cluster: Option<u64>,
     /// What the node's view has applied: a log of another generation, or one that ends before it, is refused.
     pub applied: Option<Position>,
     /// How long an operation tries to reach a member.
@@ -96,6 +99,7 @@ impl Options {
             tls: None,
             cell,
             create: false,
+            cluster: None,
             applied: None,
             patience: Duration::from_secs(10),
             largest_database: 768 << 20,
@@ -137,6 +141,8 @@ pub(crate) struct Inner {
     pub(crate) acknowledged: watch::Sender<u64>,
     /// How often a watch was caught leaving something out.
     pub(crate) gaps: AtomicU64,
+    /// The last figure of [`Self::in_use`].
+    in_use: AtomicU64,
     largest_database: u64,
     #[cfg(test)]
     pub(crate) tamper: tests::Tamper,
@@ -150,9 +156,9 @@ impl Etcd {
     /// its source when none answers in time.
     pub async fn open(options: Options) -> Result<Self> {
         let tls = options.tls()?;
-        let Options { cell, create, applied, .. } = options;
+        let Options { cell, create, cluster, applied, .. } = options;
         let create = create && applied.is_none();
-        let identity = Identity { cell, create, generation: None, predecessor: None, cluster: None, applied };
+        let identity = Identity { cell, create, generation: None, predecessor: None, cluster, applied };
         let cluster = Cluster::new(options.endpoints, tls, identity, options.patience);
         let keeping = (0..cluster.members.len()).map(|at| tokio::spawn(members::keep(Arc::clone(&cluster), at)));
         let keepers = Keepers(keeping.map(|task| task.abort_handle()).collect());
@@ -163,6 +169,7 @@ impl Etcd {
             generation,
             acknowledged: watch::Sender::new(0),
             gaps: AtomicU64::new(0),
+            in_use: AtomicU64::new(0),
             largest_database: options.largest_database,
             #[cfg(test)]
             tamper: tests::Tamper::default(),
@@ -243,13 +250,20 @@ impl Inner {
         self.cluster.ask(operation, request).await.map_err(|error| error.into_log(operation))
     }
 
-    /// What the fullest member has in use.
+    /// What the fullest member has in use; while none can be asked, what it was when one could.
     fn in_use(&self) -> u64 {
-        let in_use = self.cluster.members.iter().map(|member| match member.health() {
-            Health::Up { in_use, .. } => in_use,
-            Health::Down(_) | Health::Refused(_) => 0,
+        let in_use = self.cluster.members.iter().filter_map(|member| match member.health() {
+            Health::Up { in_use, .. } => Some(in_use),
+            Health::Down(_) | Health::Refused(_) => None,
         });
-        in_use.max().unwrap_or(0)
+        match in_use.max() {
+            Some(in_use) => {
+                self.in_use.store(in_use, Ordering::Relaxed);
+                in_use
+            }
+            None if Bug::UnreachableIsEmpty.planted() => 0,
+            None => self.in_use.load(Ordering::Relaxed),
+        }
     }
 
     /// Refuses to fill the database up to etcd's quota.

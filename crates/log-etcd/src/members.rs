@@ -206,7 +206,13 @@ impl Cluster {
             } else {
                 ""
             };
-            let create = self.identity.lock().create;
+            let (create, cluster) = {
+                let identity = self.identity.lock();
+                (identity.create, identity.cluster)
+            };
+            if let Some(cluster) = cluster.filter(|_| create) {
+                connection.check_cluster(cluster).await.map_err(NotUsed::Refused)?;
+            }
             let first = connection.txn(self.whose(create)).await;
             let answer = first.map_err(|error| match meaning(&error) {
                 Meaning::Full => NotUsed::Refused(AtQuota.to_string()),

@@ -2,6 +2,7 @@
 //!
 //! Nothing here opens a log. It is for nodes that may have lost theirs, and for operators.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,11 +50,12 @@ pub struct Held {
     count_at: i64,
 }
 
-/// Asks all members what they hold, once. More than half of those that are given have to answer, and as one cluster.
+/// Asks all members what they hold, once. More than half of those that are given have to answer as one cluster; who answers as another one is
+/// told of and passed over.
 ///
 /// # Errors
-/// [`Error::Foreign`] when they are of several clusters, or hold something else; [`Error::Engine`] with [`Unreachable`] as its source when
-/// fewer answer.
+/// [`Error::Foreign`] when they are of several clusters so that none can be most of them, or hold something else; [`Error::Engine`] with
+/// [`Unreachable`] as its source when fewer answer.
 pub async fn look(options: &Options) -> Result<Found> {
     let tls = options.tls()?;
     let mut asking = JoinSet::new();
@@ -64,33 +66,61 @@ pub async fn look(options: &Options) -> Result<Found> {
             (endpoint, shown.unwrap_or_else(|_| Err(NotShown::Down(format!("no answer within {CHECK:?}")))))
         });
     }
-    let (mut newest, mut silent, mut answered) = (None, Vec::new(), 0);
+    let mut answers = Answered { asked: options.endpoints.len(), ..Answered::default() };
     while let Some(asked) = asking.join_next().await {
         let Ok((endpoint, shown)) = asked else { continue };
-        let shown = match shown {
-            Ok(shown) => shown,
-            Err(NotShown::Down(reason)) => {
-                silent.push(format!("{endpoint}: {reason}"));
-                continue;
-            }
-            Err(NotShown::Foreign(reason)) => return Err(Error::Foreign(format!("{endpoint}: {reason}"))),
-        };
-        answered += 1;
-        if let Some(Shown { found: other, .. }) = &newest
-            && other.cluster != shown.found.cluster
-        {
-            return Err(Error::Foreign(format!(
-                "{endpoint} belongs to another etcd cluster ({:x}) than others of the endpoints ({:x}): correct [log] endpoints",
-                shown.found.cluster, other.cluster
-            )));
-        }
-        if newest.as_ref().is_none_or(|other: &Shown| other.revision < shown.revision) {
-            newest = Some(shown);
+        match shown {
+            Ok(shown) => answers.clusters.entry(shown.found.cluster).or_default().push((endpoint, shown)),
+            Err(NotShown::Down(reason)) => answers.silent.push(format!("{endpoint}: {reason}")),
+            Err(NotShown::Foreign(reason)) => answers.foreign.push(format!("{endpoint}: {reason}")),
         }
     }
-    match newest {
-        Some(Shown { found, .. }) if answered > options.endpoints.len() / 2 => Ok(found),
-        _ => Err(failed("looking whose log etcd holds")(Unreachable { members: silent })),
+    answers.found()
+}
+
+/// What the members that were asked have answered.
+#[derive(Default)]
+struct Answered {
+    asked: usize,
+    clusters: BTreeMap<u64, Vec<(Endpoint, Shown)>>,
+    silent: Vec<String>,
+    foreign: Vec<String>,
+}
+
+impl Answered {
+    /// What the cluster holds of which most of those that were asked are.
+    fn found(mut self) -> Result<Found> {
+        let is_most = |count: usize| count > self.asked / 2;
+        let most = self.clusters.iter().find(|(_, members)| is_most(members.len())).map(|(cluster, _)| *cluster);
+        let ours = most.and_then(|most| self.clusters.remove(&most)).unwrap_or_default();
+        let newest = ours.into_iter().map(|(_, shown)| shown).max_by_key(|shown| shown.revision);
+        let strays = self.strays();
+        if let Some(Shown { found, .. }) = newest {
+            for stray in strays {
+                let cluster = format!("{:x}", found.cluster);
+                tracing::error!(stray, cluster, "alarm: an endpoint of etcd is passed over: correct [log] endpoints");
+            }
+            return Ok(found);
+        }
+        let largest = self.clusters.values().map(Vec::len).max().unwrap_or(0);
+        if strays.len() > 1 && !is_most(largest + self.silent.len()) || !self.foreign.is_empty() {
+            let strays = strays.join("; ");
+            return Err(Error::Foreign(format!(
+                "most of the endpoints are not of one etcd cluster: {strays}: correct [log] endpoints"
+            )));
+        }
+        self.silent.extend(strays);
+        Err(failed("looking whose log etcd holds")(Unreachable { members: self.silent }))
+    }
+
+    /// Those that have answered as something else.
+    fn strays(&self) -> Vec<String> {
+        let of = |(cluster, members): (&u64, &Vec<(Endpoint, Shown)>)| {
+            let name =
+                |(endpoint, _): &(Endpoint, Shown)| format!("{endpoint} belongs to another etcd cluster ({cluster:x})");
+            members.iter().map(name).collect::<Vec<_>>()
+        };
+        self.clusters.iter().flat_map(of).chain(self.foreign.iter().cloned()).collect()
     }
 }
 
@@ -165,6 +195,7 @@ pub async fn begin(options: &Options, found: &Found, generation: u32, predecesso
         for endpoint in &options.endpoints {
             let asking = async {
                 let connection = Connection::open(endpoint, tls.as_ref()).await.map_err(|error| chain(&error))?;
+                connection.check_cluster(found.cluster).await?;
                 connection.txn(request.clone()).await.map_err(|status| chain(&status))
             };
             let answer = match timeout(CHECK, asking).await {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use http::uri::PathAndQuery;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use ieum_planted::Bug;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -24,10 +25,13 @@ use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use crate::endpoint::Endpoint;
+use crate::error::chain;
+use crate::keys::CELL;
 use crate::proto::{
     CompactionRequest, CompactionResponse, StatusRequest, StatusResponse, TxnRequest, TxnResponse, WatchRequest,
     WatchResponse,
 };
+use crate::txn::{Answers, get, read};
 
 /// How long making a connection may take.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -104,6 +108,18 @@ impl Connection {
         let driver = tokio::spawn(async move { drop(connection.await) }).abort_handle();
         let grpc = Grpc::with_origin(Http2(sender), endpoint.uri.clone()).max_decoding_message_size(LARGEST_MESSAGE);
         Ok(Self { grpc, _driver: Arc::new(Driver(driver)) })
+    }
+
+    /// Makes sure that the member is of this cluster, before anything is written there.
+    pub(crate) async fn check_cluster(&self, cluster: u64) -> Result<(), String> {
+        let answer = self.txn(read(vec![get(CELL.clone())])).await.map_err(|status| chain(&status))?;
+        let theirs = Answers::new(answer).map_err(|error| chain(&error))?.cluster;
+        if theirs == cluster || Bug::StrayEtcdWritten.planted() {
+            return Ok(());
+        }
+        Err(format!(
+            "it belongs to another etcd cluster ({theirs:x}) than most of the endpoints ({cluster:x}): correct [log] endpoints"
+        ))
     }
 
     pub(crate) async fn txn(&self, request: TxnRequest) -> Result<TxnResponse, Status> {

@@ -26,6 +26,10 @@ pub enum Bug {
     EtcdResumesOneLate,
     /// The `etcd` log compacts up to the deletion of what it trims, beyond what others still read.
     EtcdCompactsTooFar,
+    /// The `etcd` log writes to an etcd that is of another cluster than most of the endpoints.
+    StrayEtcdWritten,
+    /// An etcd that cannot be asked counts as one with nothing in it.
+    UnreachableIsEmpty,
     /// The `etcd` log uses an etcd whatever cell it is of.
     EtcdCellUnchecked,
     /// The `etcd` log does not notice that its end is gone.

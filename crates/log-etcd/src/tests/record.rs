@@ -89,7 +89,7 @@ async fn a_log_that_is_gone_is_told_from_members_that_are_down() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn most_members_have_to_answer_and_as_one_cluster() {
+async fn most_members_have_to_answer_as_one_cluster_and_a_stray_one_is_left_alone() {
     within_a_minute(async {
         let harness = InEtcd::new().await;
         let ours = options(&harness.shared.members.lock());
@@ -100,10 +100,28 @@ async fn most_members_have_to_answer_and_as_one_cluster() {
         look(&few).await.unwrap_err();
         let others = Members::start(1).unwrap();
         others.wait_until_it_serves(0).unwrap();
-        let mut both = ours;
-        both.endpoints.extend(options(&others).endpoints);
-        let error = look(&both).await.unwrap_err().to_string();
-        assert!(error.contains("another etcd cluster"), "{error}");
+        let stray = options(&others).endpoints;
+        let mut tie = Options { endpoints: [&stray[..], &ours.endpoints[..1]].concat(), ..ours.clone() };
+        let error = look(&tie).await.unwrap_err().to_string();
+        assert!(error.contains("not of one etcd cluster"), "{error}");
+        tie.endpoints.push("http://127.0.0.1:1".parse().unwrap());
+        let error = look(&tie).await.unwrap_err();
+        assert!(matches!(error, Error::Engine { .. }), "the third may yet decide: {error}");
+        // The stray one is asked first.
+        let most = Options { endpoints: [stray, ours.endpoints.clone()].concat(), ..ours.clone() };
+        let empty = found(&most).await;
+        assert_eq!(empty.cluster, found(&ours).await.cluster);
+        assert_eq!(begin(&most, &empty, 70, ENDED).await.unwrap(), Begun::Here);
+        assert_eq!(found(&ours).await.log.unwrap().last, Position { generation: 70, ordinal: 0 });
+        harness.shared.members.lock().clear().unwrap();
+        let log = Etcd::open(Options { cluster: Some(empty.cluster), ..most }).await.unwrap();
+        Writer::new(&log, 1).await.append(&log).await;
+        let mut changed = log.inner.cluster.changed.subscribe();
+        while !matches!(&log.members()[0].1, Health::Refused(reason) if reason.contains("another etcd cluster")) {
+            changed.changed().await.unwrap();
+        }
+        assert_eq!(log.refused(), None, "it is one of four");
+        assert_eq!(others.run(&["get", "", "--prefix", "--keys-only"]).unwrap(), "");
     })
     .await;
 }

@@ -93,6 +93,24 @@ fn a_reader_does_not_go_on_in_an_older_backup_that_has_grown() {
     drop(log);
 }
 
+/// Else everything would be taken from clients while nothing can be trimmed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_use_is_remembered_while_no_member_can_be_asked() {
+    within_a_minute(async {
+        let mut members = Members::start(1).unwrap();
+        let log = Etcd::open(options(&members)).await.unwrap();
+        let used = log.room().unwrap().used;
+        assert!(used > 0);
+        let mut changed = log.inner.cluster.changed.subscribe();
+        members.kill(0).unwrap();
+        while !matches!(log.members()[0].1, Health::Down(_)) {
+            changed.changed().await.unwrap();
+        }
+        assert!(log.room().unwrap().used >= used);
+    })
+    .await;
+}
+
 /// A running node meets the old state of a cluster that was restored: the tail ends, and says what to do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_is_cut_off_under_a_running_node_is_not_gone_on_with() {
