@@ -90,7 +90,23 @@ async fn a_member_that_has_stopped_does_not_fill_the_log() {
 /// A log that one of its nodes cannot trim: the call never ends.
 struct Stuck {
     log: Arc<Memory>,
-    trims: watch::Sender<u64>,
+    trims: watch::Sender<Trims>,
+}
+
+/// How many calls there were, and whether the last one still hangs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Trims {
+    calls: u64,
+    hangs: bool,
+}
+
+/// A call that hangs, until it is given up.
+struct Hanging<'a>(&'a watch::Sender<Trims>);
+
+impl Drop for Hanging<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|trims| trims.hangs = false);
+    }
 }
 
 impl Log for Stuck {
@@ -105,7 +121,8 @@ impl Log for Stuck {
     }
 
     async fn trim(&self, _: ieum_log::Position) -> Result<()> {
-        self.trims.send_modify(|trims| *trims += 1);
+        self.trims.send_modify(|trims| *trims = Trims { calls: trims.calls + 1, hangs: true });
+        let _hanging = Hanging(&self.trims);
         std::future::pending().await
     }
 
@@ -133,7 +150,7 @@ impl Log for Stuck {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_node_trims_when_the_lowest_hangs_in_it_and_goes_on_saying_where_it_stands() {
     let (root, log) = (tempfile::tempdir().unwrap(), Arc::new(Memory::bounded(1, 8 * MIB)));
-    let stuck = Arc::new(Stuck { log: Arc::clone(&log), trims: watch::Sender::new(0) });
+    let stuck = Arc::new(Stuck { log: Arc::clone(&log), trims: watch::Sender::default() });
     let mut first = join(&stuck, &root.path().join("1"), 1, &[]).await;
     first.member.ask(add(2)).await;
     let second = join(&log, &root.path().join("2"), 2, std::slice::from_ref(&first.address)).await;
@@ -141,13 +158,20 @@ async fn another_node_trims_when_the_lowest_hangs_in_it_and_goes_on_saying_where
     second.until(|circle| circle.heard().iter().any(|report| report.phase == Phase::Ready)).await;
     second.circle.set_phase(Phase::Ready);
     append_some(log.as_ref(), 1..13).await;
-    let mut trims = stuck.trims.subscribe();
-    trims.wait_for(|trims| *trims > 0).await.unwrap();
-    let mut hears = second.circle.hears();
-    for _ in 0..2 {
-        hears.changed().await.unwrap();
-        assert_eq!(*trims.borrow(), 1, "it still hangs in the first one");
-    }
+    let (mut trims, mut hears) = (stuck.trims.subscribe(), second.circle.hears());
+    // A call is given up after a while, and where everything takes long the next one has to tell.
+    let says_while_it_hangs = async {
+        loop {
+            let hangs = *trims.wait_for(|trims| trims.hangs).await.unwrap();
+            for _ in 0..2 {
+                hears.changed().await.unwrap();
+            }
+            if *trims.borrow() == hangs {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, says_while_it_hangs).await.expect("while it trims it says nothing");
     until(&second, || matches!(log.room(), Some(Room { used, .. }) if used < 5 * MIB / 2)).await;
     assert_eq!(second.circle.figures().taken_over, 1);
     until(&first, || first.circle.figures().failures > 0).await;
