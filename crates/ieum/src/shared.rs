@@ -11,6 +11,7 @@ use ieum_log_etcd::{Endpoint, Etcd, Tls, record};
 use ieum_node::folder::{self, Folder, Opened};
 use ieum_node::halt;
 use ieum_node::leases::Leases;
+use ieum_node::reserve::Reserve;
 use ieum_node::service::Handle;
 use ieum_node::snapshot;
 use ieum_node::{chain, core_position};
@@ -33,11 +34,8 @@ use crate::serve::Error;
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// The build's number: later releases are greater. Two builds of one release are one, so that a tie between them stays open: which of them is to be
 /// trusted more nothing tells.
-pub(crate) const BUILD: u64 = release([
-    env!("CARGO_PKG_VERSION_MAJOR"),
-    env!("CARGO_PKG_VERSION_MINOR"),
-    env!("CARGO_PKG_VERSION_PATCH"),
-]);
+pub(crate) const BUILD: u64 =
+    release([env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR"), env!("CARGO_PKG_VERSION_PATCH")]);
 
 /// A version as one number; each part has room for a thousand.
 const fn release([major, minor, patch]: [&str; 3]) -> u64 {
@@ -137,7 +135,8 @@ pub(crate) async fn open(
             .map_err(snapshot::io_error("reading whether the view was copied", folder.root()))
             .map_err(resync::Error::from)?,
     );
-    let leases = Leases::new(folder.snapshots());
+    let reserve = Arc::new(Reserve::new(folder.root(), node.reserve_mib << 20));
+    let leases = Leases::beside(folder.snapshots(), reserve);
     leases.sweep().map_err(resync::Error::from)?;
     let (view, journal) = (Arc::clone(&opened.view), Arc::clone(opened.log.journal()));
     let doubting = Arc::clone(&circle);
@@ -289,24 +288,26 @@ impl Shared {
 
     /// Takes part among the others, from when the node runs until what is given back is dropped.
     pub(crate) fn take_part(self, node: &Handle<Fjall, Ticket>) -> Part {
-        let Self { opened: Opened { log, .. }, circle, shelf, mut parts, coming_up, copying, .. } = self;
+        let Self { opened: Opened { log, .. }, circle, leases, shelf, mut parts, coming_up, copying } = self;
         coming_up.abort();
         drop(copying);
         parts.spawn(Arc::clone(&circle).run(node.clone(), log));
-        Part { circle, shelf, parts }
+        Part { circle, leases, shelf, parts }
     }
 }
 
 /// A node's part among the others.
 pub(crate) struct Part {
     pub(crate) circle: Arc<Circle>,
+    leases: Arc<Leases>,
     shelf: Arc<Shelf>,
     parts: JoinSet<()>,
 }
 
 impl Part {
-    /// Takes part no longer. Nobody reads the journal when this returns.
+    /// Takes part no longer. Nobody reads the journal, or makes a snapshot of the view for another node, when this returns.
     pub(crate) async fn leave(mut self) {
+        self.leases.close();
         self.parts.shutdown().await;
         self.shelf.clear().await;
     }
@@ -314,9 +315,9 @@ impl Part {
 
 /// Snapshots for newcomers, with the log behind them in the journal.
 fn find_snapshot(view: Arc<Fjall>, leases: Arc<Leases>, journal: Arc<Journal>) -> Arc<FindSnapshot> {
-    Arc::new(move |asked| {
+    Arc::new(move |asked, watch| {
         let log = || (core_position(journal.trimmed()), core_position(journal.last()));
-        leases.lend(view.as_ref(), asked, log).map_err(|error| chain(&error))
+        leases.lend(view.as_ref(), asked, log, watch).map_err(|error| chain(&error))
     })
 }
 
@@ -339,7 +340,8 @@ mod tests {
     #[test]
     fn a_later_release_has_a_greater_number() {
         assert_eq!(release(["12", "3", "45"]), 12_003_045);
-        let releases = [["0", "1", "0"], ["0", "1", "1"], ["0", "1", "10"], ["0", "2", "0"], ["0", "10", "1"], ["1", "0", "0"]];
+        let releases =
+            [["0", "1", "0"], ["0", "1", "1"], ["0", "1", "10"], ["0", "2", "0"], ["0", "10", "1"], ["1", "0", "0"]];
         assert!(releases.map(release).is_sorted_by(|a, b| a < b));
         let parts: Vec<u64> = env!("CARGO_PKG_VERSION").split('.').map(|part| part.parse().unwrap()).collect();
         assert!(parts.iter().all(|part| *part < 1_000), "else a release could count as another one");

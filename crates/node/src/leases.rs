@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ieum_core::ids::Position;
@@ -16,10 +17,14 @@ use ieum_core::kv::Kv;
 use ieum_planted::Bug;
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::progress::{Step, Watch};
+use crate::reserve::Reserve;
 use crate::snapshot::{self, Error};
 
 /// So long after its last reader a snapshot stays: who was cut off comes back to it, and needs the batches behind it when it has all.
 const STAYS: Duration = Duration::from_secs(120);
+/// How often who waits for another's snapshot looks whether that one comes on.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A snapshot is new enough for a newcomer with no more batches behind it than this.
 const FEW_BATCHES: u64 = 20_000;
 
@@ -29,6 +34,12 @@ pub struct Leases {
     folder: PathBuf,
     /// Held by whoever makes a snapshot: a second one at the same time would take as much disk and processor again.
     making: Mutex<()>,
+    /// Counts what is done of those that are made.
+    made: AtomicU64,
+    /// Nothing is made for others any more.
+    closed: AtomicBool,
+    /// What a copy for another node must leave free.
+    reserve: Arc<Reserve>,
     state: Mutex<State>,
 }
 
@@ -86,7 +97,49 @@ impl Leases {
     /// Those in `folder`.
     #[must_use]
     pub fn new(folder: impl Into<PathBuf>) -> Arc<Self> {
-        Arc::new(Self { folder: folder.into(), making: Mutex::new(()), state: Mutex::default() })
+        let folder = folder.into();
+        let nothing = Reserve::new(&folder, 0);
+        Self::beside(folder, Arc::new(nothing))
+    }
+
+    /// The same; copies for other nodes leave `reserve` free.
+    #[must_use]
+    pub fn beside(folder: impl Into<PathBuf>, reserve: Arc<Reserve>) -> Arc<Self> {
+        let (folder, making, made, closed) = (folder.into(), Mutex::new(()), AtomicU64::new(0), AtomicBool::new(false));
+        Arc::new(Self { folder, making, made, closed, reserve, state: Mutex::default() })
+    }
+
+    /// From now on nothing is made for others, and what is being made is given up.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a copy for another node may be made, or gone on with.
+    fn goes_on(&self) -> Result<(), Error> {
+        if self.closed.load(Ordering::Relaxed) && !Bug::CopyOutlivesNode.planted() {
+            return Err(Error::Closed);
+        }
+        if self.reserve.is_kept() { Ok(()) } else { Err(Error::NoRoom { folder: self.newcomers() }) }
+    }
+
+    /// Something was done of a snapshot.
+    pub(crate) fn comes_on(&self) {
+        self.made.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits as [`Self::making`] does; `watch` is told when the one that is being made comes on.
+    fn making_watched(&self, watch: Watch<'_>) -> Result<MutexGuard<'_, ()>, Error> {
+        let mut seen = self.made.load(Ordering::Relaxed);
+        loop {
+            if let Some(alone) = self.making.try_lock_for(LOOK_EVERY) {
+                return Ok(alone);
+            }
+            self.goes_on()?;
+            let made = self.made.load(Ordering::Relaxed);
+            if std::mem::replace(&mut seen, made) != made {
+                watch(Step { what: "steps of another snapshot", done: made, of: None });
+            }
+        }
     }
 
     /// Where the node's own snapshots lie.
@@ -105,19 +158,20 @@ impl Leases {
     }
 
     /// A snapshot for another node, at `asked` if that one is still there, else the newest one, else a new one of `view`. `log` gives where
-    /// the log that goes with it was trimmed, and its end. Blocks, while a snapshot is made for long.
+    /// the log that goes with it was trimmed, and its end. Blocks, while a snapshot is made for long; `watch` is told whenever that comes on.
     pub fn lend(
         self: &Arc<Self>,
         view: &impl Kv,
         asked: Option<Position>,
         log: impl Fn() -> (Position, Position),
+        watch: Watch<'_>,
     ) -> Result<Lent, Error> {
         if let Some(asked) = asked.filter(|asked| *asked >= log().0)
             && let Some(lent) = self.find(|at| at == asked)?
         {
             return Ok(lent);
         }
-        let _alone = self.making();
+        let _alone = self.making_watched(watch)?;
         let (trimmed, last) = log();
         let serves = |at: Position| {
             let few = at.ordinal.saturating_add(FEW_BATCHES) >= last.ordinal;
@@ -126,7 +180,11 @@ impl Leases {
         if let Some(lent) = self.find(serves)? {
             return Ok(lent);
         }
-        let (meta, path) = snapshot::take_for_another(view, &self.newcomers())?;
+        let come_on = |step| {
+            self.comes_on();
+            watch(step);
+        };
+        let (meta, path) = snapshot::take_for_another(view, &self.newcomers(), &come_on, &|| self.goes_on())?;
         tracing::info!(position = %meta.position, "snapshot taken for another node");
         let taken = self.lent(meta.position, path, Instant::now());
         // Nothing newer can have become the floor: whoever trims makes a snapshot first.
@@ -201,6 +259,7 @@ mod tests {
     use ieum_store::memory::Memory;
 
     use super::*;
+    use crate::progress::unwatched;
 
     fn at(ordinal: u64) -> Position {
         Position::new(1, ordinal)
@@ -224,17 +283,17 @@ mod tests {
     fn a_newcomer_gets_one_that_is_new_enough_and_what_it_had_before() {
         let folder = tempfile::tempdir().unwrap();
         let leases = Leases::new(folder.path());
-        let old = leases.lend(&view(7), None, nothing_trimmed(7)).unwrap();
+        let old = leases.lend(&view(7), None, nothing_trimmed(7), unwatched()).unwrap();
         assert_eq!(old.position, at(7));
-        let same = leases.lend(&view(20_007), None, nothing_trimmed(20_007)).unwrap();
+        let same = leases.lend(&view(20_007), None, nothing_trimmed(20_007), unwatched()).unwrap();
         assert_eq!(same.position, at(7), "few batches follow it");
-        let new = leases.lend(&view(20_008), None, nothing_trimmed(20_008)).unwrap();
+        let new = leases.lend(&view(20_008), None, nothing_trimmed(20_008), unwatched()).unwrap();
         assert_eq!(new.position, at(20_008));
-        let again = leases.lend(&view(20_008), Some(at(7)), nothing_trimmed(20_008)).unwrap();
+        let again = leases.lend(&view(20_008), Some(at(7)), nothing_trimmed(20_008), unwatched()).unwrap();
         assert_eq!(again.position, at(7), "it was cut off and goes on with what it has");
-        let gone = leases.lend(&view(20_009), Some(at(8)), nothing_trimmed(20_009)).unwrap();
+        let gone = leases.lend(&view(20_009), Some(at(8)), nothing_trimmed(20_009), unwatched()).unwrap();
         assert_eq!(gone.position, at(20_008));
-        let trimmed = leases.lend(&view(20_009), None, || (at(20_009), at(20_009))).unwrap();
+        let trimmed = leases.lend(&view(20_009), None, || (at(20_009), at(20_009)), unwatched()).unwrap();
         assert_eq!(trimmed.position, at(20_009), "the log behind the other is gone");
     }
 
@@ -243,8 +302,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let leases = Leases::new(folder.path());
         let newcomers = leases.newcomers();
-        let first = leases.lend(&view(7), None, nothing_trimmed(7)).unwrap();
-        let second = leases.lend(&view(7), Some(at(7)), nothing_trimmed(7)).unwrap();
+        let first = leases.lend(&view(7), None, nothing_trimmed(7), unwatched()).unwrap();
+        let second = leases.lend(&view(7), Some(at(7)), nothing_trimmed(7), unwatched()).unwrap();
         let soon = Instant::now() + Duration::from_secs(60);
         let late = || Instant::now() + STAYS;
         drop(first);
@@ -254,17 +313,76 @@ mod tests {
         leases.prune(soon).unwrap();
         assert_eq!((left(&newcomers), leases.raise_floor(at(30), soon)), (vec![7], at(7)), "it may come back");
         assert_eq!(leases.raise_floor(at(30), late()), at(30));
-        let newer = leases.lend(&view(40), Some(at(7)), nothing_trimmed(40)).unwrap();
+        let newer = leases.lend(&view(40), Some(at(7)), nothing_trimmed(40), unwatched()).unwrap();
         assert_eq!(newer.position, at(40), "what is about to go is not lent");
         leases.prune(late()).unwrap();
         assert_eq!(left(&newcomers), [40]);
+    }
+
+    /// A copy is large, and this node needs the room to go on itself.
+    #[test]
+    fn no_copy_is_made_of_what_is_kept_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let leases = Leases::beside(folder.path(), Arc::new(Reserve::new(folder.path(), u64::MAX / 2)));
+        let refused = leases.lend(&view(7), None, nothing_trimmed(7), unwatched());
+        assert!(matches!(refused, Err(Error::NoRoom { .. })), "{refused:?}");
+        assert_eq!(std::fs::read_dir(leases.newcomers()).map_or(0, Iterator::count), 0, "nothing is left of it");
+        snapshot::take(&view(7), folder.path(), unwatched()).unwrap();
+        let own = leases.lend(&view(7), None, nothing_trimmed(7), unwatched()).unwrap();
+        assert_eq!(own.position, at(7), "what is there is given");
+    }
+
+    /// It would keep the view open.
+    #[test]
+    fn what_is_made_for_another_is_given_up_when_the_node_stops() {
+        let folder = tempfile::tempdir().unwrap();
+        let leases = Leases::new(folder.path());
+        let view = view(7);
+        let mut rows = ieum_core::kv::WriteSet::default();
+        for row in 0..2 * crate::progress::EVERY {
+            rows.rows.insert([&[0xfe][..], &row.to_be_bytes()].concat(), Some(bytes::Bytes::from_static(b"row")));
+        }
+        view.commit(&rows).unwrap();
+        let steps = AtomicU64::new(0);
+        // It stops while the snapshot is made.
+        let watch = |_: Step| {
+            leases.close();
+            steps.fetch_add(1, Ordering::Relaxed);
+        };
+        let refused = leases.lend(&view, None, nothing_trimmed(7), &watch);
+        assert!(matches!(refused, Err(Error::Closed)), "{refused:?}");
+        assert_eq!(steps.into_inner(), 1, "it was on the way");
+        assert_eq!(std::fs::read_dir(leases.newcomers()).unwrap().count(), 0);
+    }
+
+    /// Who waits says so as long as what it waits for comes on.
+    #[test]
+    fn who_waits_for_anothers_snapshot_tells_that_it_comes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let leases = Leases::new(folder.path());
+        let alone = leases.making();
+        let (told, tells) = std::sync::mpsc::channel();
+        let told = Mutex::new(told);
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| {
+                leases
+                    .lend(&view(7), None, nothing_trimmed(7), &|step: Step| told.lock().send(step.what).unwrap())
+                    .unwrap()
+            });
+            while tells.try_recv().is_err() {
+                leases.comes_on();
+                std::thread::yield_now();
+            }
+            drop(alone);
+            assert_eq!(waits.join().unwrap().position, at(7));
+        });
     }
 
     #[test]
     fn an_earlier_life_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let leases = Leases::new(folder.path());
-        drop(leases.lend(&view(7), None, nothing_trimmed(7)).unwrap());
+        drop(leases.lend(&view(7), None, nothing_trimmed(7), unwatched()).unwrap());
         std::fs::write(folder.path().join("0000000001-00000000000000000009.partial"), b"half").unwrap();
         snapshot::take(&view(6), folder.path(), crate::progress::unwatched()).unwrap();
         Leases::new(folder.path()).sweep().unwrap();

@@ -47,6 +47,11 @@ impl Reserve {
         }
     }
 
+    /// Whether as much is free as should be, looked at now. Of a disk that cannot be asked nothing is taken for granted, nor refused.
+    pub(crate) fn is_kept(&self) -> bool {
+        Bug::CopiesTakeReserve.planted() || self.measure().map_or(true, |free| free >= self.bytes)
+    }
+
     fn measure(&self) -> io::Result<u64> {
         let space = nix::sys::statvfs::statvfs(&self.folder)?;
         // Their types differ between platforms.

@@ -70,6 +70,15 @@ pub enum Error {
         /// How it shows.
         what: String,
     },
+    /// One for another node would take the room on the disk that this node needs itself.
+    #[error("there is no room for a copy in {folder} beside what this node keeps free ([node] reserve_mib)")]
+    NoRoom {
+        /// Where it would lie.
+        folder: PathBuf,
+    },
+    /// The node stops.
+    #[error("the node stops")]
+    Closed,
     /// The view engine failed.
     #[error(transparent)]
     Store(#[from] kv::Error),
@@ -113,20 +122,41 @@ fn parse_stem(stem: &str) -> Option<Position> {
 
 /// Writes `view` as it is now into `folder`, verified and durable, under a name that tells its position. It may go on being written.
 pub fn take(view: &impl Kv, folder: &Path, watch: Watch<'_>) -> Result<(Meta, PathBuf), Error> {
-    take_as(Care::Kept, view, folder, watch)
+    take_as(Care::Kept, view, folder, watch, &|| Ok(()))
 }
 
 /// The same for another node, which reads it once and checks it then: here it is neither made durable nor read back, and so is there sooner.
-pub(crate) fn take_for_another(view: &impl Kv, folder: &Path) -> Result<(Meta, PathBuf), Error> {
-    take_as(Care::HandedOver, view, folder, progress::unwatched())
+///
+/// `goes_on` is asked all the while, and ends it with an error.
+pub(crate) fn take_for_another(
+    view: &impl Kv,
+    folder: &Path,
+    watch: Watch<'_>,
+    goes_on: &dyn Fn() -> Result<(), Error>,
+) -> Result<(Meta, PathBuf), Error> {
+    take_as(Care::HandedOver, view, folder, watch, goes_on)
 }
 
-fn take_as(care: Care, view: &impl Kv, folder: &Path, watch: Watch<'_>) -> Result<(Meta, PathBuf), Error> {
+fn take_as(
+    care: Care,
+    view: &impl Kv,
+    folder: &Path,
+    watch: Watch<'_>,
+    goes_on: &dyn Fn() -> Result<(), Error>,
+) -> Result<(Meta, PathBuf), Error> {
     fs::create_dir_all(folder).map_err(io_error("creating", folder))?;
     let look = view.snapshot();
     let meta = meta(&look)?;
     let path = path_of(folder, meta.position);
-    write_file(care, &meta, &path, watch, |out| view.rows(look).try_for_each(|row| out.row(row?)))?;
+    write_file(care, &meta, &path, watch, |out| {
+        for (row, count) in view.rows(look).zip(0u64..) {
+            if count.is_multiple_of(progress::EVERY) {
+                goes_on()?;
+            }
+            out.row(row?)?;
+        }
+        Ok(())
+    })?;
     Ok((meta, path))
 }
 

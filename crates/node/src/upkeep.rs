@@ -144,7 +144,7 @@ fn start_snapshot<L: Log, K: Kv, T: Send + 'static>(
     let work = move || {
         progress::step_back();
         let alone = leases.making();
-        let taken = snapshot::take(shared.view.as_ref(), leases.folder(), progress::unwatched());
+        let taken = snapshot::take(shared.view.as_ref(), leases.folder(), &|_| leases.comes_on());
         drop(alone);
         match taken {
             Ok((meta, path)) => {

@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
 use http::Uri;
@@ -9,6 +10,7 @@ use http::uri::PathAndQuery;
 use ieum_core::ids::{NodeId, Position};
 use ieum_log::Entry;
 use ieum_node::peers::Report;
+use ieum_planted::Bug;
 use parking_lot::Mutex;
 use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
@@ -68,6 +70,14 @@ pub enum Error {
         /// What.
         reason: String,
     },
+    /// It has begun to answer, or lives, and then gives nothing more.
+    #[error("the node at {address} has given nothing for {patience:?}: is its disk well?")]
+    Stuck {
+        /// Which.
+        address: String,
+        /// For how long.
+        patience: Duration,
+    },
     /// It cannot be reached, or broke off.
     #[error("the node at {address} does not answer: {reason}")]
     Unreachable {
@@ -97,7 +107,11 @@ pub struct Peer {
     channel: Channel,
     /// What its connection has shown.
     shown: Arc<Mutex<Shown>>,
+    patience: Duration,
 }
+
+/// A node that gives nothing for so long of what it was asked for counts as one that cannot help now. Its disk may hang, while its connection lives.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Peer {
     /// The node at `address`, asked by `caller`. Connects when it is first asked.
@@ -121,7 +135,22 @@ impl Peer {
         let channel = endpoint.connect_with_connector_lazy(connector);
         let Caller { cell, node, life } = caller;
         let hello = Hello { cell: cell.into(), node, life };
-        Ok(Self { address, hello, channel, shown })
+        Ok(Self { address, hello, channel, shown, patience: PATIENCE })
+    }
+
+    /// The same node, given up sooner or later when batches or a snapshot do not come on.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Waits for what the node gives next, as long as it may take.
+    pub(crate) async fn in_time<T>(&self, next: impl Future<Output = T>) -> Result<T, Error> {
+        if Bug::WaitsForEver.planted() {
+            return Ok(next.await);
+        }
+        let stuck = |_| Error::Stuck { address: self.address.clone(), patience: self.patience };
+        tokio::time::timeout(self.patience, next).await.map_err(stuck)
     }
 
     /// Where it is.

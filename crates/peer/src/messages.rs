@@ -255,7 +255,7 @@ pub(crate) struct SnapshotAsked {
     pub(crate) offset: u64,
 }
 
-/// A piece of a snapshot's file.
+/// A piece of a snapshot's file; one of nothing says that the snapshot is being made and comes on.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(crate) struct Piece {
     /// Which snapshot: another one than was asked for when that is gone, and then from its beginning.

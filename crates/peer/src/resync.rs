@@ -300,8 +300,9 @@ fn before(position: LogPosition) -> LogPosition {
 async fn fill<L: Log>(journal: &Journal, peer: &Peer, shared: &L, most: Option<u64>) -> Result<bool, Failure> {
     let (mut end, mut work) = (end(journal).await?, 0u64);
     let from = if end.is_some() { before(journal.last()) } else { journal.last() };
-    let mut batches = peer.batches(core_position(from)).await.map_err(Failure::Peer)?;
-    while let Some(entry) = batches.next().await {
+    let asking = peer.in_time(peer.batches(core_position(from))).await.flatten();
+    let mut batches = asking.map_err(Failure::Peer)?;
+    while let Some(entry) = peer.in_time(batches.next()).await.map_err(Failure::Peer)? {
         let entry = entry.map_err(Failure::Peer)?;
         if end.take().is_some_and(|end| end != entry) {
             let whose = format!("the node at {}", peer.address());
@@ -378,10 +379,14 @@ async fn fetch<L: Log>(data: &Folder, about: &Meta, shared: &L, peer: &Peer) -> 
 /// Receives what `peer` has of a snapshot beyond what has arrived.
 async fn receive(folder: &Path, peer: &Peer, arriving: &mut Option<Part>) -> Result<(), Failure> {
     let part = arriving.as_ref().map(|part| (part.at, part.length));
-    let mut pieces = peer.snapshot(part).await.map_err(Failure::Peer)?;
+    let mut pieces = peer.in_time(peer.snapshot(part)).await.flatten().map_err(Failure::Peer)?;
     let mut total = 0;
-    while let Some(piece) = pieces.next().await {
+    while let Some(piece) = peer.in_time(pieces.next()).await.map_err(Failure::Peer)? {
         let piece = piece.map_err(|status| Failure::Peer(peer.error(&status)))?;
+        if piece == Piece::default() {
+            // It is being made.
+            continue;
+        }
         total = piece.total;
         take(folder, peer, arriving, &piece)?;
     }

@@ -7,6 +7,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
@@ -14,9 +15,11 @@ use ieum_core::ids::{NodeId, Position};
 use ieum_node::core_position;
 use ieum_node::leases::Lent;
 use ieum_node::peers::{Phase, Report};
+use ieum_node::progress::Step;
 use ieum_planted::Bug;
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{ReceiverStream, WatchStream};
 use tonic::body::Body;
 use tonic::server::{Grpc, NamedService, ServerStreamingService};
@@ -30,8 +33,8 @@ use crate::signals::tell::Tell;
 use crate::tls::{self, Tls};
 use crate::{ANSWER, MOST, PIECE, PING, SMALL, door};
 
-/// So many newcomers are given snapshots at the same time; each has a thread.
-const NEWCOMERS: usize = 2;
+/// How often a newcomer is told that the snapshot comes on that is made for it.
+const TELL_EVERY: Duration = Duration::from_secs(3);
 /// Pieces that wait for a newcomer's connection.
 const PIECES: usize = 2;
 
@@ -63,7 +66,7 @@ pub async fn serve(offer: Offer, listener: TcpListener, tls: Option<Tls>) -> Res
         .max_concurrent_streams(STREAMS)
         .http2_keepalive_interval(Some(PING))
         .http2_keepalive_timeout(Some(ANSWER))
-        .add_service(Service { offer: Arc::new(offer), newcomers: Arc::new(Semaphore::new(NEWCOMERS)) })
+        .add_service(Service { offer: Arc::new(offer) })
         .serve_with_incoming(ReceiverStream::new(came));
     let door = door::open(listener, tls, let_in);
     tokio::pin!(serving, door);
@@ -80,7 +83,6 @@ pub(crate) type Answer<T> = Pin<Box<dyn Future<Output = Result<Response<Answers<
 #[derive(Clone)]
 struct Service {
     offer: Arc<Offer>,
-    newcomers: Arc<Semaphore>,
 }
 
 impl NamedService for Service {
@@ -97,14 +99,14 @@ impl tower_service::Service<http::Request<Body>> for Service {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let Self { offer, newcomers } = self.clone();
+        let offer = Arc::clone(&self.offer);
         Box::pin(async move {
             Ok(match request.uri().path() {
                 "/ieum.peer.v1.Peer/Watch" => answer(Watch(offer), request).await,
                 "/ieum.peer.v1.Peer/Batches" => answer(Batches(offer), request).await,
                 "/ieum.peer.v1.Peer/Signals" => answer(Tell(offer), request).await,
                 "/ieum.peer.v1.Peer/Stand" => answer(Stand(offer), request).await,
-                "/ieum.peer.v1.Peer/Snapshot" => answer(Snapshot(offer, newcomers), request).await,
+                "/ieum.peer.v1.Peer/Snapshot" => answer(Snapshot(offer), request).await,
                 _ => Status::unimplemented("no such call: is the other node of a newer build?").into_http(),
             })
         })
@@ -222,7 +224,7 @@ impl ServerStreamingService<BatchesAsked> for Batches {
     }
 }
 
-struct Snapshot(Arc<Offer>, Arc<Semaphore>);
+struct Snapshot(Arc<Offer>);
 
 impl ServerStreamingService<SnapshotAsked> for Snapshot {
     type Response = Piece;
@@ -230,19 +232,20 @@ impl ServerStreamingService<SnapshotAsked> for Snapshot {
     type Future = Answer<Piece>;
 
     fn call(&mut self, request: Request<SnapshotAsked>) -> Self::Future {
-        let (offer, newcomers) = (Arc::clone(&self.0), Arc::clone(&self.1));
+        let offer = Arc::clone(&self.0);
         Box::pin(async move {
             offer.check(request.get_ref().hello, &request)?;
             let SnapshotAsked { hello, at, offset } = request.into_inner();
             offer.check_view(hello.map_or(0, |hello| hello.node))?;
+            let place = offer.shelf.place()?;
             let find = offer.shelf.snapshots()?;
-            let place = newcomers.try_acquire_owned();
-            let place = place.map_err(|_| Status::unavailable("it gives snapshots to others just now"))?;
             let (pieces, arrive) = mpsc::channel(PIECES);
             let asked = at.map(|at| (Position::from(at), offset));
             // A thread of its own: clients need those of the runtime, and a snapshot takes long.
             let spawned = std::thread::Builder::new().name("ieum-newcomer".to_owned()).spawn(move || {
                 give(find.as_ref(), asked, &pieces);
+                // In this order: once the place is free, nothing of the node's is held here.
+                drop(find);
                 drop(place);
             });
             spawned.map_err(|error| Status::unavailable(format!("no thread for a snapshot: {error}")))?;
@@ -254,7 +257,16 @@ impl ServerStreamingService<SnapshotAsked> for Snapshot {
 /// Sends the pieces of a snapshot: from an offset on if it still is the one that was `asked` for.
 fn give(find: &FindSnapshot, asked: Option<(Position, u64)>, pieces: &mpsc::Sender<Result<Piece, Status>>) {
     let send_all = || {
-        let lent = find(asked.map(|(at, _)| at)).map_err(Status::unavailable)?;
+        let told = Mutex::new(Instant::now());
+        let comes_on = |_: Step| {
+            let mut told = told.lock();
+            if told.elapsed() >= TELL_EVERY {
+                *told = Instant::now();
+                // Where one waits already, that is enough.
+                let _ = pieces.try_send(Ok(Piece::default()));
+            }
+        };
+        let lent = find(asked.map(|(at, _)| at), &comes_on).map_err(Status::unavailable)?;
         let offset = asked.filter(|(at, _)| *at == lent.position).map_or(0, |(_, offset)| offset);
         let mut reader = Reader::open(&lent, offset).map_err(unreadable)?;
         while let Some(piece) = reader.piece().map_err(unreadable)? {

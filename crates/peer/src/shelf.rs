@@ -8,16 +8,21 @@ use ieum_core::ids::{NodeId, Position};
 use ieum_log::Entry;
 use ieum_log::sqlite::Journal;
 use ieum_node::leases::Lent;
+use ieum_node::progress::Watch;
 use ieum_node::{core_position, log_position};
 use parking_lot::Mutex;
-use tokio::sync::RwLock;
+use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore};
 use tonic::Status;
 
 use crate::Stood;
 use crate::signals::Signals;
 
-/// Finds the snapshot that a newcomer has a part of, else one that is new enough to start from, else makes one. Blocks.
-pub type FindSnapshot = dyn Fn(Option<Position>) -> Result<Lent, String> + Send + Sync;
+/// Finds the snapshot that a newcomer has a part of, else one that is new enough to start from, else makes one, and tells whenever that comes
+/// on. Blocks.
+pub type FindSnapshot = dyn Fn(Option<Position>, Watch<'_>) -> Result<Lent, String> + Send + Sync;
+
+/// So many newcomers are given snapshots at the same time; each has a thread.
+const NEWCOMERS: u32 = 2;
 
 /// Says why a node must not have a copy of this one's view, if it must not.
 pub type Doubt = dyn Fn(NodeId) -> Option<String> + Send + Sync;
@@ -26,13 +31,21 @@ pub type Doubt = dyn Fn(NodeId) -> Option<String> + Send + Sync;
 pub type SayStand = dyn Fn(bool) -> Pin<Box<dyn Future<Output = Result<Stood, String>> + Send>> + Send + Sync;
 
 /// What a node has to give.
-#[derive(Default)]
 pub struct Shelf {
+    newcomers: Arc<Semaphore>,
     journal: RwLock<Option<Arc<Journal>>>,
     snapshots: Mutex<Option<Arc<FindSnapshot>>>,
     doubt: Mutex<Option<Arc<Doubt>>>,
     stand: Mutex<Option<Arc<SayStand>>>,
     signals: Mutex<Option<Arc<Signals>>>,
+}
+
+impl Default for Shelf {
+    fn default() -> Self {
+        let newcomers = Arc::new(Semaphore::new(NEWCOMERS as usize));
+        let (journal, snapshots, doubt, stand, signals) = Default::default();
+        Self { newcomers, journal, snapshots, doubt, stand, signals }
+    }
 }
 
 impl Shelf {
@@ -65,10 +78,19 @@ impl Shelf {
         self.stand.lock().clone()
     }
 
-    /// Takes journal and snapshots back. When this returns nobody reads the journal any more: whoever has it alone may close it.
+    /// Takes journal and snapshots back. When this returns nobody reads the journal or makes a snapshot of the view any more: whoever has them alone may close
+    /// them. What is made for newcomers ends only when its maker is told to.
     pub async fn clear(&self) {
         *self.journal.write().await = None;
         *self.snapshots.lock() = None;
+        // It is never closed.
+        drop(self.newcomers.acquire_many(NEWCOMERS).await);
+    }
+
+    /// A place among the newcomers that are given a snapshot. Whoever has it keeps it until it has let go of all that it was given.
+    pub(crate) fn place(&self) -> Result<OwnedSemaphorePermit, Status> {
+        let place = Arc::clone(&self.newcomers).try_acquire_owned();
+        place.map_err(|_| Status::unavailable("it gives snapshots to others just now"))
     }
 
     /// Batches behind `after`, some of them; none when there is none.

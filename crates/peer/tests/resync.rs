@@ -6,6 +6,7 @@ mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use common::{ABOUT, CALLER, CELL, Member, peer, report, serve, start};
@@ -153,6 +154,29 @@ async fn a_damaged_snapshot_is_refused_and_another_node_helps() {
     let peers = [peer(&damaged), peer(&first.offer().await)];
     back(&folder, &log, &peers).await.unwrap();
     assert_eq!(asked.load(Ordering::Relaxed), 2);
+    comes_back(&log, &folder, first, 20).await;
+}
+
+/// Its connection lives, and nothing comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_disk_hangs_is_passed_over() {
+    let (_root, log, first, folder) = left_behind().await;
+    forget_all(&log, &first).await;
+    let (hangs, until) = std::sync::mpsc::channel::<()>();
+    let until = std::sync::Mutex::new(until);
+    let hanging = first
+        .offer_snapshot(move |_| {
+            // Until the test is over.
+            let _ = until.lock().unwrap().recv();
+            Err("it hung".to_owned())
+        })
+        .await;
+    let peers = [peer(&hanging).with_patience(Duration::from_millis(50)), peer(&first.offer().await)];
+    let came = back(&folder, &log, &peers).await.unwrap();
+    assert!(matches!(came, Came::FromSnapshot(_)), "{came:?}");
+    let error = begin_anew(&folder, &ABOUT, log.as_ref(), &peers[..1]).await.unwrap_err();
+    assert!(error.to_string().contains("has given nothing for 50ms"), "{error}");
+    drop(hangs);
     comes_back(&log, &folder, first, 20).await;
 }
 

@@ -174,6 +174,12 @@ pub enum Bug {
     DifferingGives,
     /// A node whose view may be the wrong one gives snapshots of it.
     UndecidedGives,
+    /// A node that comes up waits for whoever lives and gives nothing.
+    WaitsForEver,
+    /// A copy for another node takes the room that is kept free.
+    CopiesTakeReserve,
+    /// A copy for another node is made to its end although the node stops.
+    CopyOutlivesNode,
     /// A view that was copied counts as a vote beside the one that it was copied from.
     CopiesVote,
     /// A node that went out because its view differs starts again with it.

@@ -22,6 +22,7 @@ use ieum_node::folder::{Folder, Opened};
 use ieum_node::leases::{Leases, Lent};
 use ieum_node::machine::Delivery;
 use ieum_node::peers::{Phase, Report};
+use ieum_node::progress::unwatched;
 use ieum_node::service::{Identity, Node, Options};
 use ieum_peer::circle::{Circle, Settings};
 use ieum_peer::client::{Caller, Peer};
@@ -107,7 +108,7 @@ impl<L: Log> Member<L> {
         let (view, journal) = (Arc::clone(&self.view), Arc::clone(&self.journal));
         self.offer_snapshot(move |asked| {
             let log = || (core_position(journal.trimmed()), core_position(journal.last()));
-            leases.lend(view.as_ref(), asked, log).map_err(|error| error.to_string())
+            leases.lend(view.as_ref(), asked, log, unwatched()).map_err(|error| error.to_string())
         })
         .await
     }
@@ -153,7 +154,7 @@ pub(crate) async fn shelf(
 ) -> Arc<Shelf> {
     let shelf = Shelf::default();
     shelf.put_journal(Arc::clone(journal)).await;
-    shelf.put_snapshots(Arc::new(snapshot));
+    shelf.put_snapshots(Arc::new(move |asked, _| snapshot(asked)));
     Arc::new(shelf)
 }
 
