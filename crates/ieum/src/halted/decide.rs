@@ -139,6 +139,7 @@ mod tests {
             endpoint: None,
             addresses: Vec::new(),
             digests: Vec::new(),
+            copied: None,
         }
     }
 

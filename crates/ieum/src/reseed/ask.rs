@@ -103,6 +103,7 @@ mod tests {
             endpoint: None,
             addresses: Vec::new(),
             digests: Vec::new(),
+            copied: None,
         };
         let nowhere = Position::default();
         assert!(has_nothing(&report(Phase::Joining, nowhere, nowhere)));
