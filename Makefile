@@ -35,10 +35,10 @@ cluster: ## Run a cell over three data centers on this machine (namespaces; NODE
 	$(CARGO) build --release --locked -p ieum
 	scripts/cluster.sh
 
-drill: ## Lose data centers on purpose: NAME (all, which goes on where it was stopped), RUNS (5), SHORT=1. Needs root; installs what it needs.
+drill: ## Lose data centers on purpose: NAME (all, which goes on where it was stopped), RUNS (5), SHORT=1, NODES (1 or 2 in each). Needs root; installs what it needs.
 	scripts/packages.sh $(DRILL_NEEDS)
 	$(CARGO) build --release --locked -p ieum -p ieum-drill
-	target/release/drill $(or $(NAME),all) --runs $(or $(RUNS),5) $(if $(SHORT),--short)
+	target/release/drill $(or $(NAME),all) --runs $(or $(RUNS),5) $(if $(SHORT),--short) --nodes $(or $(NODES),1)
 
 bench: ## Measure; QUICK=1 for smaller sizes. Table and bench/results/latest.json.
 	$(CARGO) run --release --locked -p ieum -- bench $(if $(QUICK),--quick)

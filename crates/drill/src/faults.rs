@@ -6,6 +6,7 @@ use crate::error::{Error, Naming as _};
 use crate::process::Signal;
 use crate::scenario::{Act, Clock, Leader, Part, Split, Weather, Which};
 use crate::world::net::{self, Cut};
+use crate::world::node::Node;
 use crate::world::{Dc, World, member};
 
 /// How long a node may take to end when it is asked to, and an operator's command.
@@ -109,14 +110,9 @@ pub fn carry_out(world: &mut World, act: &Act) -> Result<(), Error> {
         Act::Fast {} => weather(world, 0, 0),
         Act::Clock(Clock { dc, by }) => {
             let dc = world.dc(dc)?;
-            dc.node.follows_clock().and_then(|()| dc.turn_clock(by))
+            dc.nodes.iter().try_for_each(Node::follows_clock).and_then(|()| dc.turn_clock(by))
         }
-        Act::Restart(place) => {
-            let node = &mut world.dc(&place.dc)?.node;
-            node.stop(PATIENCE)?;
-            node.spawn(false)?;
-            world.until_whole()
-        }
+        Act::Restart(place) => restart(world, &place.dc),
         Act::LoseLog {} => lose_log(world),
         Act::Reseed {} => reseed(world),
         Act::Whole {} => world.until_whole(),
@@ -129,10 +125,22 @@ fn weather(world: &World, delay_ms: u64, lost_percent: u64) -> Result<(), Error>
     relay.ok_or_else(missing).map(|relay| relay.set(delay_ms, lost_percent))
 }
 
+/// One after the other.
+fn restart(world: &mut World, name: &str) -> Result<(), Error> {
+    for nth in 0..world.dc(name)?.nodes.len() {
+        if let Some(node) = world.dc(name)?.nodes.get_mut(nth) {
+            node.stop(PATIENCE)?;
+            node.spawn(false)?;
+        }
+        world.until_whole()?;
+    }
+    Ok(())
+}
+
 /// The wires first: nobody is told of the end.
 fn darken(dc: &mut Dc) -> Result<(), Error> {
     net::plug(&dc.name, false)?;
-    dc.node.kill()?;
+    dc.nodes.iter_mut().try_for_each(Node::kill)?;
     dc.member.kill()
 }
 
@@ -141,14 +149,14 @@ fn lighten(world: &mut World, name: &str) -> Result<(), Error> {
     let dc = world.dc(name)?;
     net::plug(name, true)?;
     dc.member.spawn(&cluster, "existing")?;
-    dc.node.spawn(false)
+    dc.nodes.iter_mut().try_for_each(|node| node.spawn(false))
 }
 
 fn all_dark(world: &mut World) -> Result<(), Error> {
     // The order does not matter to the disks: what was synced until its own end is kept.
     world.dcs.iter().try_for_each(|dc| net::plug(&dc.name, false))?;
     for dc in &mut world.dcs {
-        dc.node.kill()?;
+        dc.nodes.iter_mut().try_for_each(Node::kill)?;
         dc.member.kill()?;
     }
     world.dcs.iter().try_for_each(|dc| dc.node_disk.power_cycle().and_then(|()| dc.member_disk.power_cycle()))
@@ -161,13 +169,13 @@ fn all_light(world: &mut World) -> Result<(), Error> {
 
 fn burn(dc: &mut Dc) -> Result<(), Error> {
     darken(dc)?;
-    for data in [&dc.node.data, &dc.member.data] {
+    for data in dc.nodes.iter().map(|node| &node.data).chain([&dc.member.data]) {
         std::fs::remove_dir_all(data).naming(|| format!("burning {}", data.display()))?;
     }
     Ok(())
 }
 
-/// As docs/operating says: etcd's member out and in again, then the node.
+/// As docs/operating says: etcd's member out and in again, then the nodes.
 fn rebuild(world: &mut World, name: &str) -> Result<(), Error> {
     let peer = world.dc(name)?.member.peer_url();
     let others: Vec<String> = world.others(name).map(|dc| dc.member.endpoint()).collect();
@@ -185,15 +193,19 @@ fn rebuild(world: &mut World, name: &str) -> Result<(), Error> {
     let cluster = world.cluster();
     world.dc(name)?.member.spawn(&cluster, "existing")?;
 
-    let number = world.last_node + 1;
-    world.last_node = number;
-    let burnt = world.dc(name)?.node.number.to_string();
-    let operator = world.others(name).next();
-    let operator = operator.ok_or_else(|| Error::other("looking for another data center", "there is none"))?;
-    operator.node.operate(&["node", "remove", &burnt], PATIENCE)?;
-    operator.node.operate(&["node", "add", &number.to_string(), "--dc", name], PATIENCE)?;
-    world.replace_node(name, number)?;
-    world.dc(name)?.node.spawn(false)
+    let burnt: Vec<u32> = world.dc(name)?.nodes.iter().map(|node| node.number).collect();
+    for (nth, burnt) in burnt.into_iter().enumerate() {
+        let number = world.last_node + 1;
+        world.last_node = number;
+        let operator = world.others(name).next();
+        let operator =
+            operator.ok_or_else(|| Error::other("looking for another data center", "there is none"))?.node()?;
+        operator.operate(&["node", "remove", &burnt.to_string()], PATIENCE)?;
+        operator.operate(&["node", "add", &number.to_string(), "--dc", name], PATIENCE)?;
+        world.replace_node(name, nth, number)?;
+        world.dc(name)?.nodes.get_mut(nth).map_or(Ok(()), |node| node.spawn(false))?;
+    }
+    Ok(())
 }
 
 fn lose_log(world: &mut World) -> Result<(), Error> {
@@ -209,13 +221,13 @@ fn lose_log(world: &mut World) -> Result<(), Error> {
 
 fn reseed(world: &World) -> Result<(), Error> {
     let operator = world.dcs.first().ok_or_else(|| Error::other("looking for a node", "there is none"))?;
-    operator.node.operate(&["log", "reseed", "--yes"], PATIENCE * 3).map(drop)
+    operator.node()?.operate(&["log", "reseed", "--yes"], PATIENCE * 3).map(drop)
 }
 
 fn signal(world: &mut World, part: &Part, signal: Signal) -> Result<(), Error> {
     let dc = world.dc(&part.dc)?;
     match part.of {
-        Which::Node => dc.node.signal(signal),
+        Which::Node => dc.node()?.signal(signal),
         Which::Etcd => dc.member.signal(signal),
     }
 }

@@ -41,6 +41,8 @@ pub struct Options {
     pub short: bool,
     /// The people.
     pub load: Load,
+    /// How many nodes are in each data center.
+    pub nodes: usize,
     /// A new folder.
     pub folder: PathBuf,
     /// Where `ieum` and `drill-load` are.
@@ -60,7 +62,7 @@ pub struct Record {
     pub notes: Vec<String>,
     /// When etcd chose leaders, in nanoseconds of CLOCK_MONOTONIC and in order.
     pub elections: Vec<u64>,
-    /// What `ieum verify` said of each data center's stopped node.
+    /// What `ieum verify` said of each stopped node, by data center.
     pub verify: BTreeMap<String, String>,
 }
 
@@ -86,6 +88,7 @@ pub fn run(options: &Options) -> Result<Record, Error> {
         clocks: options.scenario.clocks,
         relay: options.scenario.relay,
         nodes: &[],
+        nodes_each: options.nodes,
     })?;
     say("the cell is whole");
     let mut people = People::gather(options)?;
@@ -113,7 +116,8 @@ pub fn run(options: &Options) -> Result<Record, Error> {
         notes.push(settled);
     }
     world.stop()?;
-    let verify = world.dcs.iter().map(|dc| (dc.name.clone(), verified(&dc.node))).collect();
+    let verify = world.dcs.iter().flat_map(|dc| (0..).zip(&dc.nodes));
+    let verify = verify.map(|(nth, node)| (named(&node.dc, nth), verified(node))).collect();
     say("stopped and verified");
     let elections = world.elections();
     let (scenario, seed) = (options.name.clone(), options.run.into());
@@ -123,7 +127,7 @@ pub fn run(options: &Options) -> Result<Record, Error> {
 }
 
 /// Under which conditions a scenario is run, a line each.
-pub fn conditions(scenario: &Scenario, short: bool) -> Vec<String> {
+pub fn conditions(scenario: &Scenario, short: bool, nodes: usize) -> Vec<String> {
     let version = std::process::Command::new("etcd").arg("--version").output();
     let version = version.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     let version =
@@ -139,7 +143,8 @@ pub fn conditions(scenario: &Scenario, short: bool) -> Vec<String> {
     let mut lines = vec![
         format!("etcd {version}: {}", member::SETTINGS.join(" ")),
         format!(
-            "a node and a member of etcd in each of three data centers, all on one machine with {processors} processors"
+            "{} and a member of etcd in each of three data centers, all on one machine with {processors} processors",
+            if nodes == 1 { "a node".to_owned() } else { format!("{nodes} nodes") }
         ),
         "nodes as shipped, but for the limits of one address, from which all people come".to_owned(),
         format!("disks: {disks}"),
@@ -151,6 +156,11 @@ pub fn conditions(scenario: &Scenario, short: bool) -> Vec<String> {
         lines.push("packets between data centers go through a relay in user space".to_owned());
     }
     lines
+}
+
+/// A data center's first node goes by the name of it.
+fn named(dc: &str, nth: usize) -> String {
+    if nth == 0 { dc.to_owned() } else { format!("{dc}-{}", nth + 1) }
 }
 
 fn verified(node: &Node) -> String {
@@ -182,7 +192,8 @@ impl People {
             .stderr(options.folder.join("load.log"))
             .hold_stdin();
         for (at, name) in NAMES.iter().enumerate() {
-            with = with.arg("--dc").arg(format!("{name}=ws://{}", Node::address(at)));
+            let nodes = (0..options.nodes).map(|nth| format!("ws://{}", Node::address(at, nth)));
+            with = with.arg("--dc").arg(format!("{name}={}", nodes.collect::<Vec<_>>().join(",")));
         }
         let Load { users, rate } = options.load;
         for (name, number) in [("--users", users), ("--rate", rate), ("--seed", options.run)] {

@@ -1,4 +1,4 @@
-//! Three data centers on this machine: in each a member of etcd and a node, in a network namespace of its own, all of them real processes.
+//! Three data centers on this machine: in each a member of etcd and a node or more, in a network namespace of its own, all of them real processes.
 //!
 //! One run of a drill has a process that is the first of its own namespace of processes and mounts (see [`inside`]); whatever it starts ends with it.
 
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use disk::Disk;
 use member::Member;
 use net::Network;
-use node::Node;
+use node::{Node, Seat};
 use relay::Relay;
 
 use crate::error::{Error, Naming as _};
@@ -51,6 +51,8 @@ pub struct Settings {
     pub relay: bool,
     /// What the nodes are set to beside their place, as [`Node::set`] takes it.
     pub nodes: &'static [(&'static str, &'static str)],
+    /// How many nodes are in each data center.
+    pub nodes_each: usize,
 }
 
 /// One data center.
@@ -62,11 +64,11 @@ pub struct Dc {
     pub folder: PathBuf,
     /// Its member of etcd.
     pub member: Member,
-    /// Its node.
-    pub node: Node,
+    /// Its nodes; there is one at least, and what harms "the node" harms the first.
+    pub nodes: Vec<Node>,
     /// What the member's data lies on.
     pub member_disk: Disk,
-    /// What the node's data lies on.
+    /// What the nodes' data lies on.
     pub node_disk: Disk,
 }
 
@@ -92,19 +94,19 @@ impl World {
         let wires = if settings.relay { &[Network::Users][..] } else { &Network::BOTH };
         net::build(&NAMES, wires)?;
         let relay = settings.relay.then(|| Relay::start(&NAMES)).transpose()?;
-        let numbers = 1..;
-        let dcs = numbers.zip(NAMES).enumerate().map(|(at, (number, name))| Dc::new(&settings, at, name, number));
+        let dcs = NAMES.iter().enumerate().map(|(at, name)| Dc::new(&settings, at, name));
         let dcs = dcs.collect::<Result<Vec<_>, _>>()?;
-        let last_node = u32::try_from(dcs.len()).unwrap_or(u32::MAX);
+        let last_node = u32::try_from(dcs.len() * settings.nodes_each).unwrap_or(u32::MAX);
         let mut world = Self { settings, relay, dcs, last_node, notes: Vec::new(), ended: Vec::new() };
         let cluster = world.cluster();
         world.dcs.iter_mut().try_for_each(|dc| dc.member.spawn(&cluster, "new"))?;
-        let Some((first, others)) = world.dcs.split_first_mut() else { return Ok(world) };
-        first.node.spawn(true)?;
-        first.node.wait_until_it_serves(PATIENCE)?;
-        for dc in others {
-            first.node.operate(&["node", "add", &dc.node.number.to_string(), "--dc", &dc.name], QUESTION)?;
-            dc.node.spawn(false)?;
+        let mut nodes = world.dcs.iter_mut().flat_map(|dc| dc.nodes.iter_mut());
+        let Some(first) = nodes.next() else { return Ok(world) };
+        first.spawn(true)?;
+        first.wait_until_it_serves(PATIENCE)?;
+        for node in nodes {
+            first.operate(&["node", "add", &node.number.to_string(), "--dc", &node.dc], QUESTION)?;
+            node.spawn(false)?;
         }
         world.until_whole()?;
         Ok(world)
@@ -190,11 +192,11 @@ impl World {
             let name = &dc.name;
             // Of a frozen or stuck one the question has no answer in time.
             dc.member.status().map_err(|error| missing(format!("etcd in data center {name} of {all:?}: {error}")))?;
-            let listed = dc.node.operate(&["node", "list"], QUESTION)?;
-            for other in &self.dcs {
-                let ready = format!("Node {} in data center {} is ready", other.node.number, other.name);
-                if !listed.contains(&ready) {
-                    return Err(missing(format!("node {} says: {listed}", dc.node.number)));
+            for node in &dc.nodes {
+                let listed = node.operate(&["node", "list"], QUESTION)?;
+                let ready = |other: &Node| format!("Node {} in data center {} is ready", other.number, other.dc);
+                if self.nodes().any(|other| !listed.contains(&ready(other))) {
+                    return Err(missing(format!("node {} says: {listed}", node.number)));
                 }
             }
         }
@@ -213,12 +215,14 @@ impl World {
             {
                 dc.member.spawn(&cluster, "existing")?;
             }
-            let node = format!("node {}", dc.node.number);
-            if let Some(process) = &mut dc.node.process
-                && let Some(status) = process.ended()?
-                && Self::may_start(&mut self.ended, &mut self.notes, &node, status)
-            {
-                dc.node.spawn(false)?;
+            for node in &mut dc.nodes {
+                let name = format!("node {}", node.number);
+                if let Some(process) = &mut node.process
+                    && let Some(status) = process.ended()?
+                    && Self::may_start(&mut self.ended, &mut self.notes, &name, status)
+                {
+                    node.spawn(false)?;
+                }
             }
         }
         Ok(())
@@ -248,8 +252,8 @@ impl World {
     /// Stops the nodes, then etcd, as an operator would.
     pub fn stop(&mut self) -> Result<(), Error> {
         // Together: each takes its time to send people away.
-        self.dcs.iter().try_for_each(|dc| dc.node.ask_to_stop())?;
-        self.dcs.iter_mut().try_for_each(|dc| dc.node.wait_for_end(END))?;
+        self.nodes().try_for_each(Node::ask_to_stop)?;
+        self.dcs.iter_mut().flat_map(|dc| &mut dc.nodes).try_for_each(|node| node.wait_for_end(END))?;
         self.dcs.iter_mut().try_for_each(|dc| dc.member.stop())
     }
 
@@ -259,20 +263,27 @@ impl World {
         elections::read(logs.iter().map(PathBuf::as_path))
     }
 
-    /// A node of this number in the place of a data center's old one, with an empty folder. It does not run yet.
-    pub fn replace_node(&mut self, name: &str, number: u32) -> Result<(), Error> {
+    /// All nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.dcs.iter().flat_map(|dc| &dc.nodes)
+    }
+
+    /// A node of this number in the place of the `nth` of a data center, with an empty folder. It does not run yet.
+    pub fn replace_node(&mut self, name: &str, nth: usize, number: u32) -> Result<(), Error> {
         let settings = self.settings.clone();
         let at = self.dcs.iter().position(|dc| dc.name == name);
         let at = at.ok_or_else(|| Error::other("looking for a data center", format!("there is no {name:?}")))?;
         let dc = self.dc(name)?;
-        let data = dc.node_disk.path().join(format!("node-{number}"));
-        dc.node = Node::new(number, (name, at, NAMES.len()), &settings.ieum, &dc.folder, data);
-        dc.prepare(&settings)
+        let mut node = dc.seat(&settings, at, nth, number);
+        dc.prepare(&settings, &mut node)?;
+        let missing = || Error::other("looking for a node", format!("there is no {nth} in {name}"));
+        *dc.nodes.get_mut(nth).ok_or_else(missing)? = node;
+        Ok(())
     }
 }
 
 impl Dc {
-    fn new(settings: &Settings, at: usize, name: &str, number: u32) -> Result<Self, Error> {
+    fn new(settings: &Settings, at: usize, name: &str) -> Result<Self, Error> {
         let folder = settings.folder.join(name);
         std::fs::create_dir_all(&folder).naming(|| format!("making {}", folder.display()))?;
         // etcd never syncs the directory of its data folder: where only that makes a name durable (Strict), a young member is gone after a power
@@ -280,24 +291,40 @@ impl Dc {
         let member_disk = Disk::new(settings.disks, &folder, "etcd", Metadata::Ext4)?;
         let node_disk = Disk::new(settings.disks, &folder, "node", Metadata::Strict)?;
         let member = Member::new(name, at, &folder, member_disk.path().join("data"));
-        let data = node_disk.path().join(format!("node-{number}"));
-        let node = Node::new(number, (name, at, NAMES.len()), &settings.ieum, &folder, data);
-        let mut dc = Self { name: name.to_owned(), folder, member, node, member_disk, node_disk };
-        dc.prepare(settings)?;
+        let mut dc = Self { name: name.to_owned(), folder, member, nodes: Vec::new(), member_disk, node_disk };
+        for nth in 0..settings.nodes_each {
+            // As `make cluster` numbers them: the first of each data center first.
+            let number = u32::try_from(nth * NAMES.len() + at + 1).unwrap_or(u32::MAX);
+            let mut node = dc.seat(settings, at, nth, number);
+            dc.prepare(settings, &mut node)?;
+            dc.nodes.push(node);
+        }
         Ok(dc)
     }
 
-    fn prepare(&mut self, settings: &Settings) -> Result<(), Error> {
-        settings.nodes.iter().for_each(|(setting, value)| self.node.set(setting, value));
+    /// Its `nth` node, with this number.
+    fn seat(&self, settings: &Settings, at: usize, nth: usize, number: u32) -> Node {
+        let data = self.node_disk.path().join(format!("node-{number}"));
+        let seat = Seat { dc: &self.name, at, of: NAMES.len(), nth };
+        Node::new(number, seat, &settings.ieum, &self.folder, data)
+    }
+
+    fn prepare(&self, settings: &Settings, node: &mut Node) -> Result<(), Error> {
+        settings.nodes.iter().for_each(|(setting, value)| node.set(setting, value));
         if settings.disks != disk::Kind::Folder {
             // Small disks.
-            self.node.set("NODE__RESERVE_MIB", "64");
+            node.set("NODE__RESERVE_MIB", "64");
         }
         if settings.clocks {
             self.turn_clock("+0")?;
-            self.node.follow_clock(self.clock())?;
+            node.follow_clock(self.clock())?;
         }
         Ok(())
+    }
+
+    /// Its first node.
+    pub fn node(&self) -> Result<&Node, Error> {
+        self.nodes.first().ok_or_else(|| Error::other("looking for a node", format!("{} has none", self.name)))
     }
 
     /// The file that says how far the nodes' clocks are off.

@@ -13,7 +13,7 @@ use super::{Arm, Figures, Sizes, people};
 use crate::error::{Error, Naming as _};
 use crate::process::Process;
 use crate::world::net::{self, Network, WORLD};
-use crate::world::node::Node;
+use crate::world::node::{Node, Seat};
 use crate::world::{NAMES, PATIENCE, Settings, World, disk, relay};
 
 /// What every node is set to beside its place: one machine plays everybody, and nobody waits for password hashes.
@@ -121,6 +121,7 @@ impl Servers {
             clocks: false,
             relay: delay.is_some(),
             nodes: NODES,
+            nodes_each: 1,
         })?;
         world.move_leader(LEADER, true)?;
         if let (Some(relay), Some(each_way)) = (&world.relay, delay) {
@@ -132,7 +133,8 @@ impl Servers {
     fn single(options: &Options) -> Result<Self, Error> {
         let [name, ..] = NAMES;
         net::build(&[name], &[Network::Users])?;
-        let mut node = Node::alone(1, (name, 0), &options.ieum, &options.folder, options.folder.join("node"));
+        let seat = Seat { dc: name, at: 0, of: 1, nth: 0 };
+        let mut node = Node::alone(1, seat, &options.ieum, &options.folder, options.folder.join("node"));
         NODES.iter().for_each(|(setting, value)| node.set(setting, value));
         node.spawn(false)?;
         node.wait_until_it_serves(PATIENCE)?;
@@ -143,14 +145,14 @@ impl Servers {
     fn inside(&self) -> Option<u32> {
         match self {
             Self::Single(_) => None,
-            Self::Cell(world) => world.dcs.first().and_then(|dc| dc.node.process.as_ref()).map(Process::id),
+            Self::Cell(world) => world.dcs.first().and_then(|dc| dc.nodes.first()?.process.as_ref()).map(Process::id),
         }
     }
 
     fn nodes(&self) -> Vec<&Node> {
         match self {
             Self::Single(node) => vec![node.as_ref()],
-            Self::Cell(world) => world.dcs.iter().map(|dc| &dc.node).collect(),
+            Self::Cell(world) => world.dcs.iter().flat_map(|dc| &dc.nodes).collect(),
         }
     }
 
@@ -198,7 +200,7 @@ impl Crowd {
             .stderr(options.folder.join("people.log"))
             .args(["--pairs", &options.sizes.pairs.to_string()])
             .hold_stdin();
-        let with = (0..nodes).fold(with, |with, at| with.arg("--people").arg(format!("ws://{}", Node::address(at))));
+        let with = (0..nodes).fold(with, |with, at| with.arg("--people").arg(format!("ws://{}", Node::address(at, 0))));
         let mut process = Process::spawn(&with)?;
         process.wait_for_line(|line| line == "ready", CONNECTED)?;
         Ok(Self { process })

@@ -25,6 +25,9 @@ struct Arguments {
     /// Less of everything, once, and only whether nothing was lost; results go nowhere
     #[arg(long)]
     short: bool,
+    /// How many nodes are in each data center; with more than one the results go nowhere
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=9))]
+    nodes: u8,
     /// Run nothing: only report the runs that are there
     #[arg(long)]
     report: bool,
@@ -77,6 +80,7 @@ fn run_inside(arguments: &Arguments, run: u32) -> Result<(), Failure> {
         run,
         short: arguments.short,
         load: if arguments.short { SHORT } else { LOAD },
+        nodes: arguments.nodes.into(),
         folder,
         programs: programs()?,
     };
@@ -141,6 +145,7 @@ fn run_scenario(arguments: &Arguments, name: &str, resuming: bool) -> Result<boo
 fn one_run(arguments: &Arguments, name: &str, run: u32, folder: &Path) -> Result<(), Failure> {
     let shown = |path: &Path| path.display().to_string();
     let mut again = vec![name.to_owned(), "--inside".to_owned(), run.to_string()];
+    again.extend(["--nodes".to_owned(), arguments.nodes.to_string()]);
     again.extend(["--drills".to_owned(), shown(&arguments.drills), "--folder".to_owned(), shown(&arguments.folder)]);
     if arguments.short {
         again.push("--short".to_owned());
@@ -161,19 +166,21 @@ fn one_run(arguments: &Arguments, name: &str, run: u32, folder: &Path) -> Result
     if status.success() { Ok(()) } else { Err(format!("{name}, run {run}: {status}; see {}", folder.display()).into()) }
 }
 
-/// Writes what came out of a scenario's runs, and says it. Of a short one nothing is kept.
+/// Writes what came out of a scenario's runs, and says it. Of a short one nothing is kept, nor where the data centers are others than those of
+/// the page.
 fn report(arguments: &Arguments, name: &str, scenario: &Scenario, runs: Vec<PathBuf>) -> Result<bool, Failure> {
     let short = arguments.short;
-    let results = if short { arguments.folder.join(name) } else { arguments.drills.join("results") };
+    let aside = short || arguments.nodes != 1;
+    let results = if aside { arguments.folder.join(name) } else { arguments.drills.join("results") };
     let repeat = format!("make drill NAME={name}");
     let verdict = report::write(&report::Scenario {
         name,
         title: &scenario.title,
         incident: &scenario.incident,
         repeat: &repeat,
-        settings: run::conditions(scenario, short),
+        settings: run::conditions(scenario, short, arguments.nodes.into()),
         runs,
-        short,
+        short: aside,
         results: &results,
         page: &arguments.page,
     })?;
@@ -204,7 +211,7 @@ fn remove(folder: &Path) -> std::io::Result<()> {
 /// Changes with the scenario and with each of the programs.
 fn fingerprint(arguments: &Arguments, name: &str) -> std::io::Result<String> {
     let mut hasher = DefaultHasher::new();
-    (arguments.short, std::fs::read(file_of(arguments, name))?).hash(&mut hasher);
+    (arguments.short, arguments.nodes, std::fs::read(file_of(arguments, name))?).hash(&mut hasher);
     for program in ["ieum", "drill", "drill-load", "ieum-unsynced"] {
         std::fs::read(programs()?.join(program))?.hash(&mut hasher);
     }

@@ -10,6 +10,19 @@ use crate::process::{Options, Process, Signal};
 /// The line that a node prints once it serves.
 const GREETING: &str = "Ieum is running at ";
 
+/// Where a node belongs.
+#[derive(Clone, Copy, Debug)]
+pub struct Seat<'a> {
+    /// The name of its data center.
+    pub dc: &'a str,
+    /// Its place among so many.
+    pub at: usize,
+    /// How many data centers there are.
+    pub of: usize,
+    /// The how-manieth node it is there, from 0.
+    pub nth: usize,
+}
+
 /// One node: its settings and, when it runs, its process.
 #[derive(Debug)]
 pub struct Node {
@@ -30,16 +43,17 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node that does not run yet, in the data center with this place among so many.
-    pub fn new(number: u32, (dc, at, count): (&str, usize, usize), ieum: &Path, outside: &Path, data: PathBuf) -> Self {
+    /// A node that does not run yet.
+    pub fn new(number: u32, seat: Seat<'_>, ieum: &Path, outside: &Path, data: PathBuf) -> Self {
+        let Seat { at, of: count, nth, .. } = seat;
         let etcd = |of: usize| format!("http://{}:2379", Network::Between.address(of));
         let peer = |of: usize| format!("http://{}:7400", Network::Between.address(of));
         // Its own data center's member first.
         let members = (0..count).map(|step| etcd((at + step) % count)).collect();
-        let mut node = Self::alone(number, (dc, at), ieum, outside, data);
+        let mut node = Self::alone(number, seat, ieum, outside, data);
         node.set("LOG__ENGINE", "etcd");
         node.set("LOG__ENDPOINTS", &list(members));
-        node.set("PEERS__LISTEN", &format!("{}:7400", Network::Between.address(at)));
+        node.set("PEERS__LISTEN", &format!("{}:{}", Network::Between.address(at), 7400 + nth));
         node.set("PEERS__ADDRESSES", &list((0..count).map(peer).collect()));
         // Nobody else is in the namespaces.
         node.set("PEERS__TRUSTED_NETWORK", "true");
@@ -47,8 +61,9 @@ impl Node {
     }
 
     /// One that is a cell by itself, with its log beside it.
-    pub fn alone(number: u32, (dc, at): (&str, usize), ieum: &Path, outside: &Path, data: PathBuf) -> Self {
-        let address = Self::address(at);
+    pub fn alone(number: u32, seat: Seat<'_>, ieum: &Path, outside: &Path, data: PathBuf) -> Self {
+        let Seat { dc, at, nth, .. } = seat;
+        let address = Self::address(at, nth);
         let mut settings: Vec<(String, String)> = [
             ("NODE__NUMBER", number.to_string()),
             ("NODE__DC", dc.to_owned()),
@@ -92,9 +107,9 @@ impl Node {
         if maps.contains("libfaketime") { Ok(()) } else { Err(Error::other(looking(), "it is not loaded")) }
     }
 
-    /// Where users find it.
-    pub fn address(at: usize) -> String {
-        format!("{}:8080", Network::Users.address(at))
+    /// Where users find the `nth` node of a data center.
+    pub fn address(at: usize, nth: usize) -> String {
+        format!("{}:{}", Network::Users.address(at), 8080 + nth)
     }
 
     fn log(&self) -> PathBuf {
