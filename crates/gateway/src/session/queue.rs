@@ -52,7 +52,8 @@ impl Queue {
         Self { items: VecDeque::new(), bytes: 0, woken: false, ended: None, finishing: None, max_items, max_bytes }
     }
 
-    /// Adds an item; true when the session must be woken.
+    /// Adds an item; true when the session must be woken once its position is complete. That is so for the first of each position: a session
+    /// that was woken before may look in between, when it may not take this one yet.
     pub(crate) fn push(&mut self, position: Position, item: Item) -> bool {
         if self.ended.is_some() {
             return false;
@@ -63,9 +64,10 @@ impl Queue {
             }
             return self.end(Code::SlowReader);
         }
+        let first = self.items.back().is_none_or(|(before, _)| *before != position);
         self.bytes += item.bytes();
         self.items.push_back((position, item));
-        !std::mem::replace(&mut self.woken, true)
+        !std::mem::replace(&mut self.woken, true) || first
     }
 
     /// Adds what may be lost, where little waits: it never ends a stream. Tells whether it was taken, and whether the session must be woken.
@@ -157,13 +159,14 @@ mod tests {
     fn only_complete_positions_are_taken() {
         let mut queue = Queue::new(10, 1_000);
         assert!(queue.push(at(1), event("a")));
-        assert!(!queue.push(at(2), event("b")), "it was woken already");
+        assert!(!queue.push(at(1), event("a")), "it is woken once for a position");
+        assert!(queue.push(at(2), event("b")), "what it is woken for may be taken before 2 is complete");
         let mut taken = Vec::new();
         assert_eq!(queue.take(at(1), &mut taken), None);
-        assert_eq!(taken.len(), 1);
+        assert_eq!(taken.len(), 2);
         assert!(queue.push(at(2), event("c")));
         queue.take(at(2), &mut taken);
-        assert_eq!(taken.len(), 3);
+        assert_eq!(taken.len(), 4);
     }
 
     #[test]
@@ -171,7 +174,7 @@ mod tests {
         let mut queue = Queue::new(8_192, 1_000_000);
         let typing = || Bytes::from_static(b"typing");
         assert_eq!(queue.signal(typing()), (true, true));
-        assert!(!queue.push(at(2), event("a")), "it was woken already");
+        assert!(queue.push(at(2), event("a")), "it may take the signal before 2 is complete");
         assert_eq!(queue.signal(typing()), (true, false));
         let mut taken = Vec::new();
         assert_eq!(
