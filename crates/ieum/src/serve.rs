@@ -196,7 +196,9 @@ async fn serve(config: &Config, start: Start, passage: &Passage) -> Result<(), E
             part.leave().await;
             match served {
                 // Also a node that its log has refused is stopped by that.
-                Err(Error::Stopped(reason)) if halted::is_lost(config, node.applied()).await => {
+                Err(Error::Stopped(reason))
+                    if halted::own_etcd(config, node.applied()).await == halted::Shows::Lost =>
+                {
                     Err(Error::LogLost(reason))
                 }
                 served => served,

@@ -1,6 +1,7 @@
 //! A node whose cell has no log: what its data stands for, and whether it may go on with the log that it finds
 //! (docs/decisions/reseed.md).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -39,6 +40,15 @@ pub enum Error {
         /// Where.
         at: Position,
     },
+    /// Nothing tells whether another node's batches follow what this one has applied.
+    #[error(
+        "this node's journal does not hold the batch at {at}, where its view stands, so it cannot be compared with what another node has there: \
+         nothing of it is taken, and this node will have to resync"
+    )]
+    NothingToCompare {
+        /// Where this node stands.
+        at: Position,
+    },
     /// It was told to stand still.
     #[error(
         "an operator is about to begin a generation of the log where this node stands: nothing is taken from others just now"
@@ -54,16 +64,20 @@ pub enum Error {
 pub struct Stand {
     /// What its view has applied; of a node without a usable view, where its journal ends, which others may have from it.
     pub applied: Position,
-    /// The rolling digest there; none without a view, and then no generation can begin there.
+    /// The rolling digest there; none without a view, or with one in which there is no cell yet, and then no generation can begin there.
     pub digest: Option<[u8; 32]>,
     /// The cell's members there, and their data centers; none without a view.
     pub members: Vec<(NodeId, String)>,
+    /// Nodes that were found to have another history, and where they have another batch than this one.
+    pub others: Vec<(NodeId, Position)>,
 }
 
 /// The data of a node that does not run.
 pub struct Halted {
     journal: Arc<Journal>,
     held: Option<Held>,
+    /// Nodes of another history, and where that shows.
+    others: parking_lot::Mutex<BTreeMap<NodeId, Position>>,
 }
 
 /// A view that can be used.
@@ -99,7 +113,7 @@ impl Halted {
         let view = match folder.open_view(&extent, options) {
             Ok((view, _)) => Arc::new(view),
             Err(FolderError::NothingToRebuildFrom { .. }) => {
-                return Ok(Self { journal: Arc::new(journal), held: None });
+                return Ok(Self { journal: Arc::new(journal), held: None, others: Default::default() });
             }
             Err(error) => return Err(error.into()),
         };
@@ -114,7 +128,7 @@ impl Halted {
             }
         }
         let applier = Mutex::new(Applying { applier, still: None });
-        Ok(Self { journal: Arc::new(journal), held: Some(Held { view, applier }) })
+        Ok(Self { journal: Arc::new(journal), held: Some(Held { view, applier }), others: Default::default() })
     }
 
     /// Its journal, for others who are behind.
@@ -123,21 +137,28 @@ impl Halted {
         &self.journal
     }
 
-    /// What it takes from the journal of another node to become level with it; none without a view, for which nothing can be done.
+    /// What it takes from the journal of node `of` to become level with it; none without a view, for which nothing can be done.
     ///
     /// # Errors
-    /// When the journal fails.
-    pub async fn levelling(&self) -> Result<Option<Levelling<'_>>, Error> {
+    /// [`Error::NothingToCompare`]; when the journal fails.
+    pub async fn levelling(&self, of: NodeId) -> Result<Option<Levelling<'_>>, Error> {
         let Some(held) = &self.held else { return Ok(None) };
         let applied = held.applier.lock().await.applier.applied();
-        let end = applied.min(core_position(self.journal.last()));
-        let before = Position { ordinal: end.ordinal.saturating_sub(1), ..end };
-        // Nothing is left where a journal begins behind a snapshot.
-        let holds = end.generation == self.journal.last().generation && end > core_position(self.journal.trimmed());
+        let at = |after, joint| Ok(Some(Levelling { halted: self, held, of, after, joint }));
+        // No two lives of a cell have a generation in common, so that what follows its beginning is its own.
+        if applied.ordinal == 0 {
+            return at(applied, None);
+        }
+        let (trimmed, last) = (core_position(self.journal.trimmed()), core_position(self.journal.last()));
+        let before = Position { ordinal: applied.ordinal.saturating_sub(1), ..applied };
+        // Not where a journal begins behind a snapshot, nor where the view is ahead of it.
+        let holds = applied.generation == last.generation && trimmed < applied && applied <= last;
         let page = if holds { self.journal.read(log_position(before)).await? } else { Vec::new() };
-        let joint = page.into_iter().next();
-        let after = if joint.is_some() { before } else { end };
-        Ok(Some(Levelling { journal: &self.journal, held, after, joint }))
+        match page.into_iter().next() {
+            Some(joint) => at(before, Some(joint)),
+            None if Bug::LevelsWithoutComparing.planted() => at(applied, None),
+            None => Err(Error::NothingToCompare { at: applied }),
+        }
     }
 
     /// Makes everything durable and says where the node stands.
@@ -160,7 +181,8 @@ impl Halted {
     async fn say(&self, still: Option<Instant>) -> Result<Stand, Error> {
         let Some(Held { view, applier }) = &self.held else {
             self.journal.flush().await?;
-            return Ok(Stand { applied: core_position(self.journal.last()), digest: None, members: Vec::new() });
+            let (applied, others) = (core_position(self.journal.last()), Vec::new());
+            return Ok(Stand { applied, digest: None, members: Vec::new(), others });
         };
         // Nothing is applied meanwhile.
         let mut applying = applier.lock().await;
@@ -170,17 +192,22 @@ impl Halted {
         let look = view.snapshot();
         let applied = apply::applied(&look)?;
         let members = Levels::of(&look)?.map(|levels| levels.members).unwrap_or_default();
-        let members = members.into_iter().map(|member| (member.node, member.dc)).collect();
-        Ok(Stand { applied: applied.position, digest: Some(applied.digest), members })
+        let members: Vec<_> = members.into_iter().map(|member| (member.node, member.dc)).collect();
+        // A new disk, on which nothing has arrived yet: the empty view knows of nobody who might have more.
+        let digest = (!members.is_empty()).then_some(applied.digest);
+        let others = self.others.lock().iter().map(|(node, at)| (*node, *at)).collect();
+        Ok(Stand { applied: applied.position, digest, members, others })
     }
 }
 
 /// Batches of another node's journal on their way to a halted one that lacks them.
 pub struct Levelling<'a> {
-    journal: &'a Journal,
+    halted: &'a Halted,
     held: &'a Held,
+    /// The other node.
+    of: NodeId,
     after: Position,
-    /// The last batch that both should have; none when it was compared, or is here no more.
+    /// The last batch that both should have, where this node stands; none when it was compared, or at the beginning of a generation.
     joint: Option<Entry>,
 }
 
@@ -200,9 +227,13 @@ impl Levelling<'_> {
             Some(joint) if joint != *entry && !Bug::LevelsAnyHistory.planted() => {
                 let at = core_position(joint.position);
                 self.joint = Some(joint);
+                self.halted.others.lock().insert(self.of, at);
                 Err(Error::OtherHistory { at })
             }
-            Some(joint) if joint == *entry => Ok(()),
+            Some(joint) if joint == *entry => {
+                self.halted.others.lock().remove(&self.of);
+                Ok(())
+            }
             _ => self.put(entry).await,
         }
     }
@@ -213,11 +244,7 @@ impl Levelling<'_> {
             return Err(Error::StandsStill);
         }
         let applier = &mut applying.applier;
-        match self.journal.put(entry).await {
-            // A view that is ahead of its journal leaves a gap in it, which nobody needs to be filled.
-            Ok(()) | Err(LogError::NotInLog { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
+        self.halted.journal.put(entry).await?;
         let Position { generation, ordinal } = applier.applied();
         if core_position(entry.position) == Position::new(generation, ordinal + 1) {
             applier.apply(entry)?;

@@ -276,9 +276,9 @@ async fn a_log_that_ends_before_what_was_applied_is_refused() {
     assert!(said.contains("`ieum log reseed`") && !said.contains("ieum restore"), "{said}");
 }
 
-/// Takes what `ahead` has into `halted`.
+/// Takes what `ahead`, which is node 1, has into `halted`.
 async fn level(halted: &Halted, ahead: &Halted) -> Result<(), halt::Error> {
-    let mut levelling = halted.levelling().await.unwrap().expect("a view");
+    let mut levelling = halted.levelling(1).await?.expect("a view");
     for entry in ahead.journal().read(log_position(levelling.after())).await.unwrap() {
         levelling.take(&entry).await?;
     }
@@ -297,7 +297,7 @@ async fn halted_nodes_of_other_histories_are_not_levelled() {
     }
     first.stop().await;
     let (first, second) = (cell.halted(1, None).await, cell.halted(2, None).await);
-    let mut levelling = second.levelling().await.unwrap().expect("a view");
+    let mut levelling = second.levelling(1).await.unwrap().expect("a view");
     let lacks = first.journal().read(log_position(levelling.after())).await.unwrap();
     levelling.take(&lacks[0]).await.unwrap();
     let other = Entry { bytes: lacks[2].bytes.clone(), ..lacks[1].clone() };
@@ -306,8 +306,77 @@ async fn halted_nodes_of_other_histories_are_not_levelled() {
     assert_eq!(stand.applied, core_position(other.position));
     let error = level(&second, &first).await.unwrap_err();
     assert!(matches!(error, halt::Error::OtherHistory { at } if at == stand.applied), "{error}");
-    assert_eq!(second.stand().await.unwrap(), stand, "nothing was taken");
+    // The operator has to hear of it: without the word of a person one of the two histories would go.
+    let differs = Stand { others: vec![(1, stand.applied)], ..stand.clone() };
+    assert_eq!(second.stand().await.unwrap(), differs, "nothing was taken");
     assert_eq!(core_position(second.journal().last()), stand.applied);
+    // The other one begins anew from this one.
+    let joint = second.journal().read(log_position(core_position(lacks[0].position))).await.unwrap();
+    second.levelling(1).await.unwrap().expect("a view").take(&joint[0]).await.unwrap();
+    assert_eq!(second.stand().await.unwrap(), stand);
+}
+
+/// Its view is ahead of its journal, as power cuts leave it, or the journal begins behind a snapshot. What another node has may then belong to
+/// another history, which nobody could see.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_halted_node_takes_nothing_where_it_cannot_compare() {
+    let (cell, [mut first, second, third]) = Cell::of_three().await;
+    for member in [second, third] {
+        member.stop().await;
+    }
+    for handle in ["ann", "ben"] {
+        assert!(accepted(&first.ask(register(handle)).await));
+    }
+    first.stop().await;
+    let folder = Folder::new(cell.data(2));
+    let (first, second) = (cell.halted(1, None).await, cell.halted(2, None).await);
+    let mut levelling = second.levelling(1).await.unwrap().expect("a view");
+    let lacks = first.journal().read(log_position(levelling.after())).await.unwrap();
+    levelling.take(&lacks[0]).await.unwrap();
+    levelling.take(&Entry { bytes: lacks[2].bytes.clone(), ..lacks[1].clone() }).await.unwrap();
+    let stand = second.stand().await.unwrap();
+    let at = stand.applied;
+    drop(levelling);
+    drop(second);
+    let whole = Journal::open(folder.log(), &ABOUT, 0).unwrap();
+    let mut before = whole.read(log_position(Position::new(1, 0))).await.unwrap();
+    drop(whole);
+    before.pop();
+    // Ahead of its journal by the batch that is another one.
+    Journal::begin_again(folder.log(), &ABOUT, 0).unwrap();
+    let short = Journal::open(folder.log(), &ABOUT, 0).unwrap();
+    for entry in &before {
+        short.put(entry).await.unwrap();
+    }
+    drop(short);
+    for begins_at in [0, at.ordinal] {
+        if begins_at > 0 {
+            Journal::begin_again(folder.log(), &ABOUT, begins_at).unwrap();
+        }
+        let second = cell.halted(2, None).await;
+        let journal = second.journal().last();
+        let error = level(&second, &first).await.unwrap_err();
+        assert!(matches!(error, halt::Error::NothingToCompare { at: there } if there == at), "{error}");
+        assert_eq!(second.stand().await.unwrap(), stand, "nothing was taken");
+        assert_eq!(second.journal().last(), journal);
+    }
+}
+
+/// It is to be filled from another one, and nothing has arrived yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_with_a_new_disk_halts_without_a_view_that_counts_and_becomes_level() {
+    let (cell, [first, second, third]) = Cell::of_three().await;
+    for member in [first, second, third] {
+        member.stop().await;
+    }
+    let folder = Folder::new(cell.data(3));
+    std::fs::remove_dir_all(folder.root()).unwrap();
+    drop(Journal::open(folder.log(), &ABOUT, 0).unwrap());
+    let (first, third) = (cell.halted(1, None).await, cell.halted(3, None).await);
+    let applied = Position::new(1, 0);
+    assert_eq!(third.stand().await.unwrap(), Stand { applied, digest: None, members: vec![], others: vec![] });
+    level(&third, &first).await.unwrap();
+    assert_eq!(third.stand().await.unwrap(), first.stand().await.unwrap());
 }
 
 /// It comes back, given up and ahead, while a generation is about to begin where the others stand.
@@ -321,7 +390,7 @@ async fn a_halted_node_that_stands_still_is_not_carried_beyond() {
     first.stop().await;
     let (first, second) = (cell.halted(1, None).await, cell.halted(2, None).await);
     // It had begun to read before it was told.
-    let mut levelling = second.levelling().await.unwrap().expect("a view");
+    let mut levelling = second.levelling(1).await.unwrap().expect("a view");
     let stand = second.stand_still(Instant::now() + Duration::from_secs(3_600)).await.unwrap();
     let lacks = first.journal().read(log_position(stand.applied)).await.unwrap();
     levelling.take(&first.journal().read(log_position(levelling.after())).await.unwrap()[0]).await.unwrap();
@@ -364,8 +433,8 @@ async fn a_halted_node_without_a_view_gives_others_what_its_journal_holds() {
         std::fs::remove_dir_all(lost).unwrap();
     }
     let (second, third) = (cell.halted(2, None).await, cell.halted(3, None).await);
-    assert_eq!(third.stand().await.unwrap(), Stand { applied: end, digest: None, members: Vec::new() });
-    assert!(third.levelling().await.unwrap().is_none());
+    assert_eq!(third.stand().await.unwrap(), Stand { applied: end, digest: None, members: vec![], others: vec![] });
+    assert!(third.levelling(2).await.unwrap().is_none());
     level(&second, &third).await.unwrap();
     let stand = second.stand().await.unwrap();
     assert!(stand.applied == end && stand.digest.is_some(), "{stand:?}");

@@ -211,6 +211,17 @@ pub(crate) struct Stands {
     pub(crate) digest: Vec<u8>,
     #[prost(message, repeated, tag = "5")]
     pub(crate) members: Vec<Member>,
+    #[prost(message, repeated, tag = "6")]
+    pub(crate) others: Vec<Other>,
+}
+
+/// A node of another history, and where that shows.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct Other {
+    #[prost(uint32, tag = "1")]
+    pub(crate) node: u32,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) at: Option<Place>,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -222,24 +233,27 @@ pub(crate) struct Member {
 }
 
 impl From<Stood> for Stands {
-    fn from(Stood { node, dc, stand: Stand { applied, digest, members } }: Stood) -> Self {
+    fn from(Stood { node, dc, stand: Stand { applied, digest, members, others } }: Stood) -> Self {
+        let others = others.into_iter().map(|(node, at)| Other { node, at: Some(at.into()) }).collect();
         let members = members.into_iter().map(|(node, dc)| Member { node, dc }).collect();
         let digest = digest.map(|digest| digest.to_vec()).unwrap_or_default();
-        Self { node, dc, applied: Some(applied.into()), digest, members }
+        Self { node, dc, applied: Some(applied.into()), digest, members, others }
     }
 }
 
 impl TryFrom<Stands> for Stood {
     type Error = Status;
 
-    fn try_from(Stands { node, dc, applied, digest, members }: Stands) -> Result<Self, Status> {
+    fn try_from(Stands { node, dc, applied, digest, members, others }: Stands) -> Result<Self, Status> {
         let applied = applied.ok_or_else(|| garbled("position"))?.into();
         let digest = match digest.as_slice() {
             [] => None,
             digest => Some(digest.try_into().map_err(|_| garbled("digest"))?),
         };
         let members = members.into_iter().map(|Member { node, dc }| (node, dc)).collect();
-        Ok(Self { node, dc, stand: Stand { applied, digest, members } })
+        let other = |Other { node, at }: Other| Ok((node, at.ok_or_else(|| garbled("position"))?.into()));
+        let others = others.into_iter().map(other).collect::<Result<_, Status>>()?;
+        Ok(Self { node, dc, stand: Stand { applied, digest, members, others } })
     }
 }
 

@@ -208,10 +208,16 @@ pub enum Bug {
     ReseedFromTheFirst,
     /// A halted node takes the batches of another one's journal although the two have other histories.
     LevelsAnyHistory,
+    /// A halted node takes batches of another one's journal where nothing tells that they follow its own.
+    LevelsWithoutComparing,
     /// A generation begins without what only a node without a view has in its journal.
     JournalAloneForgotten,
     /// A halted node becomes level with others although a generation is about to begin where it stands.
     MovesWhenHeld,
+    /// A generation may begin where a node stands that has nothing yet, and knows of no members.
+    EmptyViewCounts,
+    /// Of two histories a new generation takes the longer one without the operator's word.
+    LongerHistoryTaken,
     /// Members that do not answer are given up without the operator's word.
     ReseedWithoutAsking,
     /// A backup is restored into an empty etcd whatever the other nodes hold beyond it.

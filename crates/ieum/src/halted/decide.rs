@@ -1,6 +1,7 @@
 //! What a node makes of the log that etcd holds and of what the other nodes say. Nothing here waits for anything but what it is given.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use ieum_core::ids::{NodeId, Position};
 use ieum_node::halt::{Shared, Verdict, judge};
@@ -107,14 +108,62 @@ pub(super) enum Later<'a> {
     Most(&'a Report),
 }
 
-/// Who of the `members` says that the cell is in a later generation than this node at `applied`.
+/// Who of the `members`, of which this node is one, says that the cell is in a later generation than this node at `applied`. Most are most of
+/// the others: of two members the other one.
 pub(super) fn later<'a>(heard: &'a [Report], members: &BTreeSet<NodeId>, applied: Position) -> Later<'a> {
     let is_later = |report: &&Report| report.applied.generation > applied.generation && members.contains(&report.node);
     let says: BTreeSet<NodeId> = heard.iter().filter(is_later).map(|report| report.node).collect();
     match heard.iter().find(is_later) {
         None => Later::Nobody,
-        Some(report) if says.len() > members.len() / 2 || Bug::OneReportShutsTheDoors.planted() => Later::Most(report),
+        Some(report) if says.len() * 2 > members.len().saturating_sub(1) || Bug::OneReportShutsTheDoors.planted() => {
+            Later::Most(report)
+        }
         Some(report) => Later::Some(report),
+    }
+}
+
+/// What a running node's own etcd shows of its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shows {
+    /// The node cannot go on with it.
+    Lost,
+    /// It can, or it is another cell's, of which nothing follows for this one.
+    GoesOn,
+    /// Nothing: too few of its members answer.
+    Nothing,
+}
+
+/// The same for a node at `applied` that saw this, if it saw anything. `foreign`: the log is another cell's.
+pub(super) fn shows(seen: Option<(Option<&Shared>, bool)>, applied: Position) -> Shows {
+    match seen {
+        None => Shows::Nothing,
+        Some((_, true)) => Shows::GoesOn,
+        Some((log, false)) if judge(log, applied, &[0; 32]) == Verdict::GoesOn => Shows::GoesOn,
+        Some((_, false)) => Shows::Lost,
+    }
+}
+
+/// What was said already, so that what lasts is said again only now and then.
+#[derive(Debug)]
+pub(super) struct Told<T> {
+    said: Option<(T, Instant)>,
+    again: Duration,
+}
+
+impl<T: PartialEq> Told<T> {
+    /// Nothing yet; the same is due again after so long.
+    pub(super) fn every(again: Duration) -> Self {
+        Self { said: None, again }
+    }
+
+    /// Whether this is to be said `now`; then it was.
+    pub(super) fn is_due(&mut self, what: T, now: Instant) -> bool {
+        let same = |(said, at): &(T, Instant)| *said == what && now.saturating_duration_since(*at) < self.again;
+        let due = !self.said.as_ref().is_some_and(same);
+        if due {
+            self.said = Some((what, now));
+        }
+        due
     }
 }
 
@@ -235,12 +284,7 @@ mod tests {
     #[test]
     fn one_node_that_speaks_of_a_later_generation_is_not_believed_alone() {
         let members = BTreeSet::from([1, 2, 3]);
-        let said = |heard: &[Report]| match later(heard, &members, Position::new(4, 40)) {
-            Later::Nobody => "nobody",
-            Later::Some(report) if report.applied.generation == 5 => "some",
-            Later::Most(report) if report.applied.generation == 5 => "most",
-            Later::Some(_) | Later::Most(_) => "another",
-        };
+        let said = |heard: &[Report]| said_of(&members, heard);
         assert_eq!(said(&[]), "nobody");
         assert_eq!(said(&[ready(2, 4, 90), ready(3, 3, 99)]), "nobody");
         assert_eq!(said(&[ready(2, 4, 40), ready(3, 5, 0)]), "some");
@@ -248,5 +292,50 @@ mod tests {
         // The same one twice, and others who are no members.
         assert_eq!(said(&[ready(3, 5, 0), ready(3, 5, 0), ready(8, 5, 0), ready(9, 5, 0)]), "some");
         assert_eq!(said(&[ready(8, 5, 0), ready(9, 5, 0)]), "nobody");
+        let five = BTreeSet::from([1, 2, 3, 4, 5]);
+        assert_eq!(said_of(&five, &[ready(2, 5, 1), ready(3, 5, 0)]), "some");
+        assert_eq!(said_of(&five, &[ready(2, 5, 1), ready(3, 5, 0), ready(4, 5, 0)]), "most");
+    }
+
+    /// With a witness in the third data center: a node that is alone with the old etcd never hears of more than one.
+    #[test]
+    fn of_two_nodes_the_other_one_decides() {
+        let two = BTreeSet::from([1, 2]);
+        assert_eq!(said_of(&two, &[ready(2, 5, 0)]), "most");
+        assert_eq!(said_of(&two, &[ready(2, 4, 90)]), "nobody");
+        assert_eq!(said_of(&two, &[ready(8, 5, 0)]), "nobody");
+        // Not known yet.
+        assert_eq!(said_of(&BTreeSet::new(), &[ready(2, 5, 0)]), "nobody");
+    }
+
+    /// What a node that runs at 4.40 makes of it.
+    fn said_of(members: &BTreeSet<NodeId>, heard: &[Report]) -> &'static str {
+        match later(heard, members, Position::new(4, 40)) {
+            Later::Nobody => "nobody",
+            Later::Some(report) if report.applied.generation == 5 => "some",
+            Later::Most(report) if report.applied.generation == 5 => "most",
+            Later::Some(_) | Later::Most(_) => "another",
+        }
+    }
+
+    /// Else a node says of an etcd that is away for a moment that it goes on, and sends its operator to look at the endpoints.
+    #[test]
+    fn an_etcd_that_does_not_answer_is_not_taken_for_one_that_goes_on() {
+        let at = Position::new(4, 40);
+        assert_eq!(shows(None, at), Shows::Nothing);
+        assert_eq!(shows(Some((Some(&log(4, 40)), false)), at), Shows::GoesOn);
+        assert_eq!(shows(Some((Some(&log(3, 1)), true)), at), Shows::GoesOn);
+        assert_eq!(shows(Some((None, false)), at), Shows::Lost);
+        assert_eq!(shows(Some((Some(&log(4, 39)), false)), at), Shows::Lost);
+        assert_eq!(shows(Some((Some(&log(5, 0)), false)), at), Shows::Lost);
+    }
+
+    #[test]
+    fn what_lasts_is_said_at_once_and_then_now_and_then() {
+        let (mut told, began) = (Told::every(Duration::from_secs(60)), Instant::now());
+        let mut said = |what, seconds| told.is_due(what, began + Duration::from_secs(seconds));
+        assert!(said("a", 0) && !said("a", 1) && !said("a", 59));
+        assert!(said("a", 60) && !said("a", 119) && said("a", 120));
+        assert!(said("b", 121) && !said("b", 122) && said("a", 123));
     }
 }

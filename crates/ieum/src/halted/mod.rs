@@ -3,17 +3,17 @@
 
 mod decide;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use ieum_core::ids::Position;
+use ieum_core::ids::{NodeId, Position};
 use ieum_gateway::Ticket;
 use ieum_log_etcd::record::{self, Found};
 use ieum_log_etcd::{Etcd, Options};
 use ieum_node::folder::{self, Folder};
-use ieum_node::halt::{self, Halted, Shared, Stand, Verdict, judge};
+use ieum_node::halt::{self, Halted, Shared, Stand, Verdict};
 use ieum_node::peers::{Phase, Report};
 use ieum_node::service::Handle;
 use ieum_node::{chain, core_position};
@@ -29,7 +29,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use self::decide::{Later, Start, at_start, later, look_and_hear, others_verdict, verdict, waits_no_more};
+pub(crate) use self::decide::Shows;
+use self::decide::{Later, Start, Told, at_start, later, look_and_hear, others_verdict, shows, verdict, waits_no_more};
 use crate::config::Config;
 use crate::serve::{Error, Signals};
 use crate::shared;
@@ -40,6 +41,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const NOTICE_EVERY: Duration = Duration::from_millis(250);
 /// How often a running node asks its etcd about a later generation of which only some speak.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// How often what lasts and needs a person is said again.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// How long a halted node stands still when a generation is about to begin there: longer than the patience with the transaction that begins it, and no
 /// longer than the next `ieum log reseed` waits for nodes to become level.
 const STILL: Duration = Duration::from_secs(12);
@@ -162,7 +165,7 @@ impl Halt<'_> {
         let end = end.map(|before| core_position(before.end)).filter(|end| end.generation == self.own);
         let halted = Halted::open(&self.folder, self.config.node.cell, self.own, &view, end).await?;
         let halted = Arc::new(halted);
-        let (mut said, mut waited) = (None, None);
+        let (mut said, mut waited, mut lacking) = (None, None, BTreeMap::new());
         loop {
             let stand = halted.stand().await?;
             let hearing = hear(&self.others, self.own_address.as_deref());
@@ -184,7 +187,7 @@ impl Halt<'_> {
                 tell(verdict, &stand, &found);
                 said = Some(verdict);
             }
-            self.level(&halted).await;
+            self.level(&halted, &mut lacking).await;
             let (applied, addresses) = (halted.stand().await?.applied, self.addresses());
             report.send_modify(|report| {
                 (report.applied, report.synced, report.addresses) = (applied, applied, addresses);
@@ -252,20 +255,20 @@ impl Halt<'_> {
         Ok(report)
     }
 
-    /// Takes from the journals of the others what it lacks. Who does not answer or has it no more is asked again next time.
-    async fn level(&self, halted: &Halted) {
+    /// Takes from the journals of the others what it lacks. Who does not answer or has it no more is asked again next time; why something is
+    /// `lacking` is said once.
+    async fn level(&self, halted: &Halted, lacking: &mut BTreeMap<String, String>) {
         for peer in &self.others {
             let stood = timeout(ANSWER, peer.stand()).await.ok().and_then(Result::ok).flatten();
             let Ok(own) = halted.stand().await else { return };
-            if stood.is_none_or(|stood| stood.stand.applied <= own.applied) {
+            let Some(ahead) = stood.filter(|stood| stood.stand.applied > own.applied) else {
+                lacking.remove(peer.address());
                 continue;
-            }
-            if let Err(error) = copy(halted, peer).await {
-                tracing::warn!(
-                    error = chain(error.as_ref()),
-                    peer = peer.address(),
-                    "what another node has is not here yet"
-                );
+            };
+            let Err(error) = copy(halted, ahead.node, peer).await else { continue };
+            let error = chain(error.as_ref());
+            if lacking.insert(peer.address().to_owned(), error.clone()).as_ref() != Some(&error) {
+                tracing::warn!(error, peer = peer.address(), "what another node has is not here yet");
             }
         }
     }
@@ -285,8 +288,8 @@ fn meet(met: &Mutex<BTreeSet<String>>, address: &str) {
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-async fn copy(halted: &Halted, peer: &Peer) -> Result<(), Failure> {
-    let Some(mut levelling) = halted.levelling().await? else { return Ok(()) };
+async fn copy(halted: &Halted, node: NodeId, peer: &Peer) -> Result<(), Failure> {
+    let Some(mut levelling) = halted.levelling(node).await? else { return Ok(()) };
     let mut batches = Box::pin(peer.batches(levelling.after()).await?);
     while let Some(entry) = timeout(ANSWER, batches.next()).await? {
         levelling.take(&entry?).await?;
@@ -345,7 +348,7 @@ pub(crate) async fn noticed(
     node: Handle<Fjall, Ticket>,
     circle: Arc<Circle>,
 ) -> String {
-    let (mut asked, mut told) = (None::<Instant>, None);
+    let (mut asked, mut told) = (None::<Instant>, Told::every(SAY_AGAIN));
     loop {
         sleep(NOTICE_EVERY).await;
         let applied = node.applied();
@@ -357,11 +360,14 @@ pub(crate) async fn noticed(
             Later::Nobody => {}
             Later::Most(report) => return says(report),
             Later::Some(report) if asked.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN) => {
-                if is_lost(config, applied).await {
+                let shows = own_etcd(config, applied).await;
+                if shows == Shows::Lost {
                     return says(report);
                 }
-                asked = Some(Instant::now());
-                if told.replace(report.node) != Some(report.node) {
+                let now = Instant::now();
+                asked = Some(now);
+                // Of one that does not answer nothing is known; that is told elsewhere.
+                if shows == Shows::GoesOn && told.is_due(report.node, now) {
                     let (node, at) = (report.node, report.applied);
                     tracing::error!(
                         "alarm: node {node} says that it is at {at}, in a later generation than this node at {applied}, but neither most members \
@@ -372,16 +378,17 @@ pub(crate) async fn noticed(
             Later::Some(_) => {}
         }
         let Some(reason) = log.refused() else { continue };
-        if is_lost(config, applied).await {
+        if own_etcd(config, applied).await == Shows::Lost {
             return reason;
         }
     }
 }
 
-/// Whether a node at `applied` cannot go on with what etcd holds.
-pub(crate) async fn is_lost(config: &Config, applied: Position) -> bool {
-    let Ok(etcd) = shared::etcd(config) else { return false };
-    let Ok(found) = record::look(&etcd).await else { return false };
-    let ours = found.log.is_none_or(|held| held.cell == u32::from(config.node.cell));
-    ours && judge(shared_log(&found).as_ref(), applied, &[0; 32]) != Verdict::GoesOn
+/// What its etcd shows a node at `applied`.
+pub(crate) async fn own_etcd(config: &Config, applied: Position) -> Shows {
+    let looking = async { record::look(&shared::etcd(config).ok()?).await.ok() };
+    let found = looking.await;
+    let seen =
+        found.map(|found| (shared_log(&found), found.log.is_some_and(|held| held.cell != u32::from(config.node.cell))));
+    shows(seen.as_ref().map(|(log, foreign)| (log.as_ref(), *foreign)), applied)
 }

@@ -149,10 +149,12 @@ impl Reseed<'_> {
             self.config.node.cell, plan.end.end, plan.furthest
         );
         for (node, at) in &plan.behind {
-            println!("Node {node} stands at {at} and could not be brought level: it will resync from another one.");
+            println!(
+                "Node {node} stands at {at} and could not be brought level: it will resync from another one. Its log tells why."
+            );
         }
         for node in &plan.without_view {
-            println!("Node {node} has no view: it will resync from another one.");
+            println!("Node {node} has no view in which it is a member: it will resync from another one.");
         }
         for (node, at) in &plan.given_up {
             let ahead = at.map(|at| format!(", and it stands at {at}")).unwrap_or_default();

@@ -27,11 +27,14 @@ impl Seen {
     /// For the operator, a line each.
     pub(super) fn lines(&self) -> Vec<String> {
         let stood = self.stood.values();
-        let stood = stood.map(|Stood { node, dc, stand: Stand { applied, digest, .. } }| match digest {
-            Some(_) => format!("Node {node} in data center {dc} has halted at {applied}."),
-            None => {
-                format!("Node {node} in data center {dc} has halted without a view; its journal ends at {applied}.")
+        let stood = stood.map(|stood| match (stood, can_begin(stood)) {
+            (Stood { node, dc, stand }, true) => {
+                format!("Node {node} in data center {dc} has halted at {}.", stand.applied)
             }
+            (Stood { node, dc, stand }, false) => format!(
+                "Node {node} in data center {dc} has halted without a view in which it is a member; its journal ends at {}.",
+                stand.applied
+            ),
         });
         let runs = self.runs.keys().map(|node| format!("Node {node} has not halted yet."));
         let empty = self.empty.iter().map(|node| format!("Node {node} has no data yet."));
@@ -52,7 +55,7 @@ pub(super) struct Plan {
     pub(super) members: Vec<NodeId>,
     /// Nodes that are behind, and where they stand.
     pub(super) behind: Vec<(NodeId, Position)>,
-    /// Nodes that have no view, or nothing at all.
+    /// Nodes that have no view in which they are members, or nothing at all.
     pub(super) without_view: Vec<NodeId>,
     /// Nodes that are given up, and where they stand if they say so.
     pub(super) given_up: Vec<(NodeId, Option<Position>)>,
@@ -110,10 +113,12 @@ pub(super) enum Obstacle {
     #[error("no node is left: --without names all that answer")]
     NobodyLeft,
     #[error(
-        "node {} halted without a view that can be used, and no other node has one: begin the cell anew from a backup with `ieum restore`",
-        numbers(nodes)
+        "node {} halted without a view that can be used, and no other node that answers has one{}. Start the others if any is left; if none \
+         is, begin the cell anew from a backup with `ieum restore`",
+        numbers(nodes),
+        list(silent)
     )]
-    NoView { nodes: Vec<NodeId> },
+    NoView { nodes: Vec<NodeId>, silent: Vec<String> },
     #[error(
         "the journal of node {node} ends at {at}, and no node with a view is beyond {end}: they have not read from it yet what they lack, or \
          cannot (their logs tell why). Run it again; to go on without what only that journal holds say --without {node}"
@@ -124,6 +129,12 @@ pub(super) enum Obstacle {
         nodes.0, nodes.1
     )]
     Differ { nodes: (NodeId, NodeId), at: Position },
+    #[error(
+        "nodes {0} and {1} have different batches at {at}: one of the two went on with an etcd that was restored from an old backup, and what \
+         only one has leaves the cell. Which history goes on is yours to say: give up each node of the other one, --without {0} or \
+         --without {1} (docs/operating/log-lost.md)", nodes.0, nodes.1
+    )]
+    OtherHistories { nodes: (NodeId, NodeId), at: Position },
     #[error(
         "the log is not lost: etcd holds it up to {last}, and node {node}, which stands at {at}, can go on with it. Restart the node"
     )]
@@ -139,7 +150,9 @@ impl Obstacle {
     /// Whether it may be gone when it is looked again.
     pub(super) fn may_pass(&self) -> bool {
         match self {
-            Self::Nobody { .. } | Self::Missing { .. } | Self::Differ { .. } | Self::JournalAlone { .. } => true,
+            // Nodes may be opening their data still.
+            Self::Nobody { .. } | Self::NoView { .. } | Self::Missing { .. } => true,
+            Self::Differ { .. } | Self::OtherHistories { .. } | Self::JournalAlone { .. } => true,
             // Who has not noticed yet will.
             Self::Runs { log, .. } => log.is_none(),
             _ => false,
@@ -166,12 +179,28 @@ pub(super) fn without_each<'a>(nodes: impl IntoIterator<Item = &'a NodeId>) -> S
     nodes.into_iter().map(|node| format!("--without {node}")).collect::<Vec<_>>().join(" ")
 }
 
+/// Whether a generation can begin where a node stands: its view tells who the members are, and that it is one. With a new disk, to which
+/// nothing or little was copied yet, there are fewer members or none, and nobody would seem to be missing.
+fn can_begin(Stood { node, stand, .. }: &Stood) -> bool {
+    let is_member = stand.members.iter().any(|(member, _)| member == node);
+    stand.digest.is_some() && (is_member || Bug::EmptyViewCounts.planted())
+}
+
+/// Two nodes that count and have different histories, and where that shows.
+fn other_histories(seen: &Seen, without: &[NodeId]) -> Option<Obstacle> {
+    let counts = |node: &NodeId| seen.stood.contains_key(node) && !without.contains(node);
+    let found = seen.stood.values().filter(|stood| counts(&stood.node)).find_map(|stood| {
+        let (other, at) = stood.stand.others.iter().find(|(other, _)| counts(other))?;
+        Some(Obstacle::OtherHistories { nodes: (stood.node, *other), at: *at })
+    });
+    found.filter(|_| !Bug::LongerHistoryTaken.planted())
+}
+
 /// How the new generation begins, if it may.
 pub(super) fn plan(seen: &Seen, log: Option<&Shared>, without: &[NodeId], replace: bool) -> Result<Plan, Obstacle> {
     let counts = |node: &NodeId| !without.contains(node);
     let halted = || seen.stood.values().filter(|stood| counts(&stood.node));
-    // Where a view stands a generation can begin.
-    let candidates = || halted().filter(|stood| stood.stand.digest.is_some());
+    let candidates = || halted().filter(|stood| can_begin(stood));
     let furthest = candidates().max_by_key(|stood| stood.stand.applied);
     let furthest = if Bug::ReseedFromTheFirst.planted() { candidates().next() } else { furthest };
     if !seen.runs.is_empty() {
@@ -186,12 +215,13 @@ pub(super) fn plan(seen: &Seen, log: Option<&Shared>, without: &[NodeId], replac
         return Err(match (seen.stood.is_empty(), no_view.is_empty()) {
             (true, _) => nobody,
             (false, true) => Obstacle::NobodyLeft,
-            (false, false) => Obstacle::NoView { nodes: no_view },
+            (false, false) => Obstacle::NoView { nodes: no_view, silent: seen.silent.clone() },
         });
     };
     let Stand { applied: end, digest, members } = furthest.stand.clone();
     let digest = digest.unwrap_or_default();
-    if let Some(stranger) = without.iter().find(|node| members.iter().all(|(member, _)| member != *node)) {
+    let is_known = |node: &NodeId| seen.stood.contains_key(node) || members.iter().any(|(member, _)| member == node);
+    if let Some(stranger) = without.iter().find(|node| !is_known(node)) {
         return Err(Obstacle::NotAMember(*stranger));
     }
     let is_here = |node: &NodeId| seen.stood.contains_key(node) || seen.empty.contains(node);
@@ -205,7 +235,10 @@ pub(super) fn plan(seen: &Seen, log: Option<&Shared>, without: &[NodeId], replac
     {
         return Err(Obstacle::Differ { nodes: (furthest.node, other.node), at: end });
     }
-    let without_view = || halted().filter(|stood| stood.stand.digest.is_none());
+    if let Some(obstacle) = other_histories(seen, without) {
+        return Err(obstacle);
+    }
+    let without_view = || halted().filter(|stood| !can_begin(stood));
     let more = without_view().find(|stood| stood.stand.applied > end);
     if let Some(Stood { node, stand, .. }) = more.filter(|_| !Bug::JournalAloneForgotten.planted()) {
         return Err(Obstacle::JournalAlone { node: *node, at: stand.applied, end });
@@ -252,7 +285,8 @@ mod tests {
 
     fn node(node: NodeId, ordinal: u64) -> Stood {
         let members = (1..=3).map(|node| (node, "abc"[node as usize - 1..node as usize].to_owned())).collect();
-        let stand = Stand { applied: Position::new(4, ordinal), digest: Some([ordinal as u8; 32]), members };
+        let applied = Position::new(4, ordinal);
+        let stand = Stand { applied, digest: Some([ordinal as u8; 32]), members, others: vec![] };
         Stood { node, dc: "x".to_owned(), stand }
     }
 
@@ -308,7 +342,8 @@ mod tests {
     #[test]
     fn what_is_in_a_journal_without_a_view_is_waited_for() {
         let mut all = seen([(1, 40), (2, 41), (3, 42)]);
-        all.stood.get_mut(&3).unwrap().stand = Stand { applied: Position::new(4, 42), digest: None, members: vec![] };
+        let applied = Position::new(4, 42);
+        all.stood.get_mut(&3).unwrap().stand = Stand { applied, digest: None, members: vec![], others: vec![] };
         let reason = refused(&all, None, &[], false);
         assert!(reason.contains("journal of node 3 ends at 4.42") && reason.contains("--without 3"), "{reason}");
         assert!(plan(&all, None, &[], false).unwrap_err().may_pass(), "they read it");
@@ -318,6 +353,51 @@ mod tests {
         assert_eq!((level.furthest, level.without_view), (2, vec![3]));
         all.stood.retain(|node, _| *node == 3);
         assert!(refused(&all, None, &[], false).contains("`ieum restore`"));
+    }
+
+    /// Power came back, etcd did not, and the node whose disk was exchanged just before is the first to answer.
+    #[test]
+    fn a_node_with_a_new_disk_is_not_all_members() {
+        let applied = Position::new(1, 0);
+        let stand = Stand { applied, digest: Some([0; 32]), members: vec![], others: vec![] };
+        let empty = Stood { node: 3, dc: "c".to_owned(), stand };
+        let mut all = Seen { stood: [(3, empty)].into(), ..Seen::default() };
+        let alone = plan(&all, None, &[], false).unwrap_err();
+        assert!(
+            matches!(alone, Obstacle::NoView { .. }) && alone.may_pass(),
+            "the others may be opening theirs: {alone}"
+        );
+        // A part of the log has arrived in which it is no member yet.
+        all.stood.get_mut(&3).unwrap().stand.members = vec![(1, "a".to_owned())];
+        assert!(matches!(plan(&all, None, &[], false).unwrap_err(), Obstacle::NoView { .. }));
+        all.stood.insert(1, node(1, 40));
+        assert!(refused(&all, None, &[], false).contains("node 2 in data center b is missing"));
+        all.stood.insert(2, node(2, 42));
+        let level = plan(&all, None, &[], false).unwrap();
+        assert_eq!((level.furthest, level.without_view, level.end.end.ordinal), (2, vec![3], 42));
+        // With more than the others have it is read from, or given up by its number, member or not.
+        all.stood.get_mut(&3).unwrap().stand.applied = Position::new(4, 50);
+        assert!(refused(&all, None, &[], false).contains("--without 3"));
+        all.stood.get_mut(&1).unwrap().stand.members.pop();
+        all.stood.get_mut(&2).unwrap().stand.members.pop();
+        assert_eq!(plan(&all, None, &[3], false).unwrap().end.end.ordinal, 42);
+    }
+
+    /// One of them went on with an etcd from an old backup. The longer one need not be the one that counts.
+    #[test]
+    fn of_two_histories_the_operator_chooses_one() {
+        let mut all = seen([(1, 45), (2, 42), (3, 42)]);
+        all.stood.get_mut(&2).unwrap().stand.others = vec![(1, Position::new(4, 41))];
+        let reason = refused(&all, None, &[], false);
+        assert!(reason.contains("nodes 2 and 1 have different batches at 4.41"), "{reason}");
+        assert!(reason.contains("--without 2 or --without 1"), "{reason}");
+        assert!(plan(&all, None, &[], false).unwrap_err().may_pass(), "one of them may resync");
+        assert_eq!(plan(&all, None, &[1], false).unwrap().end.end.ordinal, 42);
+        assert_eq!(plan(&all, None, &[2], false).unwrap().end.end.ordinal, 45);
+        // It has nothing any more.
+        all.stood.remove(&1);
+        all.empty.insert(1);
+        assert_eq!(plan(&all, None, &[], false).unwrap().end.end.ordinal, 42);
     }
 
     #[test]

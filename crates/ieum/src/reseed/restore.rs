@@ -141,7 +141,9 @@ mod tests {
 
     /// Who has halted where, of a cell whose backup ends at 4.40.
     fn seen(stood: impl IntoIterator<Item = (NodeId, u64)>) -> Seen {
-        let stand = |ordinal| Stand { applied: Position::new(4, ordinal), digest: Some([7; 32]), members: members() };
+        let (digest, others) = (Some([7; 32]), Vec::new());
+        let stand =
+            |ordinal| Stand { applied: Position::new(4, ordinal), digest, members: members(), others: others.clone() };
         let stood = stood.into_iter().map(|(node, at)| (node, Stood { node, dc: "x".to_owned(), stand: stand(at) }));
         Seen { stood: stood.collect(), ..Seen::default() }
     }
