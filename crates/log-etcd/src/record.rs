@@ -181,35 +181,42 @@ pub enum Begun {
 }
 
 /// Begins `generation` of the cell's log behind `predecessor`, where nothing has changed since `found`. The log that it replaces, if there was
-/// one, is deleted, and who still appends to it is fenced.
+/// one, is deleted, and who still appends to it is fenced. Nothing is sent any more after `until`.
 ///
 /// # Errors
 /// [`Error::Engine`] with [`Unreachable`] as its source when no member has done it in time: then it may have happened, and the same may
 /// be asked again.
-pub async fn begin(options: &Options, found: &Found, generation: u32, predecessor: Predecessor) -> Result<Begun> {
+pub async fn begin(
+    options: &Options,
+    found: &Found,
+    generation: u32,
+    predecessor: Predecessor,
+    until: Instant,
+) -> Result<Begun> {
+    let operation = "beginning a generation of the log";
     let record = Cell { cell: options.cell, generation, predecessor: Some(predecessor) };
     let request = beginning(found, record);
-    let (tls, until) = (options.tls()?, Instant::now() + options.patience);
+    let (tls, mut silent) = (options.tls()?, BTreeMap::new());
     loop {
-        let mut silent = Vec::new();
-        for endpoint in &options.endpoints {
+        for (member, endpoint) in options.endpoints.iter().enumerate() {
+            let now = Instant::now();
+            if now >= until && !Bug::BeginsTooLate.planted() {
+                return Err(failed(operation)(Unreachable { members: silent.into_values().collect() }));
+            }
             let asking = async {
                 let connection = Connection::open(endpoint, tls.as_ref()).await.map_err(|error| chain(&error))?;
                 connection.check_cluster(found.cluster).await?;
                 connection.txn(request.clone()).await.map_err(|status| chain(&status))
             };
-            let answer = match timeout(CHECK, asking).await {
-                Ok(Ok(answer)) => answer,
-                Ok(Err(reason)) => {
-                    silent.push(format!("{endpoint}: {reason}"));
-                    continue;
-                }
-                Err(_) => {
-                    silent.push(format!("{endpoint}: no answer within {CHECK:?}"));
+            let patience = if Bug::BeginsTooLate.planted() { CHECK } else { CHECK.min(until - now) };
+            let asked = timeout(patience, asking).await;
+            let answer = match asked.unwrap_or_else(|_| Err(format!("no answer within {patience:?}"))) {
+                Ok(answer) => answer,
+                Err(reason) => {
+                    silent.insert(member, format!("{endpoint}: {reason}"));
                     continue;
                 }
             };
-            let operation = "beginning a generation of the log";
             let mut answers = Answers::new(answer).map_err(failed(operation))?;
             if answers.succeeded {
                 return Ok(Begun::Here);
@@ -218,9 +225,6 @@ pub async fn begin(options: &Options, found: &Found, generation: u32, predecesso
             let now = answers.one().map_err(failed(operation))?;
             let ours = now.is_some_and(|now| now.value == record.encode());
             return Ok(if ours { Begun::Here } else { Begun::Changed });
-        }
-        if Instant::now() >= until {
-            return Err(failed("beginning a generation of the log")(Unreachable { members: silent }));
         }
         sleep(AGAIN).await;
     }

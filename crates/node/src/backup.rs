@@ -110,9 +110,15 @@ pub fn restore(folder: &Folder, from: &Path, replace: bool, watch: Watch<'_>) ->
 }
 
 /// The same for the first node of a cell of several: what begins here is its journal, and the log that the nodes share has to begin with the
-/// same generation and predecessor before the node starts.
-pub fn restore_shared(folder: &Folder, from: &Path, replace: bool, watch: Watch<'_>) -> Result<Restored, Error> {
-    restore_as(Kind::Shared, folder, from, replace, watch)
+/// same generation and predecessor before the node starts. The generation is later than `newest`, the latest that the other nodes tell of.
+pub fn restore_shared(
+    folder: &Folder,
+    from: &Path,
+    replace: bool,
+    newest: u32,
+    watch: Watch<'_>,
+) -> Result<Restored, Error> {
+    restore_as(Kind::Shared { newest }, folder, from, replace, watch)
 }
 
 /// Whose log it is that goes on.
@@ -121,12 +127,16 @@ enum Kind {
     /// Of a node that is alone.
     Alone,
     /// Of several, and the node has a copy.
-    Shared,
+    Shared {
+        /// The latest generation that the others tell of.
+        newest: u32,
+    },
 }
 
 fn restore_as(kind: Kind, folder: &Folder, from: &Path, replace: bool, watch: Watch<'_>) -> Result<Restored, Error> {
     let meta = snapshot::check_watched(from, None, watch)?;
-    let generation = next_generation(newest_generation(folder, &meta)?, SystemTime::now());
+    let of_others = if let Kind::Shared { newest } = kind { newest } else { 0 };
+    let generation = next_generation(newest_generation(folder, &meta)?.max(of_others), SystemTime::now());
     let data = data_in(folder.root())?;
     if data.is_empty() {
         begin(kind, folder, from, &meta, generation, watch)?;
@@ -179,24 +189,35 @@ pub fn about(from: &Path) -> Result<About, Error> {
     Ok(About { meta: rows.meta().clone(), members: members.collect() })
 }
 
-/// How far the data in the folder of a node that does not run reaches; none when there is none. Only its journal and the names of its
-/// snapshots are looked at: the view may be what is damaged.
-pub fn reaches(folder: &Folder) -> Result<Option<Position>, Error> {
+/// How far the data in a folder reaches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reaches {
+    /// There is none.
+    Nowhere,
+    /// Up to there.
+    To(Position),
+    /// There is some, and nothing tells how far it reaches; why.
+    Unknown(String),
+}
+
+/// How far the data in the folder of a node that does not run reaches. Only its journal and the names of its snapshots are looked at: the view
+/// may be what is damaged.
+pub fn reaches(folder: &Folder) -> Result<Reaches, Error> {
     let of_snapshots = snapshot::list(&folder.snapshots())?.pop().map(|(position, _)| position);
     if sqlite::newest_generation(folder.log())?.is_none() {
-        return Ok(of_snapshots);
+        // They are made beside a journal, which went on behind them.
+        let had = folder.view().exists() || of_snapshots.is_some();
+        let unknown = || Reaches::Unknown("it holds a view or a snapshot, but no journal".to_owned());
+        return Ok(if had { unknown() } else { Reaches::Nowhere });
     }
     let of_log = match Offline::open(folder.log(), None) {
         // Nothing is in it yet but what it follows.
         Ok(log) if log.last().ordinal == 0 => log.meta().predecessor.map(|before| before.end),
         Ok(log) => Some(log.last()),
         Err(error) if in_use(&error) => return Err(error.into()),
-        Err(error) => {
-            tracing::warn!(error = crate::chain(&error), "how far this node's journal reaches cannot be read");
-            None
-        }
+        Err(error) => return Ok(Reaches::Unknown(format!("its journal cannot be read: {}", crate::chain(&error)))),
     };
-    Ok(of_log.map(crate::core_position).max(of_snapshots))
+    Ok(of_log.map(crate::core_position).max(of_snapshots).map_or(Reaches::Nowhere, Reaches::To))
 }
 
 /// Where the log of a cell goes on that is restored from `backup`.
@@ -226,7 +247,7 @@ fn begin(
     let (cell, predecessor) = (u32::from(meta.cell), predecessor(meta));
     match kind {
         Kind::Alone => drop(sqlite::begin_generation(folder.log(), cell, generation, predecessor)?),
-        Kind::Shared => {
+        Kind::Shared { .. } => {
             let about = sqlite::Meta { cell, generation, predecessor: Some(predecessor) };
             sqlite::Journal::begin_again(folder.log(), &about, 0)?;
         }

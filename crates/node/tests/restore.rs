@@ -18,7 +18,7 @@ use ieum_core::ids::{DeviceId, Position, RoomId, UserId};
 use ieum_core::kv::Kv;
 use ieum_core::outcome::{Accepted, Outcome};
 use ieum_core::tables::cell::Applied;
-use ieum_node::backup::{self, Error, Restored};
+use ieum_node::backup::{self, Error, Reaches, Restored};
 use ieum_node::folder::Folder;
 use ieum_node::progress::unwatched;
 use ieum_node::{chain, snapshot, verify};
@@ -79,6 +79,39 @@ async fn a_generation_follows_those_that_only_names_tell_of() {
     assert_eq!(backup::restore(&folder, &file, false, unwatched()).unwrap().generation, LATE + 10);
     assert!(aside.exists());
     assert_eq!(verify::offline(&folder, CELL, unwatched()).unwrap().findings, []);
+}
+
+/// A clock that is wrong must not give a number that other nodes of the cell have seen already.
+#[tokio::test]
+async fn a_generation_follows_those_that_other_nodes_tell_of() {
+    const LATE: u32 = 4_000_000_000;
+    let root = tempfile::tempdir().unwrap();
+    let (_, file) = backed_up(root.path()).await;
+    let other = Folder::new(root.path().join("other"));
+    assert_eq!(backup::restore_shared(&other, &file, false, LATE, unwatched()).unwrap().generation, LATE + 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_not_taken_for_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let (folder, _) = backed_up(root.path()).await;
+    let nothing = Folder::new(root.path().join("nothing"));
+    assert_eq!(backup::reaches(&nothing).unwrap(), Reaches::Nowhere);
+    assert!(matches!(backup::reaches(&folder).unwrap(), Reaches::To(_)));
+    let journal = folder.log().join("generation-1.sqlite");
+    fs::write(&journal, "what the lightning left").unwrap();
+    let unknown = |folder: &Folder| match backup::reaches(folder).unwrap() {
+        Reaches::Unknown(reason) => reason,
+        reaches => panic!("{reaches:?}"),
+    };
+    assert!(unknown(&folder).contains("cannot be read"));
+    fs::remove_dir_all(folder.log()).unwrap();
+    assert!(unknown(&folder).contains("no journal"));
+    fs::remove_dir_all(folder.view()).unwrap();
+    assert_eq!(backup::reaches(&folder).unwrap(), Reaches::Nowhere);
+    fs::create_dir_all(folder.snapshots()).unwrap();
+    fs::write(folder.snapshots().join(format!("{:010}-{:020}.snap", 1, 7)), "").unwrap();
+    assert!(unknown(&folder).contains("no journal"));
 }
 
 /// The data folder may be where a file system is mounted: it stays, and its contents are moved within it.

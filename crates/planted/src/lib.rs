@@ -218,6 +218,8 @@ pub enum Bug {
     EmptyViewCounts,
     /// Of two histories a new generation takes the longer one without the operator's word.
     LongerHistoryTaken,
+    /// A generation of the log is begun although the nodes may have moved on meanwhile.
+    BeginsTooLate,
     /// Members that do not answer are given up without the operator's word.
     ReseedWithoutAsking,
     /// A backup is restored into an empty etcd whatever the other nodes hold beyond it.

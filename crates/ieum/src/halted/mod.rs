@@ -43,9 +43,12 @@ const NOTICE_EVERY: Duration = Duration::from_millis(250);
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How often what lasts and needs a person is said again.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
-/// How long a halted node stands still when a generation is about to begin there: longer than the patience with the transaction that begins it, and no
-/// longer than the next `ieum log reseed` waits for nodes to become level.
+/// How long a halted node stands still when a generation is about to begin there, counted from when it was asked to; no longer than the next
+/// `ieum log reseed` waits for nodes to become level.
 const STILL: Duration = Duration::from_secs(12);
+/// How long after it asked the first node to stand still the command may send what begins a generation. The rest of the time is for what is
+/// under way then.
+pub(crate) const BEGIN_WITHIN: Duration = Duration::from_secs(8);
 /// How long another node may take to say where it stands.
 const ANSWER: Duration = Duration::from_secs(1);
 

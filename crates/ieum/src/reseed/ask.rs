@@ -61,10 +61,9 @@ pub(super) async fn hear_at(config: &Config, addresses: &BTreeSet<String>) -> Re
     Ok(hear(&peers, None).await)
 }
 
-/// Whether it is a node that comes up and has no data yet: nothing can be lost with it.
+/// Whether it is a node that comes up and has no data yet: nothing can be lost with it. Its journal may be made already, and be empty.
 fn has_nothing(report: &Report) -> bool {
-    let nowhere = Position::default();
-    report.phase == Phase::Joining && (report.applied, report.synced) == (nowhere, nowhere)
+    report.phase == Phase::Joining && report.applied == Position::default() && report.synced.ordinal == 0
 }
 
 enum Said {
@@ -107,6 +106,8 @@ mod tests {
         };
         let nowhere = Position::default();
         assert!(has_nothing(&report(Phase::Joining, nowhere, nowhere)));
+        // It waits for somebody to fill it, beside an etcd from a backup.
+        assert!(has_nothing(&report(Phase::Joining, nowhere, Position::new(4, 0))));
         // Its journal is not open yet, and then its view is not.
         assert!(!has_nothing(&report(Phase::Joining, Position::new(4, 0), nowhere)));
         assert!(!has_nothing(&report(Phase::Joining, nowhere, Position::new(4, 40))));

@@ -22,7 +22,7 @@ use self::plan::{Obstacle, Plan, Seen, plan};
 pub(crate) use self::restore::restore;
 use crate::Failure;
 use crate::config::{Config, Engine};
-use crate::halted::shared_log;
+use crate::halted::{BEGIN_WITHIN, shared_log};
 use crate::shared;
 
 /// How long nodes may take to halt and to become level.
@@ -78,7 +78,7 @@ impl Reseed<'_> {
             return Err("nothing was done; say --yes to do it".into());
         }
         // What was shown may have changed while somebody was reading; from now on nothing changes, also when a node comes back that is given up.
-        let found = record::look(&self.etcd).await?;
+        let (found, until) = (record::look(&self.etcd).await?, Instant::now() + BEGIN_WITHIN);
         let now = self
             .plan(&found, &self.seen(Stay::Still).await?)
             .map_err(|obstacle| format!("nothing was done: {obstacle}"))?;
@@ -90,7 +90,10 @@ impl Reseed<'_> {
             .into());
         }
         let generation = next_generation(now.newest, SystemTime::now());
-        match record::begin(&self.etcd, &found, generation, now.end).await? {
+        if Instant::now() >= until {
+            return Err("nothing was done, because nodes took too long to say where they stand: run it again".into());
+        }
+        match record::begin(&self.etcd, &found, generation, now.end, until.into()).await? {
             Begun::Here => {}
             Begun::Changed => {
                 return Err(

@@ -102,7 +102,7 @@ pub(super) enum Obstacle {
     )]
     Runs { nodes: Vec<NodeId>, log: Option<Position> },
     #[error(
-        "{} missing{}. Start {} if that can be done: what it alone has applied would be lost to the cell, which may be acknowledged messages \
+        "{} missing{}. Start {} if that can be done (one whose data is gone ends again where there is no log, and is to be given up): what it alone has applied would be lost to the cell, which may be acknowledged messages \
          of its last moments (clients keep those of the last minutes, and offer them again). To go on all the same say {}",
         named(missing), list(silent), if missing.len() == 1 { "it" } else { "them" },
         without_each(missing.iter().map(|(node, _)| node))
@@ -181,7 +181,7 @@ pub(super) fn without_each<'a>(nodes: impl IntoIterator<Item = &'a NodeId>) -> S
 
 /// Whether a generation can begin where a node stands: its view tells who the members are, and that it is one. With a new disk, to which
 /// nothing or little was copied yet, there are fewer members or none, and nobody would seem to be missing.
-fn can_begin(Stood { node, stand, .. }: &Stood) -> bool {
+pub(super) fn can_begin(Stood { node, stand, .. }: &Stood) -> bool {
     let is_member = stand.members.iter().any(|(member, _)| member == node);
     stand.digest.is_some() && (is_member || Bug::EmptyViewCounts.planted())
 }
@@ -218,7 +218,7 @@ pub(super) fn plan(seen: &Seen, log: Option<&Shared>, without: &[NodeId], replac
             (false, false) => Obstacle::NoView { nodes: no_view, silent: seen.silent.clone() },
         });
     };
-    let Stand { applied: end, digest, members } = furthest.stand.clone();
+    let Stand { applied: end, digest, members, .. } = furthest.stand.clone();
     let digest = digest.unwrap_or_default();
     let is_known = |node: &NodeId| seen.stood.contains_key(node) || members.iter().any(|(member, _)| member == node);
     if let Some(stranger) = without.iter().find(|node| !is_known(node)) {

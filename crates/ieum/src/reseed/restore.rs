@@ -2,16 +2,18 @@
 //! empty. What other nodes hold beyond the backup leaves the cell with that, so they are asked first.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use ieum_core::ids::{NodeId, Position};
 use ieum_log_etcd::record::{self, Begun};
-use ieum_node::backup::{self, About, Restored};
+use ieum_node::backup::{self, About, Reaches, Restored};
 use ieum_node::folder::Folder;
 use ieum_planted::Bug;
+use tokio::time::Instant;
 
 use super::ask::{Stay, ask};
-use super::plan::{Seen, list, named, numbers, without_each};
+use super::plan::{Seen, can_begin, list, named, numbers, without_each};
 use crate::Failure;
 use crate::bar::Bar;
 use crate::config::Config;
@@ -45,10 +47,11 @@ pub(crate) fn restore(
     }
     let folder = Folder::new(&config.node.data);
     let own = Own { node: config.node.number, reaches: backup::reaches(&folder)? };
-    may_restore(&about, &own, &runtime.block_on(ask(config, Stay::Free))?, without)?;
-    let restored = backup::restore_shared(&folder, from, replace, &bar.watch())?;
-    let predecessor = backup::predecessor(&restored.from);
-    match runtime.block_on(record::begin(&etcd, &found, restored.generation, predecessor))? {
+    let seen = runtime.block_on(ask(config, Stay::Free))?;
+    may_restore(&about, &own, &seen, without)?;
+    let restored = backup::restore_shared(&folder, from, replace, newest(&seen), &bar.watch())?;
+    let (predecessor, until) = (backup::predecessor(&restored.from), Instant::now() + etcd.patience);
+    match runtime.block_on(record::begin(&etcd, &found, restored.generation, predecessor, until))? {
         Begun::Here => Ok(restored),
         Begun::Changed => Err("the backup is in the data folder, but somebody else has begun a log in this etcd meanwhile: restore again with \
                                --replace when etcd is empty"
@@ -60,7 +63,41 @@ pub(crate) fn restore(
 struct Own {
     node: NodeId,
     /// How far the data reaches that is there.
-    reaches: Option<Position>,
+    reaches: Reaches,
+}
+
+/// The latest generation that the others tell of.
+fn newest(seen: &Seen) -> u32 {
+    let stood = seen.stood.values().map(|stood| stood.stand.applied.generation);
+    stood.chain(seen.runs.values().map(|at| at.generation)).max().unwrap_or_default()
+}
+
+/// What is said of a way that loses less than a restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// A node has a view that a generation can begin with.
+    Reseed,
+    /// The node itself may have one.
+    OwnMay,
+    /// Only journals are left of what is beyond the backup.
+    None,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reseed => {
+                "Nothing is lost with `ieum log reseed`, which begins the log anew from the node that has most"
+            }
+            Self::OwnMay => {
+                "Start the node of this folder: if it halts and has a view, nothing is lost with `ieum log reseed`. If it has none, what its \
+                 journal holds beyond the backup is lost, but for what clients offer again"
+            }
+            Self::None => {
+                "Only journals hold it, and no generation can begin without a view: it is lost, but for what clients offer again"
+            }
+        })
+    }
 }
 
 /// Why nothing is restored.
@@ -76,15 +113,20 @@ enum Obstacle {
     )]
     Runs { nodes: Vec<NodeId> },
     #[error(
-        "the backup ends at {backup}, but {}: what was acknowledged behind the backup would leave the cell. Nothing is lost with `ieum log \
-         reseed`, which begins the log anew from the node that has most. To go back to the backup all the same say {}",
+        "the backup ends at {backup}, but {}: what was acknowledged behind the backup would leave the cell. {way}. To go back to the backup \
+         all the same say {}",
         nodes.iter().map(|(node, at)| format!("node {node} stands at {at}")).collect::<Vec<_>>().join(" and "),
         without_each(nodes.iter().map(|(node, _)| node))
     )]
-    Beyond { backup: Position, nodes: Vec<(NodeId, Position)> },
+    Beyond { backup: Position, nodes: Vec<(NodeId, Position)>, way: Way },
+    #[error(
+        "how far the data reaches that lies in the folder of node {node} is not known ({reason}), and it may be beyond the backup. Put back what \
+         is missing if it is anywhere. To give it up all the same say --without {node}"
+    )]
+    OwnUnknown { node: NodeId, reason: String },
     #[error(
         "{} missing{}, and may hold more than the backup. Start {} if that can be done: a node halts where there is no log, and says where \
-         it stands. To go on all the same say {}",
+         it stands; one whose data is gone ends again, and is to be given up. To go on all the same say {}",
         named(missing), list(silent), if missing.len() == 1 { "it" } else { "them" },
         without_each(missing.iter().map(|(node, _)| node))
     )]
@@ -104,7 +146,8 @@ fn may_restore(backup: &About, own: &Own, seen: &Seen, without: &[NodeId]) -> Re
     // Members that were added after the backup are known to those who have halted.
     let of_stood = seen.stood.values().flat_map(|stood| stood.stand.members.iter());
     let members: BTreeMap<_, _> = of_stood.chain(&backup.members).cloned().collect();
-    let is_known = |node: &NodeId| members.contains_key(node) || seen.runs.contains_key(node) || *node == own.node;
+    let is_here = |node: &NodeId| seen.stood.contains_key(node) || seen.empty.contains(node) || *node == own.node;
+    let is_known = |node: &NodeId| members.contains_key(node) || seen.runs.contains_key(node) || is_here(node);
     if let Some(stranger) = without.iter().find(|node| !is_known(node)) {
         return Err(Obstacle::NotAMember(*stranger));
     }
@@ -118,12 +161,19 @@ fn may_restore(backup: &About, own: &Own, seen: &Seen, without: &[NodeId]) -> Re
     // Whoever is as far and has something else has what the backup has not.
     let beyond =
         stood.filter(|(_, at, digest)| *at > end || (*at == end && digest.is_some_and(|it| it != backup.meta.digest)));
-    let here = own.reaches.filter(|at| *at > end).map(|at| (own.node, at));
+    let here = if let Reaches::To(at) = own.reaches { Some((own.node, at)).filter(|_| at > end) } else { None };
     let nodes: Vec<_> = beyond.map(|(node, at, _)| (node, at)).chain(here).filter(|(node, _)| counts(node)).collect();
     if !nodes.is_empty() {
-        return Err(Obstacle::Beyond { backup: end, nodes });
+        let has_view = nodes.iter().any(|(node, _)| seen.stood.get(node).is_some_and(can_begin));
+        let own_may = nodes.iter().any(|(node, _)| *node == own.node);
+        let way = if has_view { Way::Reseed } else { Way::None };
+        return Err(Obstacle::Beyond { backup: end, nodes, way: if own_may && !has_view { Way::OwnMay } else { way } });
     }
-    let is_here = |node: &NodeId| seen.stood.contains_key(node) || seen.empty.contains(node) || *node == own.node;
+    if let Reaches::Unknown(reason) = &own.reaches
+        && counts(&own.node)
+    {
+        return Err(Obstacle::OwnUnknown { node: own.node, reason: reason.clone() });
+    }
     let missing: Vec<_> = members.into_iter().filter(|(node, _)| !is_here(node) && counts(node)).collect();
     if missing.is_empty() { Ok(()) } else { Err(Obstacle::Missing { missing, silent: seen.silent.clone() }) }
 }
@@ -149,8 +199,13 @@ mod tests {
     }
 
     fn asked(seen: &Seen, without: &[NodeId], reaches: Option<u64>) -> Result<(), String> {
+        let to = |ordinal| Reaches::To(Position::new(4, ordinal));
+        asked_with(seen, without, reaches.map_or(Reaches::Nowhere, to))
+    }
+
+    fn asked_with(seen: &Seen, without: &[NodeId], reaches: Reaches) -> Result<(), String> {
         let meta = Meta { cell: 1, position: Position::new(4, 40), digest: [7; 32] };
-        let own = Own { node: 1, reaches: reaches.map(|ordinal| Position::new(4, ordinal)) };
+        let own = Own { node: 1, reaches };
         may_restore(&About { meta, members: members() }, &own, seen, without).map_err(|obstacle| obstacle.to_string())
     }
 
@@ -181,6 +236,47 @@ mod tests {
         assert_eq!(asked(&seen([(2, 40), (3, 40)]), &[], Some(40)), Ok(()));
         let stop = asked(&seen([(1, 40), (2, 40), (3, 40)]), &[1], None).unwrap_err();
         assert!(stop.contains("stop it first"), "{stop}");
+    }
+
+    #[test]
+    fn what_lies_in_the_folder_and_cannot_be_read_has_to_be_given_up_by_number() {
+        let level = seen([(2, 40), (3, 40)]);
+        let unknown = || Reaches::Unknown("its journal cannot be read".to_owned());
+        let reason = asked_with(&level, &[], unknown()).unwrap_err();
+        assert!(reason.contains("its journal cannot be read") && reason.ends_with("say --without 1"), "{reason}");
+        assert_eq!(asked_with(&level, &[1], unknown()), Ok(()));
+    }
+
+    /// Reseed and restore must not send the operator to each other.
+    #[test]
+    fn a_reseed_is_promised_only_where_somebody_has_a_view() {
+        let mut journals = seen([(2, 42), (3, 40)]);
+        let stand = &mut journals.stood.get_mut(&2).unwrap().stand;
+        (stand.digest, stand.members) = (None, vec![]);
+        let reason = asked(&journals, &[], None).unwrap_err();
+        assert!(reason.contains("Only journals hold it") && !reason.contains("reseed"), "{reason}");
+        let reason = asked(&seen([(2, 40), (3, 40)]), &[], Some(41)).unwrap_err();
+        assert!(reason.contains("if it halts and has a view"), "{reason}");
+        assert!(asked(&seen([(2, 42), (3, 40)]), &[], Some(41)).unwrap_err().contains("Nothing is lost with"));
+    }
+
+    #[test]
+    fn who_is_named_may_be_given_up() {
+        // Added after the backup, and without a view that tells of it.
+        let mut later = seen([(2, 40), (3, 40), (4, 42)]);
+        let stand = &mut later.stood.get_mut(&4).unwrap().stand;
+        (stand.digest, stand.members) = (None, vec![]);
+        assert!(asked(&later, &[], None).unwrap_err().ends_with("say --without 4"));
+        assert_eq!(asked(&later, &[4], None), Ok(()));
+    }
+
+    #[test]
+    fn the_generations_that_others_are_in_are_known() {
+        let mut all = seen([(2, 40)]);
+        assert_eq!(newest(&Seen::default()), 0);
+        assert_eq!(newest(&all), 4);
+        all.runs.insert(3, Position::new(9, 1));
+        assert_eq!(newest(&all), 9);
     }
 
     #[test]

@@ -2,15 +2,35 @@
 
 use ieum_drill::etcd::Etcd as Members;
 use ieum_log::conformance::within_a_minute;
+use tokio::time::Instant;
 
 use super::*;
 use crate::error::chain;
-use crate::record::{Begun, Found, begin, look};
+use crate::record::{self, Begun, Found, look};
 
 const ENDED: Predecessor = Predecessor { end: Position { generation: 1, ordinal: 41 }, digest: [9; 32] };
 
 async fn found(options: &Options) -> Found {
     look(options).await.unwrap()
+}
+
+async fn begin(options: &Options, found: &Found, generation: u32, predecessor: Predecessor) -> Result<Begun> {
+    record::begin(options, found, generation, predecessor, Instant::now() + options.patience).await
+}
+
+/// The nodes stand still for a while only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_generation_is_begun_when_the_time_for_it_is_over() {
+    within_a_minute(async {
+        let harness = InEtcd::new().await;
+        let ours = options(&harness.shared.members.lock());
+        let empty = found(&ours).await;
+        let error = record::begin(&ours, &empty, 70, ENDED, Instant::now()).await.unwrap_err();
+        assert!(matches!(error, Error::Engine { .. }), "{error}");
+        assert_eq!(found(&ours).await.log, None);
+        assert_eq!(begin(&ours, &empty, 70, ENDED).await.unwrap(), Begun::Here);
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
