@@ -172,8 +172,8 @@ impl Client {
         let _ = self.requests.send(Request::Reconnect).await;
     }
 
-    /// The person types in a room. An app may say it with every key: the server is told once in 3 seconds, and only when the client is live and
-    /// the server knows of it. Never waits, and may be lost.
+    /// The person types in a room. An app may say it with every key: the server is told once in 3 seconds, or when it is another room than the
+    /// last, and only when the client is live and the server knows of it. Never waits, and may be lost.
     pub fn typing(&self, room: u64) {
         let _ = self.requests.try_send(Request::Typing(room));
     }

@@ -26,7 +26,7 @@ impl Metrics {
     /// What is told of who types, and what of it is not.
     pub(crate) fn signals(page: &mut String, told: u64, shed: u64) {
         figure(page, "counter", "typing_total", "Frames put into sessions' queues that say who types.", told);
-        let help = "What was said of who types and passed over, because there was too much of it or else to do.";
+        let help = "Who was said to type, here or by other nodes, and told to no session here: there was too much of it or else to do.";
         figure(page, "counter", "typing_shed_total", help, shed);
     }
 

@@ -52,8 +52,10 @@ pub struct Options {
     pub outcome_patience: Duration,
     /// A session that is silent for so long is over.
     pub silence: Duration,
-    /// How often a session may tell that its person types in a room; what it says sooner is passed over.
+    /// How often a person may tell that they type in a room, through whichever of their devices; what is said sooner is passed over.
     pub typing_every: Duration,
+    /// Who types is told to nobody when looking up who may hear it takes longer: somebody may have been removed meanwhile.
+    pub typing_patience: Duration,
     /// A session that was heard so lately is in front of somebody: it is told who types, and its person is there.
     pub in_front: Duration,
     /// A client that has not said hello, has not sent a whole request, or does not take what it is sent, is given up after so long.
@@ -179,6 +181,7 @@ impl Default for Options {
             outcome_patience: Duration::from_millis(2_000),
             silence: Duration::from_secs(120),
             typing_every: Duration::from_millis(ieum_protocol::TYPING_EVERY_MS),
+            typing_patience: Duration::from_secs(1),
             in_front: Duration::from_secs(5),
             patience: Duration::from_secs(10),
         }

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Nothing here waits for anything that messages need, and nothing of messages waits for it: both queues are bounded and lose their oldest, the
-//! view is read on a thread of its own, and a session whose queue has something in it already gets none. See `docs/decisions/signals.md`.
+//! view is read and the sessions are told on a thread of its own, and a session in whose queue much waits gets none. See
+//! `docs/decisions/signals.md`.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -24,8 +25,9 @@ use tokio::sync::Notify;
 
 use crate::Gateway;
 use crate::cell::Cell;
+use crate::hub::Hub;
 use crate::map::outcomes;
-use crate::session::Session;
+use crate::session::{Admits, Session, Typists};
 
 /// How long it waits for others that type, so that they are looked up together.
 const ROUND: Duration = Duration::from_millis(100);
@@ -35,10 +37,14 @@ const WAITING: usize = 1_024;
 const FRAMES: usize = 1_000;
 /// How many threads reading the view for it takes.
 pub(crate) const THREADS: usize = 1;
+/// How often it is said that it fails, at most: a disk that fails does so in each round.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// Who types, on the way to those who may hear it.
 #[derive(Debug, Default)]
 pub(crate) struct Signals {
+    /// Who has said so lately, through whichever device.
+    typists: Mutex<Typists>,
     waiting: Mutex<Waiting>,
     something: Notify,
     /// Frames put into sessions' queues since the start.
@@ -51,6 +57,12 @@ pub(crate) struct Signals {
 struct Waiting {
     own: Latest,
     others: Latest,
+}
+
+impl Waiting {
+    fn count(&self) -> usize {
+        self.own.order.len() + self.others.order.len()
+    }
 }
 
 /// The latest that were said, each once.
@@ -92,8 +104,13 @@ type Heard = (Typing, Vec<UserId>);
 
 impl<C: Cell> Gateway<C> {
     /// A session says that its person types. Never waits.
-    pub(crate) fn typed(&self, typing: Typing) {
-        self.signals.put(&[typing], |waiting| &mut waiting.own);
+    pub(crate) fn typed(&self, typing: Typing, now: Instant) {
+        let admits = self.signals.typists.lock().admits(typing, self.options.typing_every, now);
+        match admits {
+            Admits::Yes => self.signals.put(&[typing], |waiting| &mut waiting.own),
+            Admits::TooSoon => {}
+            Admits::TooMany => self.signals.shed(1),
+        }
     }
 
     /// Another node says who types there. Believed as far as this node's own view says the same: of people who are in the room. Never waits.
@@ -109,64 +126,93 @@ impl<C: Cell> Gateway<C> {
     }
 
     fn in_front(&self, session: &Session, now: Instant) -> bool {
-        session.silence(now) < self.options.in_front
+        session.silence(now) < self.options.in_front || Bug::TypingToTheAway.planted()
     }
 
-    /// Tells who types, until it is dropped.
+    /// Tells who types, until it is dropped. A round that fails, or panics, is lost and no other.
     pub(crate) async fn tell_signals(self: Arc<Self>) {
+        let mut complained: Option<Instant> = None;
         loop {
             self.signals.something.notified().await;
             tokio::time::sleep(ROUND).await;
-            let Waiting { own, others } = std::mem::take(&mut *self.signals.waiting.lock());
+            let waiting = std::mem::take(&mut *self.signals.waiting.lock());
+            let count = waiting.count();
+            // Before the view is asked how old it is: what is read of it may take long.
+            let began = Instant::now();
             // What is late is worth nothing, and a view that is old may show people in rooms that they are no longer in.
-            if self.stale() || !self.cell.is_calm() {
-                self.signals.shed(own.order.len() + others.order.len());
+            if (self.stale() || !self.cell.is_calm()) && !Bug::TypingInSurge.planted() {
+                self.signals.shed(count);
                 continue;
             }
             let gateway = Arc::clone(&self);
-            let read = tokio::task::spawn_blocking(move || {
-                let view = gateway.cell.view();
-                let heard = |queue: Latest| -> kv::Result<Vec<Heard>> {
-                    let known = queue.order.into_iter().map(|typing| Ok((typing, typing::hearers(&view, typing)?)));
-                    known.filter(|heard| heard.as_ref().map_or(true, |(_, people)| !people.is_empty())).collect()
-                };
-                Ok::<_, kv::Error>((heard(own)?, heard(others)?))
-            });
-            match read.await {
-                Ok(Ok((own, others))) => {
-                    self.show(own.iter().chain(&others));
-                    self.cell.signal(&own);
-                }
-                Ok(Err(error)) => tracing::warn!(error = &error as &dyn std::error::Error, "nobody is told who types"),
+            let told = tokio::task::spawn_blocking(move || gateway.look_and_tell(waiting, began)).await;
+            let failure: Box<dyn std::error::Error + Send + Sync> = match told {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => error.into(),
+                Err(error) if error.is_panic() => error.into(),
                 // The runtime ends.
                 Err(_) => return,
+            };
+            self.signals.shed(count);
+            if complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
+                complained = Some(Instant::now());
+                tracing::error!(error = &*failure as &dyn std::error::Error, "nobody is told who types");
             }
         }
     }
 
-    /// Tells the sessions here.
-    fn show<'a>(&self, heard: impl Iterator<Item = &'a Heard>) {
-        let (now, mut room) = (Instant::now(), FRAMES);
-        for (Typing { room: place, user }, people) in heard {
-            if room == 0 {
-                self.signals.shed(1);
-                continue;
-            }
-            let frame = outcomes::text(&ServerFrame::Typing { room: place.0, user: user.0 });
-            let mut told = self.hub.signal(people, &frame, room, |session| self.in_front(session, now));
-            if Bug::TypistHearsTyping.planted() {
-                told += self.hub.signal(&[*user], &frame, room, |_| true);
-            }
-            room = room.saturating_sub(told);
-            self.signals.told.fetch_add(u64::try_from(told).unwrap_or(u64::MAX), Ordering::Relaxed);
+    /// Looks up who may hear it, which may wait for the disk, and tells them.
+    fn look_and_tell(&self, waiting: Waiting, began: Instant) -> kv::Result<()> {
+        let (view, count) = (self.cell.view(), waiting.count());
+        let heard = |queue: Latest| -> kv::Result<Vec<Heard>> {
+            let known = queue.order.into_iter().map(|typing| Ok((typing, typing::hearers(&view, typing)?)));
+            known.filter(|heard| heard.as_ref().map_or(true, |(_, people)| !people.is_empty())).collect()
+        };
+        let (own, others) = (heard(waiting.own)?, heard(waiting.others)?);
+        // Where the disk hung meanwhile, who was in the room then may have been removed since.
+        let late = began.elapsed() > self.options.typing_patience || self.stale();
+        if late && !Bug::LateLookTellsTyping.planted() {
+            self.signals.shed(count);
+            return Ok(());
         }
+        let now = Instant::now();
+        let (told, passed_over) = show(&self.hub, in_turn(&others, &own), |session| self.in_front(session, now));
+        self.signals.told.fetch_add(u64::try_from(told).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.signals.shed(passed_over);
+        self.cell.signal(&own);
+        Ok(())
     }
+}
+
+/// One of each in turn, and then the rest of the longer.
+fn in_turn<'a, T>(one: &'a [T], other: &'a [T]) -> impl Iterator<Item = &'a T> {
+    (0..one.len().max(other.len())).flat_map(move |at| [one.get(at), other.get(at)].into_iter().flatten())
+}
+
+/// Tells the sessions here that somebody looks at. Gives how many frames they took, and how many who type were passed over because a round has no
+/// more.
+fn show<'a>(hub: &Hub, heard: impl Iterator<Item = &'a Heard>, in_front: impl Fn(&Session) -> bool) -> (usize, usize) {
+    let (mut room, mut passed_over) = (FRAMES, 0);
+    for (Typing { room: place, user }, people) in heard {
+        if room == 0 {
+            passed_over += 1;
+            continue;
+        }
+        let frame = outcomes::text(&ServerFrame::Typing { room: place.0, user: user.0 });
+        let mut told = hub.signal(people, &frame, room, &in_front);
+        if Bug::TypistHearsTyping.planted() {
+            told += hub.signal(&[*user], &frame, room, |_| true);
+        }
+        room = room.saturating_sub(told);
+    }
+    (FRAMES - room, passed_over)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ieum_core::ids::RoomId;
+    use crate::Options;
+    use ieum_core::ids::{DeviceId, RoomId};
 
     fn typing(user: u64) -> Typing {
         Typing { room: RoomId(1), user: UserId(user) }
@@ -189,5 +235,32 @@ mod tests {
         assert_eq!((own.order.front(), own.order.back()), (Some(&typing(3)), Some(&more[2])));
         assert!(others.order.iter().eq(&more[more.len() - WAITING..]));
         assert_eq!(signals.shed.load(Ordering::Relaxed), 3 + (10_000 - WAITING as u64));
+    }
+
+    /// Whatever there is of the one, the other has its turn.
+    #[test]
+    fn those_of_other_nodes_and_those_from_here_come_in_turn() {
+        let all = |one: &[u64], other: &[u64]| in_turn(one, other).copied().collect::<Vec<_>>();
+        assert_eq!(all(&[1, 2], &[10, 20, 30, 40]), [1, 10, 2, 20, 30, 40]);
+        assert_eq!(all(&[1, 2, 3], &[10]), [1, 10, 2, 3]);
+        assert_eq!((all(&[], &[10]), all(&[1], &[])), (vec![10], vec![1]));
+    }
+
+    #[test]
+    fn a_round_has_a_thousand_frames_and_what_is_beyond_them_is_passed_over() {
+        let (hub, options, now) = (Hub::new(), Options::default(), Instant::now());
+        let places: Vec<_> = (0..300)
+            .map(|id| {
+                let session = Session::new(UserId(id), DeviceId(id), hub.arrival(), &options, now);
+                let place = hub.take(session, usize::MAX).unwrap();
+                hub.enter(place.session());
+                place
+            })
+            .collect();
+        let people: Vec<UserId> = places.iter().map(|place| place.session().user).collect();
+        let heard: Vec<Heard> = (1_000..1_010).map(|user| (typing(user), people.clone())).collect();
+        // The fourth is told to some.
+        assert_eq!(show(&hub, heard.iter(), |_| true), (1_000, 6));
+        assert_eq!(show(&hub, heard[..2].iter(), |session| session.user.0 < 50), (100, 0));
     }
 }

@@ -155,7 +155,8 @@ impl Cell for NodeCell {
         figure(page, "gauge", "view_bytes", "The view's size on disk, measured every 10 seconds.", bytes);
         if let Some(circle) = &self.circle {
             shared_log(page, &self.node, &circle.figures());
-            let help = "People who have the app in front of them at other nodes, as these say.";
+            let help =
+                "People who have the app in front of them at other nodes, as these say; at two of them counts twice.";
             figure(page, "gauge", "people_elsewhere", help, circle.signals().people_elsewhere());
         }
         let _ = writeln!(page);

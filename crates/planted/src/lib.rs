@@ -262,6 +262,14 @@ pub enum Bug {
     TypistHearsTyping,
     /// A session tells that its person types as often as it says so.
     TypingUnlimited,
+    /// Each of a person's devices may tell that they type as if it were the only one.
+    TypingEachDevice,
+    /// Who types is told also while the node has too much to do, or its view is old.
+    TypingInSurge,
+    /// Who types is told also on devices that nobody looks at.
+    TypingToTheAway,
+    /// Who types is told to those who were in the room when a slow look at the view began.
+    LateLookTellsTyping,
     /// Nodes that are no members of the cell are told who types.
     SignalsForStrangers,
     /// The check of a drill does not look at what each member got.

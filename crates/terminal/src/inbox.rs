@@ -86,7 +86,7 @@ impl Inbox {
                         self.event(event).await?;
                     }
                 }
-                Delivery::Typing { room, user } => self.typing(room, user).await,
+                Delivery::Typing { room, user } => self.typing(room, user),
                 Delivery::Outcome { body, result: Err(failure), .. } => note(&words::not_done(&body, &failure)),
                 Delivery::Outcome { .. } | Delivery::Refused { .. } | Delivery::Resync => {}
             }
@@ -198,10 +198,10 @@ impl Inbox {
         if self.printed.message(room, &message) {
             return Ok(());
         }
+        self.typists.wrote(room, message.from, Instant::now());
         if self.json {
             return say_json(&Event::Message { room, message });
         }
-        self.typists.wrote(message.from, Instant::now());
         say(&self.names.line(room, &message).await)?;
         if let Some(watched) = &self.watched {
             watched.printed(room, &message);
@@ -209,11 +209,11 @@ impl Inbox {
         Ok(())
     }
 
-    /// Somebody types: told of the room that is looked at.
-    async fn typing(&mut self, room: u64, user: u64) {
+    /// Somebody types: told of the room that is looked at. Nobody is asked for a name: messages wait behind this.
+    fn typing(&mut self, room: u64, user: u64) {
         let looks = self.watched.as_ref().is_some_and(|watched| *watched.room.borrow() == Some(room));
-        if looks && self.typists.type_now(user, Instant::now()) {
-            let name = self.names.of(user).await;
+        if looks && self.typists.type_now(room, user, Instant::now()) {
+            let name = self.names.if_known(user);
             note(&words!("#{room} {name} is typing…", "#{room} {name}님이 입력 중…"));
         }
     }

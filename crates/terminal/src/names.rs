@@ -20,6 +20,11 @@ impl Names {
         Self { http, known: HashMap::new() }
     }
 
+    /// What somebody is called, as far as it is known already.
+    pub(crate) fn if_known(&self, user: u64) -> String {
+        self.known.get(&user).cloned().unwrap_or_else(|| unnamed(user))
+    }
+
     pub(crate) async fn of(&mut self, user: u64) -> String {
         if let Some(name) = self.known.get(&user) {
             return name.clone();
@@ -30,7 +35,7 @@ impl Names {
                 self.known.insert(user, name.clone());
                 name
             }
-            Err(_) => words!("user {user}", "사용자 {user}"),
+            Err(_) => unnamed(user),
         }
     }
 
@@ -86,10 +91,29 @@ impl Names {
     }
 }
 
+fn unnamed(user: u64) -> String {
+    words!("user {user}", "사용자 {user}")
+}
+
 /// A room's name, for people.
 pub(crate) fn title(room: &Room) -> String {
     match &room.peer {
         Some(peer) => format!("{} (@{})", label(&peer.name), label(&peer.handle)),
         None => label(&room.name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ieum_client::Trust;
+
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_not_known_is_not_asked_for() {
+        // There is no runtime to ask on.
+        let mut names = Names::new(Http::new(Vec::new(), Trust::web()));
+        names.known.insert(1, "민지".to_owned());
+        assert_eq!((names.if_known(1), names.if_known(2)), ("민지".to_owned(), unnamed(2)));
     }
 }

@@ -120,7 +120,7 @@ impl Live {
             ClientFrame::Typing(Typing { room }) => {
                 let (room, every) = (RoomId(room), gateway.options.typing_every);
                 if self.typed.get_or_insert_default().admits(room, every, now) {
-                    gateway.typed(query::typing::Typing { room, user: self.session().user });
+                    gateway.typed(query::typing::Typing { room, user: self.session().user }, now);
                 }
             }
             ClientFrame::Cmd(cmd) => {

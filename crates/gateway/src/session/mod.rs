@@ -30,6 +30,7 @@ pub use live::Live;
 pub use opening::{Opening, Step};
 use queue::{Item, Queue};
 pub(crate) use run::serve;
+pub(crate) use typed::{Admits, Typists};
 
 /// The frame that a client's text is, or what is wrong with it.
 pub fn parse(text: &str) -> Result<ClientFrame, Problem> {

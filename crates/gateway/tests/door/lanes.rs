@@ -15,7 +15,7 @@ use crate::node::{Server, options};
 use crate::socket::Socket;
 
 /// A figure of `/metrics`.
-fn figure(server: &Server, name: &str) -> u64 {
+pub(crate) fn figure(server: &Server, name: &str) -> u64 {
     let mut stream = connect(server);
     stream.write_all(&request("GET", "/metrics", &[("connection", "close")], b"")).unwrap();
     let mut page = String::new();
@@ -26,7 +26,7 @@ fn figure(server: &Server, name: &str) -> u64 {
 
 /// Waits until a figure stands where it must come to.
 #[track_caller]
-fn until(server: &Server, name: &str, value: u64) {
+pub(crate) fn until(server: &Server, name: &str, value: u64) {
     let end = Instant::now() + Duration::from_secs(20);
     loop {
         let now = figure(server, name);

@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ieum_core::batch::Envelope;
-use ieum_core::ids::Position;
+use ieum_core::ids::{Position, UserId};
 use ieum_core::kv::{self, Direction, Kv, Read, Visit};
+use ieum_core::query::typing::Typing;
 use ieum_gateway::options::{Limits, Passwords, Rate};
 use ieum_gateway::{Cell, Gateway, Hub, Options, Refused, SigningKeys, Ticket};
 use ieum_log::memory::Memory as MemoryLog;
@@ -59,7 +61,7 @@ impl Log for Held {
     }
 }
 
-/// A row of the view at which its readers can be held.
+/// A row of the view at which its readers can be held, or panic.
 #[derive(Default)]
 struct Gate {
     row: Mutex<Row>,
@@ -70,6 +72,7 @@ struct Gate {
 struct Row {
     key: Vec<u8>,
     held: bool,
+    broken: bool,
     /// How often it was read since it was held first.
     reads: usize,
 }
@@ -80,6 +83,7 @@ impl Gate {
         if row.key == key {
             row.reads += 1;
             self.opened.wait_while(&mut row, |row| row.held);
+            assert!(!row.broken, "this row is broken");
         }
     }
 }
@@ -102,7 +106,14 @@ impl Read for Look {
 }
 
 #[derive(Clone)]
-struct NodeCell(Handle<Memory, Ticket>, Arc<Gate>);
+struct NodeCell(Handle<Memory, Ticket>, Arc<Gate>, Arc<Surge>);
+
+/// Whether the node has too much to do, and who was said to type to the other nodes.
+#[derive(Default)]
+struct Surge {
+    here: AtomicBool,
+    signalled: Mutex<Vec<Typing>>,
+}
 
 impl Cell for NodeCell {
     type View = Look;
@@ -134,6 +145,14 @@ impl Cell for NodeCell {
         self.0.proven()
     }
 
+    fn is_calm(&self) -> bool {
+        self.0.is_calm() && !self.2.here.load(Ordering::Relaxed)
+    }
+
+    fn signal(&self, typing: &[(Typing, Vec<UserId>)]) {
+        self.2.signalled.lock().extend(typing.iter().map(|(typing, _)| *typing));
+    }
+
     fn metrics(&self, _: &mut String) {}
 }
 
@@ -143,6 +162,7 @@ pub(crate) struct Server {
     pub(crate) gateway: Arc<dyn Stop>,
     log: Arc<Held>,
     gate: Arc<Gate>,
+    surge: Arc<Surge>,
     delivery: watch::Sender<bool>,
     handle: Handle<Memory, Ticket>,
     node: Option<Node<Held, Memory, Ticket>>,
@@ -234,13 +254,16 @@ impl Server {
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let gate = Arc::new(Gate::default());
-        let gateway = Gateway::new(NodeCell(handle.clone(), Arc::clone(&gate)), hub, options, keys);
+        let surge = Arc::new(Surge::default());
+        let cell = NodeCell(handle.clone(), Arc::clone(&gate), Arc::clone(&surge));
+        let gateway = Gateway::new(cell, hub, options, keys);
         runtime.spawn(ieum_gateway::server::serve(Arc::clone(&gateway), listener, None));
         Self {
             address,
             gateway,
             log,
             gate,
+            surge,
             delivery,
             handle,
             node: Some(node),
@@ -267,7 +290,31 @@ impl Server {
 
     /// From here on whoever reads this row waits.
     pub(crate) fn hold_row(&self, key: Vec<u8>) {
-        *self.gate.row.lock() = Row { key, held: true, reads: 0 };
+        *self.gate.row.lock() = Row { key, held: true, broken: false, reads: 0 };
+    }
+
+    /// From here on whoever reads this row panics.
+    pub(crate) fn break_row(&self, key: Vec<u8>) {
+        *self.gate.row.lock() = Row { key, held: false, broken: true, reads: 0 };
+    }
+
+    /// From here on the node has too much to do for what is not needed, or no longer.
+    pub(crate) fn set_surge(&self, here: bool) {
+        self.surge.here.store(here, Ordering::Relaxed);
+    }
+
+    /// Waits until the other nodes were told so often who types here; tells who.
+    #[track_caller]
+    pub(crate) fn signalled(&self, count: usize) -> Vec<Typing> {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            let signalled = self.surge.signalled.lock().clone();
+            if signalled.len() >= count {
+                return signalled;
+            }
+            assert!(Instant::now() < end, "they were told {signalled:?}");
+            std::thread::yield_now();
+        }
     }
 
     /// Nobody waits at that row any more.
