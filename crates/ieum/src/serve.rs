@@ -19,6 +19,7 @@ use ieum_node::reserve::Reserve;
 use ieum_node::service::{self, Identity, Node};
 use ieum_node::upkeep::Policy;
 use ieum_peer::circle::Circle;
+use ieum_peer::shelf::Hangs;
 use ieum_store::fjall::{self, Fjall};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -193,8 +194,8 @@ async fn serve(config: &Config, start: Start, passage: &Passage) -> Result<(), E
             let lost = halted::noticed(config, Arc::clone(log.shared()), node.clone(), Arc::clone(&circle));
             let until = Until { signals, lost };
             let served = serve_clients(config, &folder, log, running, door, Some(circle), until).await;
-            part.leave().await;
-            match served {
+            let left = part.leave().await;
+            let served = match served {
                 // Also a node that its log has refused is stopped by that.
                 Err(Error::Stopped(reason))
                     if halted::own_etcd(config, node.applied()).await == halted::Shows::Lost =>
@@ -202,7 +203,21 @@ async fn serve(config: &Config, start: Start, passage: &Passage) -> Result<(), E
                     Err(Error::LogLost(reason))
                 }
                 served => served,
-            }
+            };
+            unless_it_hangs(served, left)
+        }
+    }
+}
+
+/// How a node ends that has `left` the others.
+fn unless_it_hangs(served: Result<(), Error>, left: Result<(), Hangs>) -> Result<(), Error> {
+    let Err(hangs) = left else { return served };
+    match served {
+        // It would go on in this process, and open what is still open.
+        Err(Error::LogLost(_)) => Err(hangs.into()),
+        served => {
+            tracing::warn!(%hangs, "the node ends all the same");
+            served
         }
     }
 }

@@ -19,7 +19,7 @@ use ieum_peer::circle::{Circle, Settings};
 use ieum_peer::client;
 use ieum_peer::resync::{self, Came};
 use ieum_peer::server::{self, Offer};
-use ieum_peer::shelf::{FindSnapshot, Shelf};
+use ieum_peer::shelf::{FindSnapshot, Hangs, Shelf};
 use ieum_peer::tls::{self, Files};
 use ieum_store::fjall::{self, Fjall};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -100,6 +100,8 @@ pub(crate) async fn open(
         vouched: forget_copied(folder.clone()),
     });
     folder.refuse_differing()?;
+    // Before anybody hears of this life: what is no vote must not pass for one.
+    circle.set_copied(copied(folder)?);
     let (shelf, mut parts) = (Arc::new(Shelf::default()), JoinSet::new());
     if let Some(listener) = listener {
         let met = Arc::clone(&circle);
@@ -129,12 +131,7 @@ pub(crate) async fn open(
     if let Ok(Some(address)) = double.await {
         return Err(Error::Double { node: node.number, address });
     }
-    circle.set_copied(
-        folder
-            .copied()
-            .map_err(snapshot::io_error("reading whether the view was copied", folder.root()))
-            .map_err(resync::Error::from)?,
-    );
+    circle.set_copied(copied(folder)?);
     let reserve = Arc::new(Reserve::new(folder.root(), node.reserve_mib << 20));
     let leases = Leases::beside(folder.snapshots(), reserve);
     leases.sweep().map_err(resync::Error::from)?;
@@ -200,7 +197,7 @@ impl Coming<'_> {
                 Err(error) => return Err(error.into()),
             }
             copying.shutdown().await;
-            self.shelf.clear().await;
+            self.shelf.clear().await?;
             drop(log);
             self.begin_anew().await?;
         }
@@ -265,6 +262,12 @@ fn keep_out(folder: Folder) -> Arc<dyn Fn(&str) + Send + Sync> {
     })
 }
 
+/// Where the view was copied, if it was and nobody has vouched for it.
+fn copied(folder: &Folder) -> Result<Option<Position>, Error> {
+    let copied = folder.copied().map_err(snapshot::io_error("reading whether the view was copied", folder.root()));
+    Ok(copied.map_err(resync::Error::from)?)
+}
+
 /// What makes a view that was copied the node's own again.
 fn forget_copied(folder: Folder) -> Arc<dyn Fn() + Send + Sync> {
     Arc::new(move || {
@@ -306,19 +309,28 @@ pub(crate) struct Part {
 
 impl Part {
     /// Takes part no longer. Nobody reads the journal, or makes a snapshot of the view for another node, when this returns.
-    pub(crate) async fn leave(mut self) {
+    ///
+    /// # Errors
+    /// When that is not so, because a disk hangs.
+    pub(crate) async fn leave(mut self) -> Result<(), Hangs> {
         self.leases.close();
         self.parts.shutdown().await;
-        self.shelf.clear().await;
+        self.shelf.clear().await
     }
 }
 
 /// Snapshots for newcomers, with the log behind them in the journal.
 fn find_snapshot(view: Arc<Fjall>, leases: Arc<Leases>, journal: Arc<Journal>) -> Arc<FindSnapshot> {
-    Arc::new(move |asked, watch| {
+    Arc::new(move |asked, newcomer| {
         let log = || (core_position(journal.trimmed()), core_position(journal.last()));
-        leases.lend(view.as_ref(), asked, log, watch).map_err(|error| chain(&error))
+        leases.lend(view.as_ref(), asked, log, newcomer).map_err(|error| chain(&error))
     })
+}
+
+impl From<Hangs> for Error {
+    fn from(hangs: Hangs) -> Self {
+        Self::Stopped(hangs.to_string())
+    }
 }
 
 impl From<client::Error> for Error {

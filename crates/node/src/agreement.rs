@@ -96,8 +96,17 @@ pub(crate) struct Votes {
     pairs: BTreeMap<(NodeId, NodeId), Compared>,
     /// The life of each node that alone counts.
     counts: BTreeMap<NodeId, u64>,
-    /// Whose view is a copy of another's, as of a position, and was not compared with the others' since.
-    copied: BTreeMap<NodeId, Position>,
+    /// In which life whose view is a copy of another's, as of a position, and was not compared with the others' since.
+    copied: BTreeMap<(NodeId, u64), Position>,
+    /// Who was found to have to go. A decision stays when votes that it was made by are gone.
+    out: BTreeMap<NodeId, Out>,
+}
+
+/// Where it showed that a node has to go, and in which life it said so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Out {
+    at: Position,
+    life: Option<u64>,
 }
 
 /// Who has to go, and where that shows; and where it is open.
@@ -111,10 +120,7 @@ impl Votes {
     /// Takes in what a node says of its view.
     pub(crate) fn hear(&mut self, report: &Report) {
         let node = report.node;
-        match report.copied {
-            Some(at) => self.copied.insert(node, at),
-            None => self.copied.remove(&node),
-        };
+        self.hear_copied(report);
         let before = self.heard.get(&node).filter(|(life, _)| *life == report.life).map(|(_, at)| *at);
         let new = report.digests.iter().take(CHECKPOINTS).filter(|(at, _)| before.is_none_or(|before| *at > before));
         for (at, digest) in new {
@@ -123,13 +129,27 @@ impl Votes {
         self.drop_old(node);
     }
 
+    /// Whether a view is a copy is said of one life: what the next one has says nothing of the votes of this one, which count until the next was
+    /// compared.
+    fn hear_copied(&mut self, Report { node, life, copied, .. }: &Report) {
+        let lifted = copied.is_none() && Bug::CopyVotesAgain.planted();
+        let votes = self.by_node.get(node).filter(|_| !lifted);
+        let has_voted = |of: u64| votes.is_some_and(|votes| votes.values().any(|vote| vote.life == of));
+        self.copied.retain(|(other, of), _| other != node || of == life || has_voted(*of));
+        match copied {
+            Some(at) => self.copied.insert((*node, *life), *at),
+            None => self.copied.remove(&(*node, *life)),
+        };
+    }
+
     /// Only what members have said counts on: one that was removed and is added again may come back with another view.
     pub(crate) fn only(&mut self, is_member: impl Fn(NodeId) -> bool) {
         self.by_node.retain(|node, _| is_member(*node));
         self.heard.retain(|node, _| is_member(*node));
         self.pairs.retain(|(a, b), _| is_member(*a) && is_member(*b));
         self.counts.retain(|node, _| is_member(*node));
-        self.copied.retain(|node, _| is_member(*node));
+        self.copied.retain(|(node, _), _| is_member(*node));
+        self.out.retain(|node, _| is_member(*node));
     }
 
     fn vote(&mut self, node: NodeId, at: Position, vote: Vote) {
@@ -149,7 +169,24 @@ impl Votes {
                     self.forget_earlier_lives(node, life);
                 }
             }
+            if newest.same {
+                self.comes_back(node, other);
+                self.comes_back(other, node);
+            }
         }
+    }
+
+    /// Who was out and agrees in another life with one that is not, is out no more.
+    fn comes_back(&mut self, node: NodeId, with: NodeId) {
+        let life = self.life(node);
+        if !self.out.contains_key(&with) && self.out.get(&node).is_some_and(|out| out.life != life) {
+            self.out.remove(&node);
+        }
+    }
+
+    /// The life of a node that counts; of one that was never compared the one that was heard of.
+    pub(crate) fn life(&self, node: NodeId) -> Option<u64> {
+        self.counts.get(&node).copied().or_else(|| self.heard.get(&node).map(|(life, _)| *life))
     }
 
     /// What counts of a node that was started again is its new life, once that was compared with another node: it may have come back with
@@ -182,6 +219,30 @@ impl Votes {
         self.pairs.iter().filter(between_members).filter(|(_, pair)| !pair.same).map(|(nodes, pair)| (*nodes, pair.at))
     }
 
+    /// Judges, and stays with it: votes that decided may go, as those of a node that is replaced by a copy of another.
+    pub(crate) fn decide(&mut self, members: &BTreeSet<NodeId>, there: &BTreeSet<NodeId>) -> Verdict {
+        self.take_back(members);
+        let verdict = self.judge(members, there);
+        if !Bug::DecisionForgotten.planted() {
+            for (node, at) in &verdict.out {
+                let life = self.life(*node);
+                self.out.entry(*node).or_insert(Out { at: *at, life });
+            }
+        }
+        verdict
+    }
+
+    /// Who turns out to have what most of all members have come to by themselves need not go: fewer had decided.
+    fn take_back(&mut self, members: &BTreeSet<NodeId>) {
+        let positions: BTreeSet<Position> = self.disputes(|node| members.contains(&node)).map(|(_, at)| at).collect();
+        for at in positions {
+            let most =
+                groups(&self.sides(at, members)).into_values().find(|group| self.weight(group) * 2 > members.len());
+            let most = most.unwrap_or_default();
+            self.out.retain(|node, out| out.at > at || !most.contains(node));
+        }
+    }
+
     /// Judges, given who the members are and which of them are there and may still vote.
     pub(crate) fn judge(&self, members: &BTreeSet<NodeId>, there: &BTreeSet<NodeId>) -> Verdict {
         let mut verdict = Verdict::default();
@@ -192,6 +253,9 @@ impl Votes {
                 verdict.out.entry(node).or_insert(at);
             }
         }
+        for (node, out) in self.out.iter().filter(|(node, _)| members.contains(node)) {
+            verdict.out.entry(*node).or_insert(out.at);
+        }
         let open = |(a, b): &(NodeId, NodeId)| !verdict.out.contains_key(a) && !verdict.out.contains_key(b);
         verdict.undecided = disputes.iter().filter(|(nodes, _)| open(nodes)).map(|(_, at)| *at).min();
         verdict
@@ -200,22 +264,26 @@ impl Votes {
     /// The members whose views differ at a position from the one that stays; none while that is open.
     fn losers(&self, at: Position, members: &BTreeSet<NodeId>, there: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
         let sides = self.sides(at, members);
-        let mut groups: BTreeMap<Digest, BTreeSet<NodeId>> = BTreeMap::new();
-        for (node, digest) in &sides {
-            groups.entry(*digest).or_default().insert(*node);
-        }
+        // Who is out says no more who else has to go.
+        let groups = groups(sides.iter().filter(|(node, _)| !self.out.contains_key(node)));
         let is_most = |count: usize| count * 2 > members.len();
         let majority = groups.iter().find(|(_, group)| is_most(self.weight(group))).map(|(digest, _)| *digest);
-        let all_have_voted = is_most(sides.len()) && there.iter().all(|node| sides.contains_key(node));
+        let all_have_voted =
+            is_most(sides.len()) && there.iter().all(|node| sides.contains_key(node) || self.out.contains_key(node));
         let enough = all_have_voted || Bug::FirstVoteDecides.planted();
         let stays = majority.or_else(|| if enough { self.strongest(&groups) } else { None });
         let Some(stays) = stays else { return BTreeSet::new() };
         sides.into_iter().filter(|(_, digest)| *digest != stays).map(|(node, _)| node).collect()
     }
 
+    /// Where the view was copied by which a node voted, if it was not vouched for since.
+    fn copied(&self, node: NodeId) -> Option<Position> {
+        self.copied.get(&(node, self.life(node)?)).copied()
+    }
+
     /// Whether a node's vote is its own.
     fn is_own(&self, node: NodeId) -> bool {
-        !self.copied.contains_key(&node) || Bug::CopiesVote.planted()
+        self.copied(node).is_none() || Bug::CopiesVote.planted()
     }
 
     /// How many have come to the same view by themselves. Of copies alone it is not known whose they are, so they are one.
@@ -267,12 +335,12 @@ impl Votes {
     /// Whether a member's copy is known to be what the others have come to by themselves: at a position at or behind that of the copy most of all
     /// members agree with it whose own vote that is, or, where nearly all have copied, as in a cell that has just grown, every member.
     pub(crate) fn is_vouched_for(&self, node: NodeId, members: &BTreeSet<NodeId>) -> bool {
-        let (Some(since), Some(votes)) = (self.copied.get(&node), self.by_node.get(&node)) else { return false };
+        let (Some(since), Some(votes)) = (self.copied(node), self.by_node.get(&node)) else { return false };
         votes.range(since..).rev().any(|(at, vote)| {
             let agree =
                 self.said(*at).filter(|(other, theirs)| members.contains(other) && theirs.digest == vote.digest);
             let agree: BTreeSet<NodeId> = agree.map(|(other, _)| other).collect();
-            let own = agree.iter().filter(|other| !self.copied.contains_key(other)).count();
+            let own = agree.iter().filter(|other| self.copied(**other).is_none()).count();
             own * 2 > members.len() || agree.len() == members.len()
         })
     }
@@ -290,6 +358,15 @@ impl Votes {
         }
         text.trim_end_matches("; ").to_owned()
     }
+}
+
+/// Who has the same view.
+fn groups<'a>(sides: impl IntoIterator<Item = (&'a NodeId, &'a Digest)>) -> BTreeMap<Digest, BTreeSet<NodeId>> {
+    let mut groups: BTreeMap<Digest, BTreeSet<NodeId>> = BTreeMap::new();
+    for (node, digest) in sides {
+        groups.entry(*digest).or_default().insert(*node);
+    }
+    groups
 }
 
 #[cfg(test)]
@@ -412,6 +489,69 @@ mod tests {
         votes.hear(&copy(2, &[(64, 8)]));
         votes.hear(&says(1, 1, 1, &[(64, 9)]));
         assert_eq!(votes.judge(&all, &all), open(64), "two copies of nobody knows whom");
+    }
+
+    /// It is started again: until its new life was compared, the votes of the one before are what they were.
+    #[test]
+    fn a_copy_that_is_started_again_does_not_decide_a_tie() {
+        let all = nodes(&[1, 2, 3]);
+        let mut votes = votes(&[(1, 7), (2, 8)]);
+        let copy = |life, copied, digests| Report { copied, ..says(3, 1, life, digests) };
+        votes.hear(&copy(1, Some(at(20)), &[(32, 8)]));
+        assert_eq!(votes.judge(&all, &all), open(32));
+        // It answers before it knows, or says, what its view is.
+        votes.hear(&copy(2, None, &[]));
+        assert_eq!(votes.judge(&all, &all), open(32));
+        votes.hear(&copy(2, Some(at(20)), &[(64, 8)]));
+        votes.hear(&says(2, 1, 1, &[(64, 8)]));
+        assert_eq!(votes.judge(&all, &all), open(32), "its new life is the copy that it was");
+    }
+
+    /// What its earlier life said it has come to by itself.
+    #[test]
+    fn a_copy_takes_no_votes_from_the_life_before() {
+        let all = nodes(&[1, 2, 3]);
+        let mut votes = votes(&[(1, 7), (2, 8), (3, 8)]);
+        votes.hear(&Report { copied: Some(at(40)), ..says(3, 1, 2, &[]) });
+        assert_eq!(votes.judge(&all, &all), out(&[1], 32));
+    }
+
+    /// Who is out stays out when one of those who decided it is replaced by a copy of another.
+    #[test]
+    fn what_was_decided_stays_when_votes_go() {
+        let all = nodes(&[1, 2, 3]);
+        let mut votes = votes(&[(1, 7), (2, 7)]);
+        votes.hear(&says(3, 0, 1, &[(32, 8)]));
+        assert_eq!(votes.decide(&all, &nodes(&[1, 2])), out(&[3], 32));
+        assert_eq!(votes.judge(&nodes(&[1, 3]), &nodes(&[1])), out(&[3], 32), "without the second");
+        votes.hear(&Report { copied: Some(at(40)), ..says(2, 1, 2, &[(64, 6)]) });
+        votes.hear(&says(1, 1, 1, &[(64, 6)]));
+        assert_eq!(votes.decide(&all, &nodes(&[1, 2])), out(&[3], 32), "though the third is of an older build");
+        assert!(!votes.is_vouched_for(2, &all));
+        votes.hear(&says(3, 0, 2, &[(64, 5)]));
+        assert_eq!(votes.decide(&all, &all).out.keys().collect::<Vec<_>>(), [&3], "its next life differs, too");
+        votes.hear(&says(3, 0, 3, &[(64, 6)]));
+        assert_eq!(votes.decide(&all, &all), Verdict::default(), "now it agrees");
+    }
+
+    #[test]
+    fn most_of_all_members_overrule_what_fewer_had_decided() {
+        let all = nodes(&[1, 2, 3]);
+        let mut votes = votes(&[(1, 7)]);
+        votes.hear(&says(3, 2, 1, &[(32, 8)]));
+        assert_eq!(votes.decide(&all, &nodes(&[1, 3])), out(&[3], 32), "of two the older build stays");
+        votes.hear(&says(2, 1, 1, &[(32, 8)]));
+        assert_eq!(votes.decide(&all, &all), out(&[1], 32));
+    }
+
+    #[test]
+    fn who_was_removed_is_out_no_more() {
+        let all = nodes(&[1, 2, 3]);
+        let mut votes = votes(&[(1, 7), (2, 7), (3, 8)]);
+        assert_eq!(votes.decide(&all, &all), out(&[3], 32));
+        votes.only(|node| node != 3);
+        votes.hear(&says(3, 1, 1, &[(32, 7)]));
+        assert_eq!(votes.decide(&all, &all), Verdict::default());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use ieum_core::kv::Kv;
 use ieum_planted::Bug;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::progress::{Step, Watch};
+use crate::progress::{self, Step, Watch};
 use crate::reserve::Reserve;
 use crate::snapshot::{self, Error};
 
@@ -60,6 +60,27 @@ struct Reading {
 impl Reading {
     fn is_over(&self, now: Instant) -> bool {
         self.readers == 0 && now.saturating_duration_since(self.last) >= STAYS
+    }
+}
+
+/// Another node that waits for a snapshot.
+#[derive(Clone, Copy)]
+pub struct Newcomer<'a> {
+    /// Is told whenever that comes on.
+    pub watch: Watch<'a>,
+    /// Says whether it waits no more.
+    pub gone: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl Newcomer<'_> {
+    /// One that waits for as long as it takes.
+    #[must_use]
+    pub fn patient() -> Self {
+        Self { watch: progress::unwatched(), gone: &|| false }
+    }
+
+    fn is_gone(self) -> bool {
+        (self.gone)()
     }
 }
 
@@ -115,11 +136,14 @@ impl Leases {
     }
 
     /// Whether a copy for another node may be made, or gone on with.
-    fn goes_on(&self) -> Result<(), Error> {
+    fn goes_on(&self, newcomer: Newcomer<'_>) -> Result<(), Error> {
         if self.closed.load(Ordering::Relaxed) && !Bug::CopyOutlivesNode.planted() {
             return Err(Error::Closed);
         }
-        if self.reserve.is_kept() { Ok(()) } else { Err(Error::NoRoom { folder: self.newcomers() }) }
+        if newcomer.is_gone() {
+            return Err(Error::NobodyWaits);
+        }
+        if self.reserve.has_room_for_copies() { Ok(()) } else { Err(Error::NoRoom { folder: self.newcomers() }) }
     }
 
     /// Something was done of a snapshot.
@@ -127,17 +151,17 @@ impl Leases {
         self.made.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Waits as [`Self::making`] does; `watch` is told when the one that is being made comes on.
-    fn making_watched(&self, watch: Watch<'_>) -> Result<MutexGuard<'_, ()>, Error> {
+    /// Waits as [`Self::making`] does; the newcomer is told when the one that is being made comes on.
+    fn making_watched(&self, newcomer: Newcomer<'_>) -> Result<MutexGuard<'_, ()>, Error> {
         let mut seen = self.made.load(Ordering::Relaxed);
         loop {
             if let Some(alone) = self.making.try_lock_for(LOOK_EVERY) {
                 return Ok(alone);
             }
-            self.goes_on()?;
+            self.goes_on(newcomer)?;
             let made = self.made.load(Ordering::Relaxed);
             if std::mem::replace(&mut seen, made) != made {
-                watch(Step { what: "steps of another snapshot", done: made, of: None });
+                (newcomer.watch)(Step { what: "steps of another snapshot", done: made, of: None });
             }
         }
     }
@@ -158,20 +182,21 @@ impl Leases {
     }
 
     /// A snapshot for another node, at `asked` if that one is still there, else the newest one, else a new one of `view`. `log` gives where
-    /// the log that goes with it was trimmed, and its end. Blocks, while a snapshot is made for long; `watch` is told whenever that comes on.
+    /// the log that goes with it was trimmed, and its end. Blocks, while a snapshot is made for long; the newcomer is told whenever that comes on. It ends
+    /// when that one is gone, who would keep others from being given anything.
     pub fn lend(
         self: &Arc<Self>,
         view: &impl Kv,
         asked: Option<Position>,
         log: impl Fn() -> (Position, Position),
-        watch: Watch<'_>,
+        newcomer: Newcomer<'_>,
     ) -> Result<Lent, Error> {
         if let Some(asked) = asked.filter(|asked| *asked >= log().0)
             && let Some(lent) = self.find(|at| at == asked)?
         {
             return Ok(lent);
         }
-        let _alone = self.making_watched(watch)?;
+        let _alone = self.making_watched(newcomer)?;
         let (trimmed, last) = log();
         let serves = |at: Position| {
             let few = at.ordinal.saturating_add(FEW_BATCHES) >= last.ordinal;
@@ -182,9 +207,10 @@ impl Leases {
         }
         let come_on = |step| {
             self.comes_on();
-            watch(step);
+            (newcomer.watch)(step);
         };
-        let (meta, path) = snapshot::take_for_another(view, &self.newcomers(), &come_on, &|| self.goes_on())?;
+        let goes_on = || self.goes_on(newcomer);
+        let (meta, path) = snapshot::take_for_another(view, &self.newcomers(), &come_on, &goes_on)?;
         tracing::info!(position = %meta.position, "snapshot taken for another node");
         let taken = self.lent(meta.position, path, Instant::now());
         // Nothing newer can have become the floor: whoever trims makes a snapshot first.
@@ -283,17 +309,17 @@ mod tests {
     fn a_newcomer_gets_one_that_is_new_enough_and_what_it_had_before() {
         let folder = tempfile::tempdir().unwrap();
         let leases = Leases::new(folder.path());
-        let old = leases.lend(&view(7), None, nothing_trimmed(7), unwatched()).unwrap();
+        let old = leases.lend(&view(7), None, nothing_trimmed(7), Newcomer::patient()).unwrap();
         assert_eq!(old.position, at(7));
-        let same = leases.lend(&view(20_007), None, nothing_trimmed(20_007), unwatched()).unwrap();
+        let same = leases.lend(&view(20_007), None, nothing_trimmed(20_007), Newcomer::patient()).unwrap();
         assert_eq!(same.position, at(7), "few batches follow it");
-        let new = leases.lend(&view(20_008), None, nothing_trimmed(20_008), unwatched()).unwrap();
+        let new = leases.lend(&view(20_008), None, nothing_trimmed(20_008), Newcomer::patient()).unwrap();
         assert_eq!(new.position, at(20_008));
-        let again = leases.lend(&view(20_008), Some(at(7)), nothing_trimmed(20_008), unwatched()).unwrap();
+        let again = leases.lend(&view(20_008), Some(at(7)), nothing_trimmed(20_008), Newcomer::patient()).unwrap();
         assert_eq!(again.position, at(7), "it was cut off and goes on with what it has");
-        let gone = leases.lend(&view(20_009), Some(at(8)), nothing_trimmed(20_009), unwatched()).unwrap();
+        let gone = leases.lend(&view(20_009), Some(at(8)), nothing_trimmed(20_009), Newcomer::patient()).unwrap();
         assert_eq!(gone.position, at(20_008));
-        let trimmed = leases.lend(&view(20_009), None, || (at(20_009), at(20_009)), unwatched()).unwrap();
+        let trimmed = leases.lend(&view(20_009), None, || (at(20_009), at(20_009)), Newcomer::patient()).unwrap();
         assert_eq!(trimmed.position, at(20_009), "the log behind the other is gone");
     }
 
@@ -302,8 +328,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let leases = Leases::new(folder.path());
         let newcomers = leases.newcomers();
-        let first = leases.lend(&view(7), None, nothing_trimmed(7), unwatched()).unwrap();
-        let second = leases.lend(&view(7), Some(at(7)), nothing_trimmed(7), unwatched()).unwrap();
+        let first = leases.lend(&view(7), None, nothing_trimmed(7), Newcomer::patient()).unwrap();
+        let second = leases.lend(&view(7), Some(at(7)), nothing_trimmed(7), Newcomer::patient()).unwrap();
         let soon = Instant::now() + Duration::from_secs(60);
         let late = || Instant::now() + STAYS;
         drop(first);
@@ -313,7 +339,7 @@ mod tests {
         leases.prune(soon).unwrap();
         assert_eq!((left(&newcomers), leases.raise_floor(at(30), soon)), (vec![7], at(7)), "it may come back");
         assert_eq!(leases.raise_floor(at(30), late()), at(30));
-        let newer = leases.lend(&view(40), Some(at(7)), nothing_trimmed(40), unwatched()).unwrap();
+        let newer = leases.lend(&view(40), Some(at(7)), nothing_trimmed(40), Newcomer::patient()).unwrap();
         assert_eq!(newer.position, at(40), "what is about to go is not lent");
         leases.prune(late()).unwrap();
         assert_eq!(left(&newcomers), [40]);
@@ -324,11 +350,11 @@ mod tests {
     fn no_copy_is_made_of_what_is_kept_free() {
         let folder = tempfile::tempdir().unwrap();
         let leases = Leases::beside(folder.path(), Arc::new(Reserve::new(folder.path(), u64::MAX / 2)));
-        let refused = leases.lend(&view(7), None, nothing_trimmed(7), unwatched());
+        let refused = leases.lend(&view(7), None, nothing_trimmed(7), Newcomer::patient());
         assert!(matches!(refused, Err(Error::NoRoom { .. })), "{refused:?}");
         assert_eq!(std::fs::read_dir(leases.newcomers()).map_or(0, Iterator::count), 0, "nothing is left of it");
         snapshot::take(&view(7), folder.path(), unwatched()).unwrap();
-        let own = leases.lend(&view(7), None, nothing_trimmed(7), unwatched()).unwrap();
+        let own = leases.lend(&view(7), None, nothing_trimmed(7), Newcomer::patient()).unwrap();
         assert_eq!(own.position, at(7), "what is there is given");
     }
 
@@ -349,10 +375,55 @@ mod tests {
             leases.close();
             steps.fetch_add(1, Ordering::Relaxed);
         };
-        let refused = leases.lend(&view, None, nothing_trimmed(7), &watch);
+        let newcomer = Newcomer { watch: &watch, ..Newcomer::patient() };
+        let refused = leases.lend(&view, None, nothing_trimmed(7), newcomer);
         assert!(matches!(refused, Err(Error::Closed)), "{refused:?}");
         assert_eq!(steps.into_inner(), 1, "it was on the way");
         assert_eq!(std::fs::read_dir(leases.newcomers()).unwrap().count(), 0);
+    }
+
+    /// Few rows may be much.
+    #[test]
+    fn it_is_looked_by_bytes_whether_a_copy_may_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let view = view(7);
+        let mut rows = ieum_core::kv::WriteSet::default();
+        for row in 0..5_u8 {
+            rows.rows.insert(vec![0xfe, row], Some(bytes::Bytes::from(vec![row; 9 << 20])));
+        }
+        view.commit(&rows).unwrap();
+        let asked = AtomicU64::new(0);
+        let goes_on = || {
+            asked.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        };
+        snapshot::take_for_another(&view, folder.path(), unwatched(), &goes_on).unwrap();
+        assert_eq!(asked.into_inner(), 5, "at the beginning, and behind each large row but the last");
+    }
+
+    /// It has a place that others need.
+    #[test]
+    fn nothing_is_made_for_a_newcomer_that_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let leases = Leases::new(folder.path());
+        let view = view(7);
+        let mut rows = ieum_core::kv::WriteSet::default();
+        for row in 0..2 * crate::progress::EVERY {
+            rows.rows.insert([&[0xfe][..], &row.to_be_bytes()].concat(), Some(bytes::Bytes::from_static(b"row")));
+        }
+        view.commit(&rows).unwrap();
+        let steps = AtomicU64::new(0);
+        let watch = |_: Step| {
+            steps.fetch_add(1, Ordering::Relaxed);
+        };
+        // It goes while the snapshot is made.
+        let newcomer = Newcomer { watch: &watch, gone: &|| steps.load(Ordering::Relaxed) > 0 };
+        let ended = leases.lend(&view, None, nothing_trimmed(7), newcomer);
+        assert!(matches!(ended, Err(Error::NobodyWaits)), "{ended:?}");
+        assert_eq!(steps.load(Ordering::Relaxed), 1, "it was on the way");
+        let _alone = leases.making();
+        let ended = leases.lend(&view, None, nothing_trimmed(7), newcomer);
+        assert!(matches!(ended, Err(Error::NobodyWaits)), "while it waited for another's: {ended:?}");
     }
 
     /// Who waits says so as long as what it waits for comes on.
@@ -365,9 +436,9 @@ mod tests {
         let told = Mutex::new(told);
         std::thread::scope(|scope| {
             let waits = scope.spawn(|| {
-                leases
-                    .lend(&view(7), None, nothing_trimmed(7), &|step: Step| told.lock().send(step.what).unwrap())
-                    .unwrap()
+                let watch = |step: Step| told.lock().send(step.what).unwrap();
+                let newcomer = Newcomer { watch: &watch, ..Newcomer::patient() };
+                leases.lend(&view(7), None, nothing_trimmed(7), newcomer).unwrap()
             });
             while tells.try_recv().is_err() {
                 leases.comes_on();
@@ -382,7 +453,7 @@ mod tests {
     fn an_earlier_life_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let leases = Leases::new(folder.path());
-        drop(leases.lend(&view(7), None, nothing_trimmed(7), unwatched()).unwrap());
+        drop(leases.lend(&view(7), None, nothing_trimmed(7), Newcomer::patient()).unwrap());
         std::fs::write(folder.path().join("0000000001-00000000000000000009.partial"), b"half").unwrap();
         snapshot::take(&view(6), folder.path(), crate::progress::unwatched()).unwrap();
         Leases::new(folder.path()).sweep().unwrap();

@@ -108,7 +108,7 @@ impl Peers {
             return;
         }
         self.votes.hear(own);
-        self.verdict = self.votes.judge(&self.members.keys().copied().collect(), &self.there(own, now));
+        self.verdict = self.votes.decide(&self.members.keys().copied().collect(), &self.there(own, now));
         if !Bug::MinorityStays.planted() {
             self.own_differs = self.own_differs.or_else(|| self.verdict.out.get(&own.node).copied());
         }
@@ -122,17 +122,25 @@ impl Peers {
     }
 
     /// Where views differ so that this node's may be the wrong one: `newcomer` must not have a copy of it. What the newcomer's own view was does
-    /// not matter: it gives that one up.
+    /// not matter: it gives that one up. Nor what the view of another one was that has given it up and has nothing, too.
     #[must_use]
     pub fn doubted_for(&self, newcomer: NodeId, own: &Report, now: Millis) -> Option<Position> {
         let but = |mut nodes: BTreeSet<NodeId>| {
-            nodes.remove(&newcomer);
+            nodes.retain(|node| *node != newcomer && !self.has_begun_anew(*node));
             nodes
         };
         let (members, there) = (but(self.members.keys().copied().collect()), but(self.there(own, now)));
         let verdict = self.votes.judge(&members, &there);
         let own_differs = self.own_differs.or_else(|| verdict.out.get(&own.node).copied());
         own_differs.or(verdict.undecided).filter(|_| !Bug::UndecidedGives.planted())
+    }
+
+    /// Whether a node's votes are of a view that it has no more: it was started again with nothing.
+    fn has_begun_anew(&self, node: NodeId) -> bool {
+        self.known.get(&node).is_some_and(|(report, _)| {
+            let has_nothing = report.phase == Phase::Joining && report.applied == Position::default();
+            has_nothing && self.votes.life(node) != Some(report.life)
+        })
     }
 
     /// Whether this node's view, which was copied, is known to be what the others have come to.
@@ -399,6 +407,40 @@ pub(crate) mod tests {
         );
         let outvoted = [with_digest(2, 8), with_digest(3, 8), with_digest(4, 8)];
         assert_eq!(doubted(&outvoted), [Some(32); 3]);
+    }
+
+    /// Else nobody could be helped any more.
+    #[test]
+    fn one_that_is_out_does_not_keep_the_others_from_helping_each_other() {
+        let own = with_digest(1, 7);
+        let third = Report { phase: Phase::Out, build: 0, ..with_digest(3, 8) };
+        let peers = peers(&["1", "2", "3"], &own, &[with_digest(2, 7), third], 0);
+        assert_eq!(peers.agreement(), Agreement::OtherDiffers { at: at(32), node: 3 });
+        assert_eq!(peers.doubted_for(2, &own, 0), None);
+        assert_eq!(peers.doubted_for(3, &own, 0), None);
+    }
+
+    /// Two set their data aside at once, and this one is to help both.
+    #[test]
+    fn the_views_of_those_who_have_begun_anew_count_for_nothing() {
+        let own = with_digest(1, 7);
+        let third = Report { copied: Some(at(40)), ..with_digest(3, 8) };
+        let mut peers = peers(&["1", "2", "3"], &own, &[with_digest(2, 8), third], 0);
+        let doubted = |peers: &Peers| [2, 3].map(|newcomer| peers.doubted_for(newcomer, &own, 0).map(|at| at.ordinal));
+        assert_eq!(doubted(&peers), [Some(32); 2]);
+        let anew = |node| Report {
+            phase: Phase::Joining,
+            applied: Position::default(),
+            life: 70,
+            digests: Vec::new(),
+            ..with_digest(node, 0)
+        };
+        peers.heard(Report { applied: at(0), ..anew(2) }, &own, 0);
+        assert_eq!(doubted(&peers), [Some(32); 2], "it has something of this log");
+        peers.heard(anew(2), &own, 0);
+        assert_eq!(doubted(&peers), [Some(32), None], "the third still has what differs");
+        peers.heard(anew(3), &own, 0);
+        assert_eq!(doubted(&peers), [None; 2]);
     }
 
     #[test]

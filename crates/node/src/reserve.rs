@@ -10,6 +10,9 @@ use ieum_planted::Bug;
 /// How much more than the reserve must be free before commands are taken again, as a part of it: else it would go to and fro.
 const RETURN_PART: u64 = 8;
 
+/// So much more is written before it is looked again whether a copy for another node still leaves room.
+const MARGIN: u64 = 32 << 20;
+
 /// How much is kept free, and whether it still is.
 #[derive(Debug)]
 pub struct Reserve {
@@ -47,9 +50,15 @@ impl Reserve {
         }
     }
 
-    /// Whether as much is free as should be, looked at now. Of a disk that cannot be asked nothing is taken for granted, nor refused.
-    pub(crate) fn is_kept(&self) -> bool {
-        Bug::CopiesTakeReserve.planted() || self.measure().map_or(true, |free| free >= self.bytes)
+    /// Whether a copy for another node leaves room, looked at now. Of a disk that cannot be asked nothing is taken for granted, nor refused.
+    pub(crate) fn has_room_for_copies(&self) -> bool {
+        Bug::CopiesTakeReserve.planted() || self.measure().map_or(true, |free| self.is_enough_for_copies(free))
+    }
+
+    /// With no more than the reserve left this node would have to refuse commands itself.
+    fn is_enough_for_copies(&self, free: u64) -> bool {
+        let (back, margin) = (self.bytes / RETURN_PART, MARGIN);
+        self.bytes == 0 || free >= self.bytes.saturating_add(back).saturating_add(margin)
     }
 
     fn measure(&self) -> io::Result<u64> {
@@ -93,6 +102,15 @@ mod tests {
             reserve.note(free);
             assert_eq!((reserve.is_short(), reserve.free()), (short, free), "{free} bytes free");
         }
+    }
+
+    /// While it is written, what the node itself writes does not bring it to its reserve.
+    #[test]
+    fn a_copy_ends_long_before_the_node_is_short() {
+        let reserve = Reserve::new("/", 800 << 20);
+        assert!(!reserve.is_enough_for_copies(900 << 20), "where it is looked next commands might be refused");
+        assert!(reserve.is_enough_for_copies((900 << 20) + MARGIN));
+        assert!(Reserve::new("/", 0).is_enough_for_copies(0));
     }
 
     #[test]

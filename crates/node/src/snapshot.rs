@@ -37,6 +37,9 @@ pub(crate) const PARTIAL: &str = "partial";
 /// So much is written between two fsyncs: the log's own fsync may have to wait for one piece, not for the whole file.
 const SYNC_BYTES: usize = 8 << 20;
 
+/// So many bytes of rows are written before it is asked again whether to go on, or fewer.
+const ASK_BYTES: usize = 8 << 20;
+
 /// What a snapshot is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meta {
@@ -79,6 +82,9 @@ pub enum Error {
     /// The node stops.
     #[error("the node stops")]
     Closed,
+    /// The other node that it is for waits no more.
+    #[error("nobody waits for it any more")]
+    NobodyWaits,
     /// The view engine failed.
     #[error(transparent)]
     Store(#[from] kv::Error),
@@ -149,11 +155,15 @@ fn take_as(
     let meta = meta(&look)?;
     let path = path_of(folder, meta.position);
     write_file(care, &meta, &path, watch, |out| {
+        let mut unasked = 0;
         for (row, count) in view.rows(look).zip(0u64..) {
-            if count.is_multiple_of(progress::EVERY) {
+            let (key, value) = row?;
+            if count.is_multiple_of(progress::EVERY) || unasked >= ASK_BYTES {
                 goes_on()?;
+                unasked = 0;
             }
-            out.row(row?)?;
+            unasked += key.len() + value.len();
+            out.row((key, value))?;
         }
         Ok(())
     })?;

@@ -17,7 +17,7 @@ use ieum_planted::Bug;
 
 use crate::client::{Error as PeerError, Peer};
 use crate::messages::Piece;
-use crate::shelf::Shelf;
+use crate::shelf::{Hangs, Shelf};
 
 /// Why a node is not back.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +62,9 @@ pub enum Error {
     /// A snapshot could not be kept.
     #[error(transparent)]
     Snapshot(#[from] snapshot::Error),
+    /// Another node was given batches meanwhile, and still reads them.
+    #[error(transparent)]
+    Hangs(#[from] Hangs),
 }
 
 /// What was needed.
@@ -133,7 +136,7 @@ async fn fill_journal<L: Log>(
     let journal = Arc::new(Journal::open(folder.log(), about, 0)?);
     shelf.put_journal(Arc::clone(&journal)).await;
     let filled = fill_from_any(&journal, shared, peers, view_bytes.map(far)).await;
-    shelf.clear().await;
+    shelf.clear().await?;
     filled
 }
 

@@ -13,12 +13,13 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use ieum_core::ids::{NodeId, Position};
 use ieum_node::core_position;
-use ieum_node::leases::Lent;
+use ieum_node::leases::{Lent, Newcomer};
 use ieum_node::peers::{Phase, Report};
 use ieum_node::progress::Step;
 use ieum_planted::Bug;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{ReceiverStream, WatchStream};
 use tonic::body::Body;
@@ -238,8 +239,11 @@ impl ServerStreamingService<SnapshotAsked> for Snapshot {
             let SnapshotAsked { hello, at, offset } = request.into_inner();
             offer.check_view(hello.map_or(0, |hello| hello.node))?;
             let place = offer.shelf.place()?;
+            // Before it is looked what is there: what is taken back after that ends this.
+            let cleared = offer.shelf.cleared();
             let find = offer.shelf.snapshots()?;
-            let (pieces, arrive) = mpsc::channel(PIECES);
+            let (to, arrive) = mpsc::channel(PIECES);
+            let pieces = Pieces { to, cleared, runtime: Handle::current() };
             let asked = at.map(|at| (Position::from(at), offset));
             // A thread of its own: clients need those of the runtime, and a snapshot takes long.
             let spawned = std::thread::Builder::new().name("ieum-newcomer".to_owned()).spawn(move || {
@@ -255,7 +259,7 @@ impl ServerStreamingService<SnapshotAsked> for Snapshot {
 }
 
 /// Sends the pieces of a snapshot: from an offset on if it still is the one that was `asked` for.
-fn give(find: &FindSnapshot, asked: Option<(Position, u64)>, pieces: &mpsc::Sender<Result<Piece, Status>>) {
+fn give(find: &FindSnapshot, asked: Option<(Position, u64)>, pieces: &Pieces) {
     let send_all = || {
         let told = Mutex::new(Instant::now());
         let comes_on = |_: Step| {
@@ -263,15 +267,16 @@ fn give(find: &FindSnapshot, asked: Option<(Position, u64)>, pieces: &mpsc::Send
             if told.elapsed() >= TELL_EVERY {
                 *told = Instant::now();
                 // Where one waits already, that is enough.
-                let _ = pieces.try_send(Ok(Piece::default()));
+                let _ = pieces.to.try_send(Ok(Piece::default()));
             }
         };
-        let lent = find(asked.map(|(at, _)| at), &comes_on).map_err(Status::unavailable)?;
+        let gone = || pieces.is_in_vain();
+        let newcomer = Newcomer { watch: &comes_on, gone: &gone };
+        let lent = find(asked.map(|(at, _)| at), newcomer).map_err(Status::unavailable)?;
         let offset = asked.filter(|(at, _)| *at == lent.position).map_or(0, |(_, offset)| offset);
         let mut reader = Reader::open(&lent, offset).map_err(unreadable)?;
         while let Some(piece) = reader.piece().map_err(unreadable)? {
-            if pieces.blocking_send(Ok(piece)).is_err() {
-                // The newcomer is gone.
+            if !pieces.send(Ok(piece)) {
                 break;
             }
         }
@@ -279,7 +284,35 @@ fn give(find: &FindSnapshot, asked: Option<(Position, u64)>, pieces: &mpsc::Send
     };
     if let Err(status) = send_all() {
         // Nobody may be there to hear it.
-        let _ = pieces.blocking_send(Err(status));
+        pieces.send(Err(status));
+    }
+}
+
+/// Where the pieces of a snapshot go.
+struct Pieces {
+    to: mpsc::Sender<Result<Piece, Status>>,
+    /// Changes when the node takes back what it gives.
+    cleared: watch::Receiver<()>,
+    runtime: Handle,
+}
+
+impl Pieces {
+    /// Whether nobody takes them any more, or nobody may.
+    fn is_in_vain(&self) -> bool {
+        self.to.is_closed() || self.cleared.has_changed().unwrap_or(true)
+    }
+
+    /// Waits for the newcomer's connection; false when it is gone, or the node takes back what it gives. A newcomer whose disk hangs is there and takes
+    /// nothing.
+    fn send(&self, piece: Result<Piece, Status>) -> bool {
+        let mut cleared = self.cleared.clone();
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = cleared.changed(), if !Bug::StopWaitsForNewcomers.planted() => false,
+                sent = self.to.send(piece) => sent.is_ok(),
+            }
+        })
     }
 }
 

@@ -3,15 +3,16 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ieum_core::ids::{NodeId, Position};
 use ieum_log::Entry;
 use ieum_log::sqlite::Journal;
-use ieum_node::leases::Lent;
-use ieum_node::progress::Watch;
+use ieum_node::leases::{Lent, Newcomer};
 use ieum_node::{core_position, log_position};
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore, watch};
+use tokio::time::timeout;
 use tonic::Status;
 
 use crate::Stood;
@@ -19,10 +20,20 @@ use crate::signals::Signals;
 
 /// Finds the snapshot that a newcomer has a part of, else one that is new enough to start from, else makes one, and tells whenever that comes
 /// on. Blocks.
-pub type FindSnapshot = dyn Fn(Option<Position>, Watch<'_>) -> Result<Lent, String> + Send + Sync;
+pub type FindSnapshot = dyn Fn(Option<Position>, Newcomer<'_>) -> Result<Lent, String> + Send + Sync;
 
 /// So many newcomers are given snapshots at the same time; each has a thread.
 const NEWCOMERS: u32 = 2;
+
+/// How long a disk may take until who reads from it notices that this has to end.
+const CLEARS_WITHIN: Duration = Duration::from_secs(10);
+
+/// What was lent is not given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "what reads the view or the journal for another node has not ended within {CLEARS_WITHIN:?}: is the disk well?"
+)]
+pub struct Hangs;
 
 /// Says why a node must not have a copy of this one's view, if it must not.
 pub type Doubt = dyn Fn(NodeId) -> Option<String> + Send + Sync;
@@ -33,6 +44,8 @@ pub type SayStand = dyn Fn(bool) -> Pin<Box<dyn Future<Output = Result<Stood, St
 /// What a node has to give.
 pub struct Shelf {
     newcomers: Arc<Semaphore>,
+    /// Changes when all that is given to them ends.
+    cleared: watch::Sender<()>,
     journal: RwLock<Option<Arc<Journal>>>,
     snapshots: Mutex<Option<Arc<FindSnapshot>>>,
     doubt: Mutex<Option<Arc<Doubt>>>,
@@ -44,7 +57,7 @@ impl Default for Shelf {
     fn default() -> Self {
         let newcomers = Arc::new(Semaphore::new(NEWCOMERS as usize));
         let (journal, snapshots, doubt, stand, signals) = Default::default();
-        Self { newcomers, journal, snapshots, doubt, stand, signals }
+        Self { newcomers, cleared: watch::Sender::new(()), journal, snapshots, doubt, stand, signals }
     }
 }
 
@@ -78,13 +91,29 @@ impl Shelf {
         self.stand.lock().clone()
     }
 
-    /// Takes journal and snapshots back. When this returns nobody reads the journal or makes a snapshot of the view any more: whoever has them alone may close
-    /// them. What is made for newcomers ends only when its maker is told to.
-    pub async fn clear(&self) {
-        *self.journal.write().await = None;
-        *self.snapshots.lock() = None;
-        // It is never closed.
-        drop(self.newcomers.acquire_many(NEWCOMERS).await);
+    /// Takes journal and snapshots back, and ends what is sent of a snapshot, read or not. When this returns nobody reads the journal or makes a snapshot
+    /// of the view any more: whoever has them alone may close them. What is made for newcomers ends only when its maker is told to.
+    ///
+    /// # Errors
+    /// When a disk hangs from which somebody reads, so that this is not so.
+    pub async fn clear(&self) -> Result<(), Hangs> {
+        self.clear_within(CLEARS_WITHIN).await
+    }
+
+    async fn clear_within(&self, patience: Duration) -> Result<(), Hangs> {
+        let clearing = async {
+            *self.snapshots.lock() = None;
+            self.cleared.send_replace(());
+            *self.journal.write().await = None;
+            // It is never closed.
+            drop(self.newcomers.acquire_many(NEWCOMERS).await);
+        };
+        timeout(patience, clearing).await.map_err(|_| Hangs)
+    }
+
+    /// Changes when the shelf is cleared after this.
+    pub(crate) fn cleared(&self) -> watch::Receiver<()> {
+        self.cleared.subscribe()
     }
 
     /// A place among the newcomers that are given a snapshot. Whoever has it keeps it until it has let go of all that it was given.
@@ -130,5 +159,69 @@ fn told(error: ieum_log::Error) -> Status {
         ieum_log::Error::Trimmed { .. } => Status::out_of_range(error.to_string()),
         ieum_log::Error::NotInLog { .. } => Status::failed_precondition(error.to_string()),
         _ => Status::unavailable(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ieum_core::ids::Position;
+    use ieum_node::peers::{Phase, Report};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::client::{Caller, Peer};
+    use crate::server::{self, Offer};
+
+    fn report() -> Report {
+        Report {
+            node: 1,
+            dc: "1".to_owned(),
+            phase: Phase::Ready,
+            applied: Position::default(),
+            synced: Position::default(),
+            build: 1,
+            life: 1,
+            endpoint: None,
+            addresses: Vec::new(),
+            digests: Vec::new(),
+            copied: None,
+        }
+    }
+
+    /// A node that serves what is on the shelf, and a newcomer.
+    async fn newcomer(shelf: &Arc<Shelf>) -> Peer {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let report = watch::channel(report()).1;
+        let offer = Offer { cell: 3, report, shelf: Arc::clone(shelf), met: Arc::new(|_| ()) };
+        tokio::spawn(server::serve(offer, listener, None));
+        Peer::new(&address, Caller { cell: 3, node: 2, life: 2 }, None).unwrap()
+    }
+
+    /// Its disk hangs: it answers pings, and takes nothing.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_node_that_stops_does_not_wait_for_newcomers_that_read_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("snapshot");
+        // Far more than all that lies on the way.
+        std::fs::File::create(&path).unwrap().set_len(256 << 20).unwrap();
+        let shelf = Arc::new(Shelf::default());
+        shelf.put_snapshots(Arc::new(move |_, _| Ok(Lent::kept(Position::new(1, 7), path.clone()))));
+        let peer = newcomer(&shelf).await;
+        let mut pieces = peer.snapshot(None).await.unwrap();
+        assert!(pieces.message().await.unwrap().is_some());
+        assert_eq!(shelf.clear().await, Ok(()));
+        let refused = peer.snapshot(None).await.unwrap_err().to_string();
+        assert!(refused.contains("coming up itself"), "its place is free: {refused}");
+        while let Ok(Some(_)) = pieces.message().await {}
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_does_not_keep_a_node_from_stopping() {
+        let shelf = Shelf::default();
+        let place = shelf.place().unwrap();
+        assert_eq!(shelf.clear_within(Duration::ZERO).await, Err(Hangs));
+        drop(place);
+        assert_eq!(shelf.clear().await, Ok(()));
     }
 }

@@ -182,6 +182,12 @@ pub enum Bug {
     CopyOutlivesNode,
     /// A view that was copied counts as a vote beside the one that it was copied from.
     CopiesVote,
+    /// A copy that is started again counts as a vote until it says that it is one.
+    CopyVotesAgain,
+    /// That a node has to go is found anew each time, by the votes that are left.
+    DecisionForgotten,
+    /// A node that stops waits for the newcomers that read a snapshot.
+    StopWaitsForNewcomers,
     /// A node that went out because its view differs starts again with it.
     DifferingStartsAgain,
     /// A node says that it is ready before it has applied what the log has.

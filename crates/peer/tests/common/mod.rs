@@ -19,10 +19,9 @@ use ieum_log::memory::Memory as Shared;
 use ieum_log::sqlite::{Journal, Meta};
 use ieum_node::core_position;
 use ieum_node::folder::{Folder, Opened};
-use ieum_node::leases::{Leases, Lent};
+use ieum_node::leases::{Leases, Lent, Newcomer};
 use ieum_node::machine::Delivery;
 use ieum_node::peers::{Phase, Report};
-use ieum_node::progress::unwatched;
 use ieum_node::service::{Identity, Node, Options};
 use ieum_peer::circle::{Circle, Settings};
 use ieum_peer::client::{Caller, Peer};
@@ -108,7 +107,7 @@ impl<L: Log> Member<L> {
         let (view, journal) = (Arc::clone(&self.view), Arc::clone(&self.journal));
         self.offer_snapshot(move |asked| {
             let log = || (core_position(journal.trimmed()), core_position(journal.last()));
-            leases.lend(view.as_ref(), asked, log, unwatched()).map_err(|error| error.to_string())
+            leases.lend(view.as_ref(), asked, log, Newcomer::patient()).map_err(|error| error.to_string())
         })
         .await
     }
