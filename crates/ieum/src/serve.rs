@@ -28,6 +28,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::cell::NodeCell;
 use crate::config::{self, Config, Engine};
 use crate::halted::{self, Passage};
+use crate::shared::Part;
 use crate::{admin, keys, shared, signals};
 
 /// How long a stop waits for what was submitted.
@@ -193,7 +194,7 @@ async fn serve(config: &Config, start: Start, passage: &Passage) -> Result<(), E
             let node = running.node.handle();
             let lost = halted::noticed(config, Arc::clone(log.shared()), node.clone(), Arc::clone(&circle));
             let until = Until { signals, lost };
-            let served = serve_clients(config, &folder, log, running, door, Some(circle), until).await;
+            let served = serve_clients(config, &folder, log, running, door, Some(&part), until).await;
             let left = part.leave().await;
             let served = match served {
                 // Also a node that its log has refused is stopped by that.
@@ -298,9 +299,10 @@ async fn serve_clients<L: Kept>(
     log: Arc<L>,
     running: Running<L>,
     door: Door,
-    circle: Option<Arc<Circle>>,
+    part: Option<&Part>,
     until: Until<impl Future<Output = String>>,
 ) -> Result<(), Error> {
+    let circle = part.map(|part| Arc::clone(&part.circle));
     let (Running { node, hub, keys }, Door { listener, tls }) = (running, door);
     let (handle, address) = (node.handle(), listener.local_addr()?);
     let gateway =
@@ -321,6 +323,9 @@ async fn serve_clients<L: Kept>(
     let telling = circle.as_ref().map(|circle| tokio::spawn(tell_elsewhere(Arc::clone(circle), Arc::clone(&gateway))));
     let sharing = circle.as_ref().map(|circle| tokio::spawn(signals::share(Arc::clone(circle), Arc::clone(&gateway))));
     let (mut ended, mut signals) = until.ended(&handle).await;
+    if let Some(part) = part {
+        part.lend_no_more();
+    }
     let among_others = circle.is_some();
     if let Some(circle) = circle {
         circle.set_phase(Phase::Draining);

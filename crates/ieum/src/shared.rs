@@ -8,6 +8,7 @@ use ieum_gateway::Ticket;
 use ieum_log::journaled::Journaled;
 use ieum_log::sqlite::{Journal, Meta};
 use ieum_log_etcd::{Endpoint, Etcd, Tls, record};
+use ieum_node::backup::{self, Reaches};
 use ieum_node::folder::{self, Folder, Opened};
 use ieum_node::halt;
 use ieum_node::leases::Leases;
@@ -94,7 +95,7 @@ pub(crate) async fn open(
         address: config.peers.own_address(),
         endpoint: config.listen.endpoints.first().cloned(),
         peers: config.peers.addresses.clone(),
-        stands: halt::generation(folder)?.map_or_else(Position::default, |generation| Position::new(generation, 0)),
+        stands: stands(folder)?,
         tls: tls.clone(),
         out: keep_out(folder.clone()),
         vouched: forget_copied(folder.clone()),
@@ -308,15 +309,31 @@ pub(crate) struct Part {
 }
 
 impl Part {
+    /// From now on no snapshot is made for another node, and one that is being made is given up: a node that stops would wait for it.
+    pub(crate) fn lend_no_more(&self) {
+        self.leases.close();
+    }
+
     /// Takes part no longer. Nobody reads the journal, or makes a snapshot of the view for another node, when this returns.
     ///
     /// # Errors
     /// When that is not so, because a disk hangs.
     pub(crate) async fn leave(mut self) -> Result<(), Hangs> {
-        self.leases.close();
+        self.lend_no_more();
         self.parts.shutdown().await;
         self.shelf.clear().await
     }
+}
+
+/// Where a node stands before its view is open: the generation alone. The default is that of one that holds nothing which another does not: a
+/// view without a journal is more, an empty journal is not.
+fn stands(folder: &Folder) -> Result<Position, Error> {
+    let generation = halt::generation(folder)?.unwrap_or(1);
+    Ok(match backup::reaches(folder) {
+        Ok(Reaches::Nowhere) => Position::default(),
+        // What cannot be read is something, too.
+        Ok(Reaches::To(_) | Reaches::Unknown(_)) | Err(_) => Position::new(generation, 0),
+    })
 }
 
 /// Snapshots for newcomers, with the log behind them in the journal.

@@ -89,7 +89,7 @@ fn what_people_live_through_is_written_down() {
 
 /// What the report makes of it: every promise was kept.
 fn assert_clean(run: &Path) {
-    let record = r#"{"scenario":"none","run":1,"seed":1,"notes":[],"verify":{}}"#;
+    let record = r#"{"scenario":"none","run":1,"seed":1,"notes":[],"elections":[],"verify":{}}"#;
     std::fs::write(run.join("run.json"), record).unwrap();
     let results = run.join("results");
     let verdict = report::write(&report::Scenario {

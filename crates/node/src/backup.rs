@@ -207,7 +207,9 @@ pub fn reaches(folder: &Folder) -> Result<Reaches, Error> {
     if sqlite::newest_generation(folder.log())?.is_none() {
         // They are made beside a journal, which went on behind them.
         let had = folder.view().exists() || of_snapshots.is_some();
-        let unknown = || Reaches::Unknown("it holds a view or a snapshot, but no journal".to_owned());
+        let unknown = || {
+            Reaches::Unknown("it holds a view or a snapshot, but no journal; a restore that did not come to its end leaves that, too".to_owned())
+        };
         return Ok(if had { unknown() } else { Reaches::Nowhere });
     }
     let of_log = match Offline::open(folder.log(), None) {

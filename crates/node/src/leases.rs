@@ -41,6 +41,8 @@ pub struct Leases {
     /// What a copy for another node must leave free.
     reserve: Arc<Reserve>,
     state: Mutex<State>,
+    /// How long a copy is gone on with for a newcomer that has lost its connection.
+    comes_back: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -126,8 +128,12 @@ impl Leases {
     /// The same; copies for other nodes leave `reserve` free.
     #[must_use]
     pub fn beside(folder: impl Into<PathBuf>, reserve: Arc<Reserve>) -> Arc<Self> {
-        let (folder, making, made, closed) = (folder.into(), Mutex::new(()), AtomicU64::new(0), AtomicBool::new(false));
-        Arc::new(Self { folder, making, made, closed, reserve, state: Mutex::default() })
+        Arc::new(Self::waiting(folder.into(), reserve, STAYS))
+    }
+
+    fn waiting(folder: PathBuf, reserve: Arc<Reserve>, comes_back: Duration) -> Self {
+        let (making, made, closed) = (Mutex::new(()), AtomicU64::new(0), AtomicBool::new(false));
+        Self { folder, making, made, closed, reserve, comes_back, state: Mutex::default() }
     }
 
     /// From now on nothing is made for others, and what is being made is given up.
@@ -136,11 +142,11 @@ impl Leases {
     }
 
     /// Whether a copy for another node may be made, or gone on with.
-    fn goes_on(&self, newcomer: Newcomer<'_>) -> Result<(), Error> {
+    fn goes_on(&self, is_gone: bool) -> Result<(), Error> {
         if self.closed.load(Ordering::Relaxed) && !Bug::CopyOutlivesNode.planted() {
             return Err(Error::Closed);
         }
-        if newcomer.is_gone() {
+        if is_gone {
             return Err(Error::NobodyWaits);
         }
         if self.reserve.has_room_for_copies() { Ok(()) } else { Err(Error::NoRoom { folder: self.newcomers() }) }
@@ -158,7 +164,7 @@ impl Leases {
             if let Some(alone) = self.making.try_lock_for(LOOK_EVERY) {
                 return Ok(alone);
             }
-            self.goes_on(newcomer)?;
+            self.goes_on(newcomer.is_gone())?;
             let made = self.made.load(Ordering::Relaxed);
             if std::mem::replace(&mut seen, made) != made {
                 (newcomer.watch)(Step { what: "steps of another snapshot", done: made, of: None });
@@ -183,7 +189,8 @@ impl Leases {
 
     /// A snapshot for another node, at `asked` if that one is still there, else the newest one, else a new one of `view`. `log` gives where
     /// the log that goes with it was trimmed, and its end. Blocks, while a snapshot is made for long; the newcomer is told whenever that comes on. It ends
-    /// when that one is gone, who would keep others from being given anything.
+    /// when that one is gone, who would keep others from being given anything: at once while another one's is waited for, after a while in which it may
+    /// come back when it is its own.
     pub fn lend(
         self: &Arc<Self>,
         view: &impl Kv,
@@ -209,7 +216,12 @@ impl Leases {
             self.comes_on();
             (newcomer.watch)(step);
         };
-        let goes_on = || self.goes_on(newcomer);
+        let left = Mutex::new(None);
+        // Who has lost its connection comes back for what was made meanwhile.
+        let goes_on = || {
+            let since = newcomer.is_gone().then(|| *left.lock().get_or_insert_with(Instant::now));
+            self.goes_on(since.is_some_and(|since| since.elapsed() >= self.comes_back))
+        };
         let (meta, path) = snapshot::take_for_another(view, &self.newcomers(), &come_on, &goes_on)?;
         tracing::info!(position = %meta.position, "snapshot taken for another node");
         let taken = self.lent(meta.position, path, Instant::now());
@@ -362,7 +374,8 @@ mod tests {
     #[test]
     fn what_is_made_for_another_is_given_up_when_the_node_stops() {
         let folder = tempfile::tempdir().unwrap();
-        let leases = Leases::new(folder.path());
+        let nothing = Arc::new(Reserve::new(folder.path(), 0));
+        let leases = Arc::new(Leases::waiting(folder.path().to_owned(), nothing, Duration::ZERO));
         let view = view(7);
         let mut rows = ieum_core::kv::WriteSet::default();
         for row in 0..2 * crate::progress::EVERY {
@@ -405,7 +418,8 @@ mod tests {
     #[test]
     fn nothing_is_made_for_a_newcomer_that_is_gone() {
         let folder = tempfile::tempdir().unwrap();
-        let leases = Leases::new(folder.path());
+        let nothing = Arc::new(Reserve::new(folder.path(), 0));
+        let leases = Arc::new(Leases::waiting(folder.path().to_owned(), nothing, Duration::ZERO));
         let view = view(7);
         let mut rows = ieum_core::kv::WriteSet::default();
         for row in 0..2 * crate::progress::EVERY {
@@ -424,6 +438,18 @@ mod tests {
         let _alone = leases.making();
         let ended = leases.lend(&view, None, nothing_trimmed(7), newcomer);
         assert!(matches!(ended, Err(Error::NobodyWaits)), "while it waited for another's: {ended:?}");
+    }
+
+    /// A connection breaks, and the newcomer comes back.
+    #[test]
+    fn what_was_made_is_there_for_a_newcomer_that_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let leases = Leases::new(folder.path());
+        let view = view(7);
+        let newcomer = Newcomer { watch: crate::progress::unwatched(), gone: &|| true };
+        let made = leases.lend(&view, None, nothing_trimmed(7), newcomer).unwrap();
+        let found = leases.lend(&view, Some(made.position), nothing_trimmed(7), Newcomer::patient()).unwrap();
+        assert_eq!(found.path, made.path);
     }
 
     /// Who waits says so as long as what it waits for comes on.

@@ -29,6 +29,13 @@ pub enum Phase {
     Out,
 }
 
+impl Phase {
+    /// Whether clients are served, and its view counts.
+    fn serves(self) -> bool {
+        matches!(self, Self::Ready | Self::Behind | Self::Draining)
+    }
+}
+
 /// What a node says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
@@ -116,8 +123,11 @@ impl Peers {
 
     /// The members that are there and may still vote.
     fn there(&self, own: &Report, now: Millis) -> BTreeSet<NodeId> {
-        let votes_yet = |report: &&Report| matches!(report.phase, Phase::Ready | Phase::Behind | Phase::Draining);
-        let there = self.lately(now, GONE_AFTER).filter(votes_yet).map(|report| report.node).chain([own.node]);
+        let there = self
+            .lately(now, GONE_AFTER)
+            .filter(|report| report.phase.serves())
+            .map(|report| report.node)
+            .chain([own.node]);
         there.filter(|node| self.members.contains_key(node)).collect()
     }
 
@@ -179,9 +189,9 @@ impl Peers {
         self.votes.evidence(&self.members.keys().copied().collect())
     }
 
-    /// Whether no node serves whose view may be the wrong one, this one included.
+    /// Whether no node serves whose view may be the wrong one, this one included. One that was set aside and comes up anew serves nobody yet.
     fn is_settled(&self, now: Millis) -> bool {
-        let serves = |report: &Report| self.verdict.out.contains_key(&report.node) && report.phase != Phase::Out;
+        let serves = |report: &Report| self.verdict.out.contains_key(&report.node) && report.phase.serves();
         self.own_differs.is_none() && self.verdict.undecided.is_none() && !self.lately(now, GONE_AFTER).any(serves)
     }
 
@@ -372,6 +382,10 @@ pub(crate) mod tests {
         assert_eq!(peers.trim(&own, FAR, 1), Trim::UpTo(at(40)));
         peers.heard(with_digest(2, 8), &own, 2);
         assert_eq!(peers.trim(&own, FAR, 2), Trim::Diverged);
+        let anew = Report { life: 9, phase: Phase::Joining, digests: Vec::new(), ..with_digest(2, 8) };
+        peers.heard(anew, &own, 3);
+        assert_eq!(peers.trim(&own, FAR, 3), Trim::UpTo(at(40)), "it was set aside and comes up anew");
+        peers.heard(with_digest(2, 8), &own, 4);
         peers.heard(with_digest(3, 7), &own, 20_000);
         assert_eq!(peers.trim(&own, FAR, 20_000), Trim::UpTo(at(40)), "it is gone");
         assert_eq!(peers.agreement(), Agreement::OtherDiffers { at: at(32), node: 2 }, "and not forgotten");

@@ -57,8 +57,9 @@ fn moved(client: &Client, marks: &[Mark], fault: u64, next: u64) -> Option<Move>
     None
 }
 
-/// The first election of these between a fault and the next one, and what came of it.
-fn elected(lived: &Lived, elections: &[u64], fault: u64, next: u64) -> Option<Election> {
+/// The first election of these between a fault and whatever was done next, and what came of it.
+fn elected(lived: &Lived, elections: &[u64], fault: u64) -> Option<Election> {
+    let next = lived.marks.iter().map(|mark| mark.at).find(|at| *at > fault).unwrap_or(u64::MAX);
     let at = elections.iter().copied().find(|at| *at >= fault && *at < next)?;
     let answers = lived.clients.iter().flat_map(|client| &client.times).filter_map(|(_, answered)| *answered);
     let first = answers.filter(|answered| *answered >= at).min()?;
@@ -71,7 +72,7 @@ pub(super) fn of(lived: &Lived, waits: &[Wait], elections: &[u64]) -> Anatomy {
     let faults: Vec<u64> = lived.marks.iter().filter(|mark| mark.is_fault()).map(|mark| mark.at).collect();
     let ends = faults.iter().skip(1).copied().chain([u64::MAX]);
     for (fault, next) in faults.iter().copied().zip(ends) {
-        anatomy.elections.extend(elected(lived, elections, fault, next));
+        anatomy.elections.extend(elected(lived, elections, fault));
         let mut stayed = HashSet::new();
         for (number, client) in (0..).zip(&lived.clients).filter(|(_, client)| client.present) {
             match moved(client, &lived.marks, fault, next) {

@@ -208,6 +208,16 @@ fn said(program: &str, arguments: &[&str]) -> Value {
     text.and_then(|text| Some(text.lines().next()?.trim().to_owned())).map_or(Value::Null, Value::String)
 }
 
+/// Of what is checked out; what a report writes itself is no change.
+fn commit() -> Value {
+    let changed = said("git", &["status", "--porcelain", "--", ".", ":!drills/results", ":!docs/drills.md"]);
+    let commit = said("git", &["rev-parse", "--short", "HEAD"]);
+    match (commit, changed) {
+        (Value::String(commit), Value::String(_)) => Value::String(format!("{commit}-dirty")),
+        (commit, _) => commit,
+    }
+}
+
 fn line_of(path: &str, name: &str) -> Value {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(name));
@@ -223,6 +233,6 @@ pub(super) fn machine() -> Value {
         "kernel": line_of("/proc/sys/kernel/osrelease", ""),
         "etcd": said("etcd", &["--version"]),
         "ieum": env!("CARGO_PKG_VERSION"),
-        "commit": said("git", &["describe", "--always", "--dirty"]),
+        "commit": commit(),
     })
 }
