@@ -376,4 +376,17 @@ mod tests {
         assert!(parts.iter().all(|part| *part < 1_000), "else a release could count as another one");
         assert_eq!(BUILD, parts[0] * 1_000_000 + parts[1] * 1_000 + parts[2]);
     }
+
+    #[test]
+    fn only_a_folder_with_nothing_of_its_own_stands_nowhere() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = Folder::new(temporary.path());
+        assert_eq!(stands(&folder).unwrap(), Position::default(), "an empty folder");
+        std::fs::create_dir_all(folder.log()).unwrap();
+        Journal::begin_again(folder.log(), &Meta { cell: 1, generation: 4, predecessor: None }, 0).unwrap();
+        assert_eq!(stands(&folder).unwrap(), Position::default(), "an empty journal");
+        std::fs::remove_dir_all(folder.log()).unwrap();
+        std::fs::create_dir_all(folder.view()).unwrap();
+        assert_eq!(stands(&folder).unwrap(), Position::new(1, 0), "a view whose journal is gone");
+    }
 }
