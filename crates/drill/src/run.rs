@@ -49,6 +49,16 @@ pub struct Options {
     pub programs: PathBuf,
 }
 
+/// Removes the folder of a run, if it is there.
+pub fn remove(folder: &Path) -> Result<(), Error> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).naming(|| format!("removing {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What is kept of a run, beside what the people lived through.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Record {

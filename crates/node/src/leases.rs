@@ -309,6 +309,17 @@ mod tests {
         view
     }
 
+    /// At 7, with so many rows that it is looked twice whether a copy of it may go on.
+    fn view_of_two_looks() -> impl Kv {
+        let view = view(7);
+        let mut rows = ieum_core::kv::WriteSet::default();
+        for row in 0..2 * crate::progress::EVERY {
+            rows.rows.insert([&[0xfe][..], &row.to_be_bytes()].concat(), Some(bytes::Bytes::from_static(b"row")));
+        }
+        view.commit(&rows).unwrap();
+        view
+    }
+
     fn nothing_trimmed(last: u64) -> impl Fn() -> (Position, Position) {
         move || (at(0), at(last))
     }
@@ -374,14 +385,8 @@ mod tests {
     #[test]
     fn what_is_made_for_another_is_given_up_when_the_node_stops() {
         let folder = tempfile::tempdir().unwrap();
-        let nothing = Arc::new(Reserve::new(folder.path(), 0));
-        let leases = Arc::new(Leases::waiting(folder.path().to_owned(), nothing, Duration::ZERO));
-        let view = view(7);
-        let mut rows = ieum_core::kv::WriteSet::default();
-        for row in 0..2 * crate::progress::EVERY {
-            rows.rows.insert([&[0xfe][..], &row.to_be_bytes()].concat(), Some(bytes::Bytes::from_static(b"row")));
-        }
-        view.commit(&rows).unwrap();
+        let leases = Leases::new(folder.path());
+        let view = view_of_two_looks();
         let steps = AtomicU64::new(0);
         // It stops while the snapshot is made.
         let watch = |_: Step| {
@@ -420,12 +425,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let nothing = Arc::new(Reserve::new(folder.path(), 0));
         let leases = Arc::new(Leases::waiting(folder.path().to_owned(), nothing, Duration::ZERO));
-        let view = view(7);
-        let mut rows = ieum_core::kv::WriteSet::default();
-        for row in 0..2 * crate::progress::EVERY {
-            rows.rows.insert([&[0xfe][..], &row.to_be_bytes()].concat(), Some(bytes::Bytes::from_static(b"row")));
-        }
-        view.commit(&rows).unwrap();
+        let view = view_of_two_looks();
         let steps = AtomicU64::new(0);
         let watch = |_: Step| {
             steps.fetch_add(1, Ordering::Relaxed);

@@ -100,6 +100,19 @@ impl Cell {
         let members = [first, cell.start(2).await, cell.start(3).await];
         (cell, members)
     }
+
+    /// Three nodes that have stopped, the first after two people more.
+    async fn with_the_first_ahead() -> Self {
+        let (cell, [mut first, second, third]) = Self::of_three().await;
+        for member in [second, third] {
+            member.stop().await;
+        }
+        for handle in ["ann", "ben"] {
+            assert!(accepted(&first.ask(register(handle)).await));
+        }
+        first.stop().await;
+        cell
+    }
 }
 
 impl Member {
@@ -288,14 +301,7 @@ async fn level(halted: &Halted, ahead: &Halted) -> Result<(), halt::Error> {
 /// One of two went on with an etcd from an old backup: from some batch on they have other ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn halted_nodes_of_other_histories_are_not_levelled() {
-    let (cell, [mut first, second, third]) = Cell::of_three().await;
-    for member in [second, third] {
-        member.stop().await;
-    }
-    for handle in ["ann", "ben"] {
-        assert!(accepted(&first.ask(register(handle)).await));
-    }
-    first.stop().await;
+    let cell = Cell::with_the_first_ahead().await;
     let (first, second) = (cell.halted(1, None).await, cell.halted(2, None).await);
     let mut levelling = second.levelling(1).await.unwrap().expect("a view");
     let lacks = first.journal().read(log_position(levelling.after())).await.unwrap();
@@ -320,14 +326,7 @@ async fn halted_nodes_of_other_histories_are_not_levelled() {
 /// another history, which nobody could see.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_halted_node_takes_nothing_where_it_cannot_compare() {
-    let (cell, [mut first, second, third]) = Cell::of_three().await;
-    for member in [second, third] {
-        member.stop().await;
-    }
-    for handle in ["ann", "ben"] {
-        assert!(accepted(&first.ask(register(handle)).await));
-    }
-    first.stop().await;
+    let cell = Cell::with_the_first_ahead().await;
     let folder = Folder::new(cell.data(2));
     let (first, second) = (cell.halted(1, None).await, cell.halted(2, None).await);
     let mut levelling = second.levelling(1).await.unwrap().expect("a view");

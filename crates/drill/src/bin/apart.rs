@@ -12,6 +12,7 @@ use clap::Parser;
 use ieum_client::Endpoint;
 use ieum_drill::apart::results::{self, Round};
 use ieum_drill::apart::{Arm, Sizes, about, arm, chart, people};
+use ieum_drill::run::remove;
 use ieum_drill::world::inside;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -58,7 +59,6 @@ struct Arguments {
 
 /// How long an arm may take.
 const PATIENCE: Duration = Duration::from_secs(300);
-const GLANCE: Duration = Duration::from_millis(50);
 /// The most files that it opens.
 const FILES: u64 = 20_000;
 /// What an arm gave, in its folder.
@@ -171,27 +171,7 @@ fn one_arm(arguments: &Arguments, arm: Arm, folder: &Path) -> Result<(), Failure
         ("--seconds", seconds.to_string()),
     ];
     let again: Vec<String> = again.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect();
-    let mut child = inside::spawn(&again, folder)?;
-    let deadline = Instant::now() + PATIENCE;
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        if Instant::now() >= deadline {
-            drop(child.stdin.take());
-            child.wait()?;
-            return Err(format!("{}: not done after {PATIENCE:?}; see {}", arm.name(), folder.display()).into());
-        }
-        std::thread::sleep(GLANCE);
-    };
-    if status.success() { Ok(()) } else { Err(format!("{}: {status}; see {}", arm.name(), folder.display()).into()) }
-}
-
-fn remove(folder: &Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    Ok(inside::run(arm.name(), &again, folder, PATIENCE)?)
 }
 
 /// Changes with each of the programs and with what is measured.

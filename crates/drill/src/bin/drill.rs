@@ -6,11 +6,11 @@ use std::fmt;
 use std::hash::{Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Parser;
 use ieum_drill::report;
-use ieum_drill::run::{self, Load, RECORD};
+use ieum_drill::run::{self, Load, RECORD, remove};
 use ieum_drill::scenario::Scenario;
 use ieum_drill::world::inside;
 
@@ -47,7 +47,6 @@ struct Arguments {
 
 /// How long a run may take in all.
 const PATIENCE: Duration = Duration::from_secs(420);
-const GLANCE: Duration = Duration::from_millis(50);
 
 /// At least what incidents ask for; a short run is for machines that do other things as well.
 const LOAD: Load = Load { users: 300, rate: 300 };
@@ -150,20 +149,7 @@ fn one_run(arguments: &Arguments, name: &str, run: u32, folder: &Path) -> Result
     if arguments.short {
         again.push("--short".to_owned());
     }
-    let mut child = inside::spawn(&again, &std::path::absolute(folder)?)?;
-    let deadline = Instant::now() + PATIENCE;
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        if Instant::now() >= deadline {
-            drop(child.stdin.take());
-            child.wait()?;
-            return Err(format!("{name}, run {run}: not done after {PATIENCE:?}; see {}", folder.display()).into());
-        }
-        std::thread::sleep(GLANCE);
-    };
-    if status.success() { Ok(()) } else { Err(format!("{name}, run {run}: {status}; see {}", folder.display()).into()) }
+    Ok(inside::run(&format!("{name}, run {run}"), &again, &std::path::absolute(folder)?, PATIENCE)?)
 }
 
 /// Writes what came out of a scenario's runs, and says it. Of a short one nothing is kept, nor where the data centers are others than those of
@@ -199,13 +185,6 @@ fn folder_of(arguments: &Arguments, name: &str, run: u32) -> PathBuf {
 /// Where this program is, the others are.
 fn programs() -> std::io::Result<PathBuf> {
     Ok(std::env::current_exe()?.parent().unwrap_or(Path::new(".")).to_owned())
-}
-
-fn remove(folder: &Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 /// Changes with the scenario and with each of the programs.

@@ -7,7 +7,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Naming as _};
 
@@ -15,9 +15,32 @@ static UNWANTED: AtomicBool = AtomicBool::new(false);
 
 /// How long a run may take to give back what it harmed.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How often it is looked whether a run has ended.
+const GLANCE: Duration = Duration::from_millis(50);
 
-/// Runs this program again inside, with these arguments; temporary files go into the folder. Hold the child: its standard input is its life.
-pub fn spawn(arguments: &[String], temporary: &Path) -> Result<Child, Error> {
+/// Runs this program again inside, with these arguments, to its end; temporary files go into the folder, which is named when it fails. `name` is
+/// what it is for; it may take so long.
+pub fn run(name: &str, arguments: &[String], temporary: &Path, patience: Duration) -> Result<(), Error> {
+    let failed = |why: String| Error::other(name.to_owned(), format!("{why}; see {}", temporary.display()));
+    let waiting = || format!("waiting for {name}");
+    let mut child = spawn(arguments, temporary)?;
+    let deadline = Instant::now() + patience;
+    let status = loop {
+        if let Some(status) = child.try_wait().naming(waiting)? {
+            break status;
+        }
+        if Instant::now() >= deadline {
+            drop(child.stdin.take());
+            child.wait().naming(waiting)?;
+            return Err(failed(format!("not done after {patience:?}")));
+        }
+        std::thread::sleep(GLANCE);
+    };
+    if status.success() { Ok(()) } else { Err(failed(status.to_string())) }
+}
+
+/// The child's standard input is its life.
+fn spawn(arguments: &[String], temporary: &Path) -> Result<Child, Error> {
     let program = std::env::current_exe().naming(|| "finding this program".to_owned())?;
     Command::new("unshare")
         .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private", "--"])
