@@ -35,7 +35,7 @@ cluster: ## Run a cell over three data centers on this machine (namespaces; NODE
 	$(CARGO) build --release --locked -p ieum
 	scripts/cluster.sh
 
-drill: ## Lose data centers on purpose: NAME (all, which goes on where it was stopped), RUNS (5), SHORT=1, NODES (1 or 2 in each). Needs root; installs what it needs.
+drill: ## Lose data centers on purpose: NAME (all, which goes on where it was stopped), RUNS (5), SHORT=1, NODES (1 to 9 in each; results are kept of 1 only). Needs root, /dev/fuse (all-dark), /dev/net/tun (slow-link) and loop devices (half-dead, disk-full); installs what it needs.
 	scripts/packages.sh $(DRILL_NEEDS)
 	$(CARGO) build --release --locked -p ieum -p ieum-drill
 	target/release/drill $(or $(NAME),all) --runs $(or $(RUNS),5) $(if $(SHORT),--short) --nodes $(or $(NODES),1)

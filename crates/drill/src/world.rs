@@ -33,7 +33,7 @@ const GLANCE: Duration = Duration::from_millis(50);
 const QUESTION: Duration = Duration::from_secs(5);
 /// How long a node may take to end by itself.
 const END: Duration = Duration::from_secs(30);
-/// How long a process that ended by itself stays so before it is started again: systemd's `RestartSec=` in our units.
+/// How long a process that ended by itself stays so before it is started again: `RestartSec=` in docs/operating, of etcd's unit and ours.
 const RESTART: Duration = Duration::from_secs(1);
 
 /// What a world is made of.
