@@ -5,13 +5,15 @@ cd "$(dirname "$0")/.."
 
 passed=0
 failed=0
+slow=()
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
 # What is drawn is the same everywhere, so that a failure is the change's own; `make properties` and `make fuzz` draw anew.
 export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-1}
 
-# stage NAME BUDGET_SECONDS COMMAND…: runs it, counts its tests, says how long it took.
+# stage NAME BUDGET_SECONDS COMMAND…: runs it, counts its tests, says how long it took. One over its budget is named again at the end, but has not
+# failed: budgets are those of a machine that does nothing else.
 stage() {
     local name=$1 budget=$2 started=$SECONDS status
     shift 2
@@ -30,6 +32,7 @@ stage() {
     passed=$((passed + ok))
     failed=$((failed + bad))
     echo "== $name: $ok passed, $bad failed, ${took} s of ${budget} s"
+    [ "$took" -le "$budget" ] || slow+=("$name took ${took} s of ${budget} s")
 }
 
 # Short drills: data centers of this machine are lost under load, and nothing may be with them. A drill counts as a test.
@@ -68,5 +71,6 @@ stage tests 900 cargo test --workspace --locked --no-fail-fast
 stage drills 600 drills
 stage deny 240 make --no-print-directory deny
 
+[ "${#slow[@]}" -eq 0 ] || printf 'over its budget: %s\n' "${slow[@]}"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

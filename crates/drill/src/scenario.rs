@@ -29,6 +29,8 @@ pub struct Scenario {
     /// Whether the network between the data centers can be slowed; then nothing can be dark.
     #[serde(default)]
     pub relay: bool,
+    /// What the longest outage may be, in seconds: of each function, the median over runs. Nothing when none is required.
+    pub required_s: Option<f64>,
     /// What happens.
     pub steps: Vec<Step>,
 }
@@ -225,6 +227,7 @@ mod tests {
         for file in files {
             let scenario = Scenario::read(&file).unwrap();
             assert!(scenario.steps.iter().any(|step| !step.long), "{}", file.display());
+            assert!(scenario.required_s.is_none_or(|seconds| seconds > 0.0), "{}", file.display());
         }
     }
 

@@ -99,8 +99,10 @@ fn assert_clean(run: &Path) {
         repeat: "",
         settings: Vec::new(),
         runs: vec![run.to_owned()],
+        required_s: None,
         short: true,
         results: &results,
+        drills: run,
         page: &run.join("page.md"),
     });
     let verdict = verdict.unwrap();

@@ -38,10 +38,14 @@ pub struct Scenario<'a> {
     pub settings: Vec<String>,
     /// Each run's folder, with `load/` and `run.json` in it.
     pub runs: Vec<PathBuf>,
+    /// What the median of the longest outage may be, in seconds.
+    pub required_s: Option<f64>,
     /// Whether the page is left as it is.
     pub short: bool,
     /// Where the files go.
     pub results: &'a Path,
+    /// Where the scenario files are, which say what is required of those whose results lie there already.
+    pub drills: &'a Path,
     /// The page with all drills.
     pub page: &'a Path,
 }
@@ -63,6 +67,8 @@ pub struct Verdict {
     pub other: u64,
     /// The longest outage of each function, in seconds: median and largest over runs.
     pub outage_s: BTreeMap<String, (f64, f64)>,
+    /// What the median may be of each.
+    pub required_s: Option<f64>,
     /// All of it for people.
     pub summary: String,
 }
@@ -78,6 +84,13 @@ impl Verdict {
     pub fn outage(&self, function: &str) -> Option<(f64, f64)> {
         self.outage_s.get(function).copied()
     }
+
+    /// The functions whose median outage is longer than it may be, with that median in seconds.
+    pub fn over(&self) -> Vec<(&str, f64)> {
+        let Some(required) = self.required_s else { return Vec::new() };
+        let medians = self.outage_s.iter().map(|(function, (median, _))| (function.as_str(), *median));
+        medians.filter(|(_, median)| *median > required).collect()
+    }
 }
 
 /// Reads the runs and writes the files.
@@ -89,7 +102,7 @@ pub fn write(scenario: &Scenario<'_>) -> Result<Verdict, Error> {
     if runs.is_empty() {
         return Err(Error::other(format!("reporting {}", scenario.name), "there is no run"));
     }
-    let verdict = verdict(&runs);
+    let verdict = verdict(&runs, scenario.required_s);
     let summary = page::summary(scenario, &runs, &verdict);
     let verdict = Verdict { summary, ..verdict };
     let writing = |path: &Path| format!("writing {}", path.display());
@@ -101,10 +114,15 @@ pub fn write(scenario: &Scenario<'_>) -> Result<Verdict, Error> {
         std::fs::write(&path, text).naming(|| writing(&path))?;
     }
     if !scenario.short {
-        let text = page::page(scenario.results, scenario.page)?;
-        std::fs::write(scenario.page, text).naming(|| writing(scenario.page))?;
+        write_page(scenario.results, scenario.drills, scenario.page)?;
     }
     Ok(verdict)
+}
+
+/// Writes the page anew from the results that are kept in `results` and the scenario files in `drills`.
+pub fn write_page(results: &Path, drills: &Path, page: &Path) -> Result<(), Error> {
+    let text = page::page(results, drills, page)?;
+    std::fs::write(page, text).naming(|| format!("writing {}", page.display()))
 }
 
 /// What the runner saw.
@@ -114,7 +132,7 @@ fn record(folder: &Path) -> Result<Record, Error> {
     serde_json::from_str(&std::fs::read_to_string(&path).naming(reading)?).naming(reading)
 }
 
-fn verdict(runs: &[Run]) -> Verdict {
+fn verdict(runs: &[Run], required_s: Option<f64>) -> Verdict {
     let sum = |of: fn(&Run) -> u64| -> u64 { runs.iter().map(of).sum() };
     let mut outage_s = BTreeMap::new();
     for function in waits::FUNCTIONS {
@@ -129,6 +147,7 @@ fn verdict(runs: &[Run]) -> Verdict {
         differing_views: sum(|run| run.counts.differing_views + run.unwell.len() as u64),
         other: sum(|run| run.counts.other),
         outage_s,
+        required_s,
         summary: String::new(),
     }
 }
@@ -163,6 +182,7 @@ fn json(scenario: &Scenario<'_>, runs: &[Run], verdict: &Verdict) -> Value {
         "differing_views": verdict.differing_views,
         "other_broken_promises": verdict.other,
         "outage_s": waits::FUNCTIONS.iter().map(outage).collect::<serde_json::Map<_, _>>(),
+        "required_outage_s": scenario.required_s,
         "outage_by_dc_s": by_dc,
         "normal_after_s": normal,
         "from_writing_to_everybody_s": figures::json(&runs.iter().map(|run| run.end_to_end).collect::<Vec<_>>()),

@@ -9,6 +9,7 @@ use super::figures::{Run, spread};
 use super::waits::FUNCTIONS;
 use super::{Scenario, Verdict};
 use crate::error::{Error, Naming as _};
+use crate::scenario;
 
 /// What a function is called.
 fn called(function: &str) -> &'static str {
@@ -41,6 +42,11 @@ pub(super) fn summary(scenario: &Scenario<'_>, runs: &[Run], verdict: &Verdict) 
                 let _ = writeln!(text, "  users of data center {dc:<3}{median:>10.2}{max:>10.2}");
             }
         }
+    }
+    if let Some(required) = verdict.required_s {
+        let over = verdict.over();
+        let kept = if over.is_empty() { "kept" } else { "NOT KEPT" };
+        let _ = writeln!(text, "required: no median over {required} s: {kept}");
     }
     let _ = writeln!(text, "\nwhat it went into: {}\n", super::figures::went_into(runs));
     for (number, run) in (1..).zip(runs) {
@@ -78,6 +84,11 @@ namespaces of one machine, and measures from outside what people notice. What a 
   message to the client until its acknowledgement. Receiving: from when anybody else had the message, or its acknowledgement, until this member had it. Sync: from opening
   the app on a device that was away until it is live and has all that was acknowledged to others before. Login: from sending handle and password on a new device until that
   device is live and has that too. What never ends counts until the end of the run. Median and maximum are over runs.
+- **What does not count**: in two drills people wait for the drill itself, and not for the cell. In `all-dark` nothing counts from just before the power goes until it is back in
+  every data center and everything there was started again; in `log-lost` from just before etcd's data is gone until the operator says `ieum log reseed`. Of what was begun
+  before or meanwhile only the rest counts: what was waited before the fault, and what is waited after that moment. So these outages are counted *from the return of
+  power* and *from the operator's word*, and people waited longer by the time that is left out (\"normal after\" and \"what it went into\" leave it out as well; the seconds inside of the
+  stories of the summaries do not). In all other drills an outage counts from its first moment.
 - **Normal after**: how long after a fault the last operation ended that took longer than normal (three times the 99th percentile before the first fault, at least 0.25 s for
   send and receive, 0.5 s for sync, 1 s for login).
 - **Lost, duplicated, out of order, differing views**: from the clients' own histories and from what each surviving node shows, room by room, at the end, and from
@@ -85,8 +96,29 @@ namespaces of one machine, and measures from outside what people notice. What a 
 - **What an outage went into**: from the clients' connections, and from the members' logs when etcd chose a leader.
 ";
 
-/// The page, from all `*.json` in the folder.
-pub(super) fn page(results: &Path, page: &Path) -> Result<String, Error> {
+/// What may be waited for at most in the drill of this name: as its scenario file says now, for results that are older than what is required.
+fn required(drills: &Path, name: &str) -> Result<Option<f64>, Error> {
+    let file = drills.join(format!("{name}.toml"));
+    if file.exists() { Ok(scenario::Scenario::read(&file)?.required_s) } else { Ok(None) }
+}
+
+/// Whether a result is longer in the median than required.
+fn is_over(drill: &Value, required: f64) -> bool {
+    let median = |function: &str| drill.pointer(&format!("/outage_s/{function}/median")).and_then(Value::as_f64);
+    FUNCTIONS.into_iter().filter_map(median).any(|median| median > required)
+}
+
+/// A required outage beside what came out, for a cell of a table.
+fn demand(drill: &Value, required: Option<f64>) -> String {
+    match required {
+        None => "-".to_owned(),
+        Some(required) if is_over(drill, required) => format!("{required}, **not kept**"),
+        Some(required) => format!("{required}, kept"),
+    }
+}
+
+/// The page, from all `*.json` in the folder of results.
+pub(super) fn page(results: &Path, drills: &Path, page: &Path) -> Result<String, Error> {
     let reading = || format!("reading {}", results.display());
     let mut paths: Vec<_> = std::fs::read_dir(results)
         .naming(reading)?
@@ -94,30 +126,35 @@ pub(super) fn page(results: &Path, page: &Path) -> Result<String, Error> {
         .filter(|path| path.extension().is_some_and(|ending| ending == "json"))
         .collect();
     paths.sort();
-    let mut drills: Vec<Value> = Vec::new();
+    let mut kept: Vec<(Value, Option<f64>)> = Vec::new();
     for path in paths {
         let text = std::fs::read_to_string(&path).naming(|| format!("reading {}", path.display()))?;
-        drills.push(serde_json::from_str(&text).naming(|| format!("reading {}", path.display()))?);
+        let drill: Value = serde_json::from_str(&text).naming(|| format!("reading {}", path.display()))?;
+        let required = required(drills, &word(&drill, "/scenario"))?;
+        kept.push((drill, required));
     }
     let mut text = INTRODUCTION.to_owned();
-    text.push_str("\n| drill | runs | acknowledged | lost | twice | out of order | differing | send and receive | sync | login |\n");
-    text.push_str("|---|---|---|---|---|---|---|---|---|---|\n");
-    for drill in &drills {
+    text.push_str("\n| drill | runs | acknowledged | lost | twice | out of order | differing | send and receive | sync | login | at most |\n");
+    text.push_str("|---|---|---|---|---|---|---|---|---|---|---|\n");
+    for (drill, required) in &kept {
         let name = word(drill, "/scenario");
         let counts = ["runs", "acknowledged", "lost", "duplicated", "out_of_order", "differing_views"];
         let counts = counts.map(|count| word(drill, &format!("/{count}"))).join(" | ");
         let outages = FUNCTIONS.map(|function| both(drill, &format!("/outage_s/{function}"))).join(" | ");
-        let _ = writeln!(text, "| [{name}](#{name}) | {counts} | {outages} |");
+        let _ = writeln!(text, "| [{name}](#{name}) | {counts} | {outages} | {} |", demand(drill, *required));
     }
-    text.push_str("\nOutages are the longest that any user saw, in seconds: median over runs (largest).\n");
+    text.push_str(
+        "\nOutages are the longest that any user saw, in seconds: median over runs (largest). \"At most\" is what each of the three medians may be; `-` where nothing is\n\
+         required. It stands in the scenario file (`required_s`), and `make drill` fails when it is not kept (a short run does not look).\n",
+    );
     let images = relative(results, page);
-    for drill in &drills {
-        section(&mut text, drill, &images);
+    for (drill, required) in &kept {
+        section(&mut text, drill, *required, &images);
     }
     Ok(text)
 }
 
-fn section(text: &mut String, drill: &Value, images: &str) {
+fn section(text: &mut String, drill: &Value, required: Option<f64>, images: &str) {
     let name = word(drill, "/scenario");
     let _ = writeln!(text, "\n## {name}\n\n{}. ({})\n", word(drill, "/title"), word(drill, "/incident"));
     let _ = writeln!(text, "![Acknowledged messages per 100 ms]({images}/{name}.svg)\n");
@@ -126,6 +163,10 @@ fn section(text: &mut String, drill: &Value, images: &str) {
         "Again: `{}`. All of it: [summary]({images}/{name}.txt), [JSON]({images}/{name}.json).\n",
         word(drill, "/repeat")
     );
+    if let Some(required) = required {
+        let kept = if is_over(drill, required) { "**not kept**" } else { "kept" };
+        let _ = writeln!(text, "Required: no median outage over {required} s. That was {kept}.\n");
+    }
     text.push_str("| | longest outage, s | by data center | normal after, s |\n|---|---|---|---|\n");
     for function in FUNCTIONS {
         let dcs = drill.pointer(&format!("/outage_by_dc_s/{function}")).and_then(Value::as_object);

@@ -67,6 +67,9 @@ fn kept() -> Lines {
     ]
 }
 
+/// What is required in these tests, in seconds; what people do in [`kept`] takes up to 3 s.
+const REQUIRED: f64 = 3.0;
+
 fn reported(lines: &[(f64, &str)], held: &[(&str, &str)], verify: &str) -> (Verdict, Value) {
     let (folder, out) = (folder(lines, held, verify), tempfile::tempdir().unwrap());
     let scenario = Scenario {
@@ -76,8 +79,10 @@ fn reported(lines: &[(f64, &str)], held: &[(&str, &str)], verify: &str) -> (Verd
         repeat: "make drill NAME=x",
         settings: vec!["1 ms".to_owned()],
         runs: vec![folder.path().to_owned()],
+        required_s: Some(REQUIRED),
         short: false,
         results: out.path(),
+        drills: out.path(),
         page: &out.path().join("drills.md"),
     };
     let verdict = write(&scenario).unwrap();
@@ -123,6 +128,40 @@ fn a_run_that_kept_every_promise_is_clean_and_its_waits_are_those_of_its_users()
     assert_eq!(outage("/outage_went_into/until_etcd_had_a_new_leader_s/max"), Some(0.6));
     assert_eq!(outage("/outage_went_into/from_there_until_a_message_was_acknowledged_s/max"), Some(1.4));
     assert!(verdict.summary.contains("1.50 waiting 100 Silent"), "{}", verdict.summary);
+}
+
+#[test]
+fn a_median_outage_that_is_longer_than_required_is_told() {
+    let (verdict, json) = reported(&kept(), &[("a", HELD)], WELL);
+    assert_eq!((verdict.over(), json["required_outage_s"].as_f64()), (vec![], Some(REQUIRED)));
+    assert!(verdict.summary.contains("no median over 3 s: kept"), "{}", verdict.summary);
+    let mut lines = kept();
+    lines.iter_mut().filter(|(_, line)| *line == "e a-1").for_each(|line| line.0 = 8.3);
+    let (verdict, _) = reported(&lines, &[("a", HELD)], WELL);
+    assert!(verdict.is_clean(), "a promise that was kept late is kept");
+    assert!(matches!(verdict.over().as_slice(), [("sync", median)] if *median > REQUIRED));
+    assert!(verdict.summary.contains("no median over 3 s: NOT KEPT"), "{}", verdict.summary);
+}
+
+#[test]
+fn the_page_shows_what_is_required_beside_results_that_do_not_say_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (drills, results) = (folder.path(), folder.path().join("results"));
+    std::fs::create_dir(&results).unwrap();
+    for (name, median) in [("quick", 2.9), ("slow", 3.1), ("free", 9.0)] {
+        let required = if name == "free" { "" } else { "required_s = 3" };
+        let scenario = format!("title = \"t\"\nincident = \"i\"\n{required}\n[[steps]]\ndo.whole = {{}}\n");
+        std::fs::write(drills.join(format!("{name}.toml")), scenario).unwrap();
+        // As a build of before wrote it, without what is required.
+        let json = json!({"scenario": name, "runs": 5, "outage_s": {"login": {"median": median, "max": 9.0}}});
+        std::fs::write(results.join(format!("{name}.json")), json.to_string()).unwrap();
+    }
+    let page = page::page(&results, drills, &folder.path().join("drills.md")).unwrap();
+    let row = |name: &str| page.lines().find(|line| line.starts_with(&format!("| [{name}]"))).unwrap().to_owned();
+    assert!(row("quick").ends_with("2.90 (9.00) | 3, kept |"), "{page}");
+    assert!(row("slow").ends_with("3.10 (9.00) | 3, **not kept** |"), "{page}");
+    assert!(row("free").ends_with("9.00 (9.00) | - |"), "{page}");
+    assert!(page.contains("Required: no median outage over 3 s. That was **not kept**."), "{page}");
 }
 
 #[test]
