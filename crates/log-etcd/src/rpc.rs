@@ -12,7 +12,6 @@ use http::uri::PathAndQuery;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use ieum_planted::Bug;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
@@ -77,21 +76,21 @@ impl Drop for Driver {
 impl Connection {
     /// Connects, within a second.
     pub(crate) async fn open(endpoint: &Endpoint, tls: Option<&Arc<ClientConfig>>) -> Result<Self, ConnectError> {
-        let opening = async {
-            let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await.map_err(ConnectError::Tcp)?;
-            tcp.set_nodelay(true).map_err(ConnectError::Tcp)?;
-            match tls {
-                None => Self::start(endpoint, TokioIo::new(tcp)).await,
-                Some(tls) => {
-                    let name = ServerName::try_from(endpoint.host.clone())
-                        .map_err(|error| ConnectError::Tls(std::io::Error::other(error)))?;
-                    let tls =
-                        TlsConnector::from(Arc::clone(tls)).connect(name, tcp).await.map_err(ConnectError::Tls)?;
-                    Self::start(endpoint, TokioIo::new(tls)).await
-                }
+        tokio::time::timeout(CONNECT, Self::connect(endpoint, tls)).await.unwrap_or(Err(ConnectError::Slow))
+    }
+
+    async fn connect(endpoint: &Endpoint, tls: Option<&Arc<ClientConfig>>) -> Result<Self, ConnectError> {
+        let tcp = ieum_names::connect(&endpoint.host, endpoint.port).await.map_err(ConnectError::Tcp)?;
+        tcp.set_nodelay(true).map_err(ConnectError::Tcp)?;
+        match tls {
+            None => Self::start(endpoint, TokioIo::new(tcp)).await,
+            Some(tls) => {
+                let name = ServerName::try_from(endpoint.host.clone())
+                    .map_err(|error| ConnectError::Tls(std::io::Error::other(error)))?;
+                let tls = TlsConnector::from(Arc::clone(tls)).connect(name, tcp).await.map_err(ConnectError::Tls)?;
+                Self::start(endpoint, TokioIo::new(tls)).await
             }
-        };
-        tokio::time::timeout(CONNECT, opening).await.unwrap_or(Err(ConnectError::Slow))
+        }
     }
 
     async fn start<I>(endpoint: &Endpoint, io: I) -> Result<Self, ConnectError>
@@ -196,5 +195,32 @@ impl tower_service::Service<http::Request<Body>> for Http2 {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         Box::pin(self.0.send_request(request))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+    use std::sync::mpsc;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A name is looked up although the runtime's only thread for blocking work hangs.
+    #[test]
+    fn a_name_takes_no_thread_that_others_need() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.max_blocking_threads(1).enable_all().build().unwrap().block_on(async {
+            let (connected, held) = mpsc::channel();
+            // Given up only where the connection waits for this thread.
+            let hanging = tokio::task::spawn_blocking(move || held.recv_timeout(Duration::from_secs(10)));
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let endpoint = format!("http://localhost:{}", listener.local_addr().unwrap().port()).parse().unwrap();
+            Connection::connect(&endpoint, None).await.unwrap();
+            connected.send(()).unwrap();
+            hanging.await.unwrap().unwrap();
+        });
     }
 }

@@ -11,7 +11,6 @@ use http::Uri;
 use hyper_util::rt::TokioIo;
 use ieum_core::ids::NodeId;
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
@@ -46,7 +45,7 @@ impl Connector {
     }
 
     async fn connect(self) -> io::Result<TokioIo<Line<Arc<Mutex<Shown>>>>> {
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        let stream = ieum_names::connect(&self.host, self.port).await?;
         stream.set_nodelay(true)?;
         let (stream, named): (Box<dyn Stream>, _) = match self.tls {
             None => (Box::new(stream), None),
@@ -89,5 +88,33 @@ impl tower_service::Service<Uri> for Connector {
             let slow = |_| io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {CONNECT:?}"));
             tokio::time::timeout(CONNECT, connecting).await.map_err(slow)?
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+    use std::sync::mpsc;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A name is looked up although the runtime's only thread for blocking work hangs.
+    #[test]
+    fn a_name_takes_no_thread_that_others_need() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.max_blocking_threads(1).enable_all().build().unwrap().block_on(async {
+            let (connected, held) = mpsc::channel();
+            // Given up only where the connection waits for this thread.
+            let hanging = tokio::task::spawn_blocking(move || held.recv_timeout(Duration::from_secs(10)));
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let connector = Connector::new("localhost".to_owned(), port, None, Arc::default());
+            connector.connect().await.unwrap();
+            connected.send(()).unwrap();
+            hanging.await.unwrap().unwrap();
+        });
     }
 }

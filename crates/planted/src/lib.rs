@@ -278,6 +278,16 @@ pub enum Bug {
     LateLookTellsTyping,
     /// Nodes that are no members of the cell are told who types.
     SignalsForStrangers,
+    /// Names are looked up on the threads that reads and passwords have.
+    NamesTakeSharedThreads,
+    /// A name is looked up as often at once as somebody asks.
+    EachCallerLooksUp,
+    /// Names are looked up on as many threads as there are names.
+    LookUpsUnbounded,
+    /// What addresses a name had is forgotten when it cannot be looked up.
+    LastAddressesForgotten,
+    /// What addresses a name had first is remembered, not what it had last.
+    FirstAddressesKept,
     /// The check of a drill does not look at what each member got.
     MembersNotAsked,
     /// An operation that never ended is no outage.
