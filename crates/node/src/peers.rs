@@ -206,18 +206,21 @@ impl Peers {
             let others = self.lately(now, GONE_AFTER).filter(|report| report.node != own.node);
             let others = others.filter(|report| !self.verdict.out.contains_key(&report.node));
             let said = others.chain([own]).filter(|report| report.synced.generation == own.synced.generation);
-            said.filter_map(|report| Some((self.members.get(&report.node)?, report.synced)))
+            said.filter_map(|report| Some((self.members.get(&report.node)?, report)))
         };
+        // What one that does not serve has on its disk may be another history: an etcd that was restored from a backup goes on below where it stands.
+        let vouches = |report: &Report| report.phase.serves() || Bug::HaltedVouches.planted();
         let mut furthest: BTreeMap<&str, Position> = BTreeMap::new();
-        for (dc, synced) in counted() {
+        for (dc, report) in counted().filter(|(_, report)| vouches(report)) {
             let of_dc = furthest.entry(dc.as_str()).or_default();
-            *of_dc = synced.max(*of_dc);
+            *of_dc = report.synced.max(*of_dc);
         }
         let mut by_dc: Vec<Position> = furthest.into_values().collect();
         by_dc.sort_unstable_by(|a, b| b.cmp(a));
         let enough = usize::from(!Bug::TrimWithOneDataCenter.planted());
         let Some(safe) = by_dc.get(enough).copied() else { return Trim::OneDataCenter };
-        let slowest = counted().map(|(_, synced)| synced).filter(|synced| *synced >= nearest).min().unwrap_or(safe);
+        let slowest =
+            counted().map(|(_, report)| report.synced).filter(|synced| *synced >= nearest).min().unwrap_or(safe);
         Trim::UpTo(safe.min(slowest))
     }
 
@@ -310,6 +313,24 @@ pub(crate) mod tests {
         assert_eq!(trim(&all[..2]), Trim::UpTo(at(70)));
         assert_eq!(trim(&all[..1]), Trim::OneDataCenter, "two nodes, but of one data center");
         assert_eq!(trim(&[]), Trim::OneDataCenter);
+    }
+
+    /// An etcd that was restored from a backup at 400 goes on with two nodes; the third stood at 900, and has halted.
+    #[test]
+    fn what_a_halted_node_has_on_its_disk_does_not_count_for_its_data_center() {
+        let own = report(1, "a", 600);
+        let halted = Report { phase: Phase::Joining, ..report(3, "c", 900) };
+        let trim = |others: &[Report]| peers(&["a", "b", "c"], &own, others, 0).trim(&own, FAR, 0);
+        assert_eq!(trim(&[report(2, "b", 500), halted.clone()]), Trim::UpTo(at(500)));
+        assert_eq!(
+            trim(std::slice::from_ref(&halted)),
+            Trim::OneDataCenter,
+            "b is down: what follows 400 lies in a alone"
+        );
+        let draining = Report { phase: Phase::Draining, ..report(2, "b", 500) };
+        assert_eq!(trim(&[draining, halted]), Trim::UpTo(at(500)), "it still serves");
+        let comes_up = Report { phase: Phase::Joining, ..report(3, "c", 300) };
+        assert_eq!(trim(&[report(2, "b", 500), comes_up]), Trim::UpTo(at(300)), "it has to read what follows");
     }
 
     #[test]

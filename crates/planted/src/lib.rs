@@ -130,6 +130,8 @@ pub enum Bug {
     ViewBehindTrimTrusted,
     /// The shared log is trimmed although one data center alone has its batches on disk.
     TrimWithOneDataCenter,
+    /// What a node that has halted has on its disk counts for its data center when the shared log is trimmed.
+    HaltedVouches,
     /// A node whose view differs from the others' goes on.
     MinorityStays,
     /// Which view is the wrong one is decided before all have voted who are there.
