@@ -7,6 +7,7 @@
 //!
 //! Bad input ends here: nothing reaches the cell that is not a well-formed command of somebody signed in.
 
+pub mod apart;
 pub mod cell;
 pub mod hub;
 pub mod limits;

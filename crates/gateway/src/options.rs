@@ -22,6 +22,8 @@ pub struct Options {
     pub registration: Registration,
     /// Where clients find the cell's servers, this one among them: base addresses such as `https://a.example`.
     pub endpoints: Vec<String>,
+    /// Whether figures are shown by [`crate::apart`] alone, and not where clients come in.
+    pub metrics_apart: bool,
     /// For how long an access token is good.
     pub token_life: Duration,
     /// How passwords are hashed.
@@ -138,6 +140,7 @@ impl Default for Options {
         Self {
             registration: Registration::Open,
             endpoints: Vec::new(),
+            metrics_apart: false,
             token_life: Duration::from_secs(15 * 60),
             passwords: Passwords {
                 memory_kib: 19 * 1024,

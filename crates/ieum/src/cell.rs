@@ -1,8 +1,8 @@
 //! A node as the gateway uses it.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ieum_core::batch::Envelope;
@@ -11,11 +11,16 @@ use ieum_core::kv::Kv;
 use ieum_core::query::typing::Typing;
 use ieum_gateway::metrics::figure;
 use ieum_gateway::{Cell, Refused, Ticket};
+use ieum_log_etcd::{Etcd, Health};
 use ieum_node::batcher::Refusal;
 use ieum_node::service::Handle;
 use ieum_peer::circle::Circle;
 use ieum_peer::trimmer::Figures;
 use ieum_store::fjall::Fjall;
+
+use crate::certificates::{self, Certificate};
+use crate::config::Config;
+use crate::shared::Part;
 
 /// A node over the view on disk.
 #[derive(Clone)]
@@ -23,6 +28,9 @@ pub(crate) struct NodeCell {
     node: Handle<Fjall, Ticket>,
     /// The node among the others, if the cell has others.
     circle: Option<Arc<Circle>>,
+    /// Their log.
+    log: Weak<Etcd>,
+    certificates: Arc<[Certificate]>,
     /// The view's size on disk, as measured last.
     view_bytes: Arc<AtomicU64>,
 }
@@ -32,7 +40,7 @@ const MEASURE_EVERY: Duration = Duration::from_secs(10);
 
 impl NodeCell {
     /// The running node, whose view's size is measured from now on: not when somebody asks, because it may wait for the disk.
-    pub(crate) fn new(node: Handle<Fjall, Ticket>, circle: Option<Arc<Circle>>) -> Self {
+    pub(crate) fn new(node: Handle<Fjall, Ticket>, part: Option<&Part>, config: &Config) -> Self {
         let view_bytes = Arc::new(AtomicU64::new(0));
         let (view, bytes) = (Arc::downgrade(node.kv()), Arc::clone(&view_bytes));
         tokio::spawn(async move {
@@ -45,8 +53,21 @@ impl NodeCell {
                 }
             }
         });
-        Self { node, circle, view_bytes }
+        let certificates = Arc::from(certificates::read(config));
+        tokio::spawn(certificates::watch(Arc::downgrade(&certificates)));
+        let circle = part.map(|part| Arc::clone(&part.circle));
+        let log = part.map_or_else(Weak::new, |part| Weak::clone(&part.log));
+        Self { node, circle, log, certificates, view_bytes }
     }
+}
+
+/// Of the members of etcd, how many there are and how many are of use.
+fn members(page: &mut String, log: &Etcd) {
+    let members = log.members();
+    let up = members.iter().filter(|(_, health)| matches!(health, Health::Up { leader: true, .. })).count();
+    figure(page, "gauge", "log_members", "Members of etcd by the settings.", members.len());
+    let help = "Of these, how many answer this node and know a leader; fewer than all is an alarm.";
+    figure(page, "gauge", "log_members_up", help, up);
 }
 
 /// How the shared log is, for a cell of several nodes.
@@ -158,6 +179,13 @@ impl Cell for NodeCell {
             let help =
                 "People who have the app in front of them at other nodes, as these say; at two of them counts twice.";
             figure(page, "gauge", "people_elsewhere", help, circle.signals().people_elsewhere());
+        }
+        if let Some(log) = self.log.upgrade() {
+            members(page, &log);
+        }
+        if let Some(left) = certificates::seconds_left(&self.certificates) {
+            let help = "For how long the first of this node's certificates is still good; below 30 days is an alarm.";
+            figure(page, "gauge", "certificate_seconds_left", help, left);
         }
         let _ = writeln!(page);
     }

@@ -152,6 +152,8 @@ pub(crate) struct Listen {
     pub key: Option<PathBuf>,
     /// Base addresses that clients are told, such as `https://a.example`.
     pub endpoints: Vec<String>,
+    /// Address and port where figures are shown, instead of where clients come in.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Who may register.
@@ -246,7 +248,13 @@ impl Default for Node {
 
 impl Default for Listen {
     fn default() -> Self {
-        Self { address: SocketAddr::from(([127, 0, 0, 1], 8080)), certificate: None, key: None, endpoints: Vec::new() }
+        Self {
+            address: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            certificate: None,
+            key: None,
+            endpoints: Vec::new(),
+            metrics: None,
+        }
     }
 }
 
@@ -396,6 +404,7 @@ impl Config {
                 RegistrationMode::Closed => Registration::Closed,
             },
             endpoints: self.listen.endpoints.clone(),
+            metrics_apart: self.listen.metrics.is_some(),
             token_life: Duration::from_secs(accounts.token_seconds),
             passwords: Passwords {
                 memory_kib: accounts.password_memory_kib,

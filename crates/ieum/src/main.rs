@@ -3,6 +3,7 @@
 mod admin;
 mod bar;
 mod cell;
+mod certificates;
 mod config;
 mod halted;
 mod invite;

@@ -23,6 +23,7 @@ use ieum_peer::shelf::Hangs;
 use ieum_store::fjall::{self, Fjall};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use crate::cell::NodeCell;
@@ -66,6 +67,12 @@ pub(crate) enum Error {
     Pem { path: PathBuf, what: String },
     #[error("listening on {address}; is another server running there? Set [listen] address")]
     Listen {
+        address: std::net::SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("listening on {address} for who asks for metrics; is another server running there? Set [listen] metrics")]
+    Metrics {
         address: std::net::SocketAddr,
         #[source]
         source: io::Error,
@@ -305,8 +312,8 @@ async fn serve_clients<L: Kept>(
     let circle = part.map(|part| Arc::clone(&part.circle));
     let (Running { node, hub, keys }, Door { listener, tls }) = (running, door);
     let (handle, address) = (node.handle(), listener.local_addr()?);
-    let gateway =
-        Gateway::new(NodeCell::new(handle.clone(), circle.as_ref().map(Arc::clone)), hub, config.gateway(), keys);
+    let gateway = Gateway::new(NodeCell::new(handle.clone(), part, config), hub, config.gateway(), keys);
+    let apart = show_apart(config, &gateway).await?;
     let drain = Duration::from_secs(config.node.drain_seconds);
     let context = admin::Context {
         folder: folder.clone(),
@@ -341,7 +348,7 @@ async fn serve_clients<L: Kept>(
             }
         }
     }
-    [telling, sharing].into_iter().flatten().for_each(|task| task.abort());
+    [telling, sharing, apart].into_iter().flatten().for_each(|task| task.abort());
     gateway.stop();
     let _ = server.await;
     admin.abort();
@@ -355,6 +362,13 @@ async fn serve_clients<L: Kept>(
         Err(Error::Stopped(_)) if handle.is_overtaken() && among_others => Err(Error::Overtaken),
         ended => ended,
     }
+}
+
+/// Shows figures at an address of their own, if the settings name one.
+async fn show_apart(config: &Config, gateway: &Arc<Gateway<NodeCell>>) -> Result<Option<JoinHandle<()>>, Error> {
+    let Some(address) = config.listen.metrics else { return Ok(None) };
+    let listener = TcpListener::bind(address).await.map_err(|source| Error::Metrics { address, source })?;
+    Ok(Some(tokio::spawn(ieum_gateway::apart::serve(Arc::clone(gateway), listener))))
 }
 
 /// Keeps clients told where else they may go.

@@ -1,6 +1,6 @@
 //! A node of a cell of several: its log is etcd's, and the others are asked where that no longer reaches.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ieum_core::ids::Position;
@@ -295,14 +295,17 @@ impl Shared {
         let Self { opened: Opened { log, .. }, circle, leases, shelf, mut parts, coming_up, copying } = self;
         coming_up.abort();
         drop(copying);
+        let shared = Arc::downgrade(log.shared());
         parts.spawn(Arc::clone(&circle).run(node.clone(), log));
-        Part { circle, leases, shelf, parts }
+        Part { circle, log: shared, leases, shelf, parts }
     }
 }
 
 /// A node's part among the others.
 pub(crate) struct Part {
     pub(crate) circle: Arc<Circle>,
+    /// To be asked how it is; it closes when its last user is gone.
+    pub(crate) log: Weak<Etcd>,
     leases: Arc<Leases>,
     shelf: Arc<Shelf>,
     parts: JoinSet<()>,

@@ -5,10 +5,11 @@
 mod common;
 
 use std::io::{Read as _, Write as _};
+use std::time::Instant;
 
 use common::cell::{Cell, goes_on};
 use common::rounds::check;
-use common::{PATIENCE, metric, operator};
+use common::{PATIENCE, all_explained, metric, operator, page};
 use ieum_drill::server::Server;
 
 #[test]
@@ -29,16 +30,32 @@ fn nothing_acknowledged_is_lost_when_nodes_and_members_of_the_log_are_killed() {
     cell.stop_well();
 }
 
+/// Waits until every node says that so many members of etcd are of use.
+fn all_see(cell: &Cell, members: u64) {
+    let begun = Instant::now();
+    while !cell.nodes.iter().all(|node| metric(node, "ieum_log_members_up") == members) {
+        assert!(begun.elapsed() < PATIENCE, "not every node sees {members} members of etcd");
+    }
+}
+
 #[test]
-fn a_cell_that_is_well_says_so() {
-    let cell = Cell::started();
+fn a_cell_that_is_well_says_so_and_one_with_a_member_of_its_log_less_does_not() {
+    let mut cell = Cell::started_with_certificates();
     for node in &cell.nodes {
         for alarm in ["views_differ", "members_left_behind", "log_trim_failures_total", "log_slowed"] {
             assert_eq!(metric(node, &format!("ieum_{alarm}")), 0, "{alarm}");
         }
         assert_eq!(metric(node, "ieum_log_room_bytes"), 768 << 20);
         assert!((1..8 << 20).contains(&metric(node, "ieum_log_used_bytes")));
+        assert_eq!(metric(node, "ieum_log_members"), 3);
+        assert!(metric(node, "ieum_certificate_seconds_left") > 365 * 24 * 3_600);
+        all_explained(&page(&node.address(), "/metrics"), &["one_data_center", "people_elsewhere"]);
     }
+    all_see(&cell, 3);
+    cell.etcd.kill(1).unwrap();
+    all_see(&cell, 2);
+    cell.etcd.restart(1).unwrap();
+    all_see(&cell, 3);
 }
 
 #[test]

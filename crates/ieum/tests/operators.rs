@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{PATIENCE, Scene, operator};
+use common::{PATIENCE, Scene, all_explained, operator, page};
 use ieum_core::batch::{Batch, Envelope, Header, Origin};
 use ieum_core::commands::operate::AddNode;
 use ieum_log::{BatchId, Log as _};
@@ -228,21 +228,30 @@ fn a_mark_is_made_on_a_stopped_node_only_and_only_ahead_of_its_view() {
     assert_eq!(scene.operator(&["log", "skips"]).success(), "");
 }
 
-/// Every figure that a node shows is explained to its operator.
+/// Of a node that is alone; those of a cell of several are in `cell.rs`.
 #[test]
 fn every_metric_is_in_the_operators_page() {
-    use std::io::{Read as _, Write as _};
     let scene = Scene::started();
-    let mut stream = std::net::TcpStream::connect(scene.server.address().trim_start_matches("http://")).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: ieum\r\nconnection: close\r\n\r\n").unwrap();
-    let mut page = String::new();
-    stream.read_to_string(&mut page).unwrap();
-    let names: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ieum_")?.split(' ').next()).collect();
-    assert!(names.len() > 10, "{page}");
-    let explained = include_str!("../../../docs/operating/metrics.md");
-    for name in names {
-        assert!(explained.contains(&format!("`{name}`")), "docs/operating/metrics.md does not explain {name}");
+    all_explained(&page(&scene.server.address(), "/metrics"), &["append_failures_total", "stalled"]);
+}
+
+#[test]
+fn figures_may_be_kept_from_where_clients_come_in() {
+    let apart = format!("127.0.0.1:{}", ieum_drill::server::free_port().unwrap());
+    let mut scene = Scene::new().set("LISTEN__METRICS", &format!("{apart:?}"));
+    scene.server.start(PATIENCE).unwrap();
+    let clients = scene.server.address();
+    assert!(page(&clients, "/metrics").starts_with("HTTP/1.1 404"));
+    assert!(page(&clients, "/readyz").starts_with("HTTP/1.1 200"));
+    all_explained(&page(&apart, "/metrics"), &["append_failures_total"]);
+    assert!(page(&apart, "/readyz").ends_with("ready\n"));
+    for path in ["/", "/v1/me", "/v1/socket", "/docs"] {
+        assert!(page(&apart, path).starts_with("HTTP/1.1 404"), "{path}");
     }
+    // Not twice, and it is said which setting is meant.
+    let second = Scene::new().set("LISTEN__METRICS", &format!("{apart:?}")).server.start(PATIENCE).unwrap_err();
+    assert!(second.to_string().contains("[listen] metrics"), "{second}");
+    assert!(scene.server.stop(PATIENCE).unwrap().success());
 }
 
 #[test]

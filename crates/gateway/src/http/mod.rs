@@ -85,8 +85,8 @@ pub(crate) fn router<C: Cell>(gateway: Arc<Gateway<C>>) -> Router {
         .route("/openapi.json", get(pages::openapi_json))
         .route("/problems/{code}", get(pages::problem))
         .route("/healthz", get(pages::healthz))
-        .route("/readyz", get(pages::readyz::<C>))
-        .route("/metrics", get(pages::metrics::<C>));
+        .route("/readyz", get(pages::readyz::<C>));
+    let pages = if gateway.options.metrics_apart { pages } else { pages.route("/metrics", get(pages::metrics::<C>)) };
     asked
         .merge(plain)
         .route_layer(middleware::from_fn(unlisted::refuse))
@@ -95,6 +95,15 @@ pub(crate) fn router<C: Cell>(gateway: Arc<Gateway<C>>) -> Router {
         .method_not_allowed_fallback(async || Fail(Code::MethodNotAllowed.problem()))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(Arc::clone(&gateway), admit::<C>))
+        .with_state(gateway)
+}
+
+/// What is asked by whoever watches over the node.
+pub(crate) fn probes<C: Cell>(gateway: Arc<Gateway<C>>) -> Router {
+    Router::new()
+        .route("/healthz", get(pages::healthz))
+        .route("/readyz", get(pages::readyz::<C>))
+        .route("/metrics", get(pages::metrics::<C>))
         .with_state(gateway)
 }
 

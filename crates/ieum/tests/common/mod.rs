@@ -148,13 +148,30 @@ impl Run {
     }
 }
 
+/// What is answered to `GET` of a path without anything else.
+pub(crate) fn page(address: &str, path: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(address.trim_start_matches("http://")).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: ieum\r\nconnection: close\r\n\r\n");
+    std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+    std::io::read_to_string(stream).unwrap()
+}
+
+/// Every figure that a node shows is explained to its operator, and each of these is shown.
+pub(crate) fn all_explained(page: &str, shown: &[&str]) {
+    let names: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ieum_")?.split(' ').next()).collect();
+    assert!(names.len() > 10, "{page}");
+    let explained = include_str!("../../../../docs/operating/metrics.md");
+    for name in &names {
+        assert!(explained.contains(&format!("`{name}`")), "docs/operating/metrics.md does not explain {name}");
+    }
+    for name in shown {
+        assert!(names.contains(name), "no {name} in {page}");
+    }
+}
+
 /// What `/metrics` says of one figure.
 pub(crate) fn metric(server: &Server, name: &str) -> u64 {
-    let address = server.address();
-    let mut stream = std::net::TcpStream::connect(address.trim_start_matches("http://")).unwrap();
-    let request = b"GET /metrics HTTP/1.1\r\nhost: ieum\r\nconnection: close\r\n\r\n";
-    std::io::Write::write_all(&mut stream, request).unwrap();
-    let page = std::io::read_to_string(stream).unwrap();
+    let page = page(&server.address(), "/metrics");
     let line = page.lines().find(|line| line.split(' ').next() == Some(name));
     let value = line.and_then(|line| line.split(' ').nth(1)?.parse().ok());
     assert!(value.is_some(), "no {name} in {page}");
