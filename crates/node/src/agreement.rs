@@ -19,6 +19,8 @@ const CHECKPOINT_EVERY: u64 = 32;
 const CHECKPOINTS: usize = 64;
 /// So many votes of a node are kept beside those that show a difference: a node that is slow is compared with what the others said.
 const KEPT: usize = 1024;
+/// More decisions than this are not taken over at once.
+const DECISIONS: usize = 64;
 
 type Digest = [u8; 32];
 
@@ -69,6 +71,17 @@ pub enum Agreement {
         /// Where.
         at: Position,
     },
+}
+
+/// That a node has to go, as one says who saw it decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    /// Who has to go.
+    pub node: NodeId,
+    /// Where it showed.
+    pub at: Position,
+    /// In which life of its process, if that is known.
+    pub life: Option<u64>,
 }
 
 /// What a node said of its view at a position.
@@ -142,6 +155,36 @@ impl Votes {
         };
     }
 
+    /// Takes over what another node has decided whose view is this one's: who has the same view would have decided the same. What is said of this node
+    /// itself it is not told by others: its own votes show it.
+    pub(crate) fn take_over(&mut self, own: NodeId, report: &Report, is_member: impl Fn(NodeId) -> bool) {
+        let teller = report.node;
+        let same = self.pairs.get(&pair(own, teller)).filter(|pair| pair.same).map(|pair| pair.at);
+        let is_current = self.counts.get(&teller) == Some(&report.life);
+        let Some(same) = same.filter(|_| is_current && !self.out.contains_key(&teller)) else { return };
+        for Decision { node, at, life } in report.decided.iter().take(DECISIONS).copied() {
+            let is_it = match self.pairs.get(&pair(own, node)) {
+                Some(pair) => !pair.same,
+                // It may have come back since with another view.
+                None => self.life(node).is_none() || self.life(node) == life,
+            };
+            let is_another = node != own && node != teller && is_member(node);
+            if is_another && at <= same && is_it && !Bug::DecisionsUnheard.planted() {
+                self.out.entry(node).or_insert(Out { at, life });
+            }
+        }
+    }
+
+    /// Who was found to have to go, for others who did not see it.
+    pub(crate) fn decided(&self) -> Vec<Decision> {
+        self.out.iter().map(|(node, Out { at, life })| Decision { node: *node, at: *at, life: *life }).collect()
+    }
+
+    /// Whether two nodes were compared, in whatever life of theirs.
+    pub(crate) fn has_compared(&self, a: NodeId, b: NodeId) -> bool {
+        self.pairs.contains_key(&pair(a, b))
+    }
+
     /// Only what members have said counts on: one that was removed and is added again may come back with another view.
     pub(crate) fn only(&mut self, is_member: impl Fn(NodeId) -> bool) {
         self.by_node.retain(|node, _| is_member(*node));
@@ -160,9 +203,9 @@ impl Votes {
             others.filter_map(|(other, votes)| Some((*other, *votes.get(&at)?))).collect();
         for (other, theirs) in others {
             let newest = Compared { at, same: theirs.digest == vote.digest };
-            let pair = self.pairs.entry((node.min(other), node.max(other))).or_insert(newest);
-            if at >= pair.at {
-                *pair = newest;
+            let known = self.pairs.entry(pair(node, other)).or_insert(newest);
+            if at >= known.at {
+                *known = newest;
             }
             for (node, life) in [(node, vote.life), (other, theirs.life)] {
                 if self.counts.insert(node, life) != Some(life) {
@@ -360,6 +403,11 @@ impl Votes {
     }
 }
 
+/// Two nodes as they are found in what was compared.
+fn pair(a: NodeId, b: NodeId) -> (NodeId, NodeId) {
+    (a.min(b), a.max(b))
+}
+
 /// Who has the same view.
 fn groups<'a>(sides: impl IntoIterator<Item = (&'a NodeId, &'a Digest)>) -> BTreeMap<Digest, BTreeSet<NodeId>> {
     let mut groups: BTreeMap<Digest, BTreeSet<NodeId>> = BTreeMap::new();
@@ -532,6 +580,51 @@ mod tests {
         assert_eq!(votes.decide(&all, &all).out.keys().collect::<Vec<_>>(), [&3], "its next life differs, too");
         votes.hear(&says(3, 0, 3, &[(64, 6)]));
         assert_eq!(votes.decide(&all, &all), Verdict::default(), "now it agrees");
+    }
+
+    /// Where it was decided, the votes of those who saw it are gone by now: 1 was started again, and 2 is a copy of it.
+    #[test]
+    fn what_others_decided_is_taken_over_from_who_has_the_same_view() {
+        let all = nodes(&[1, 2, 3]);
+        let says_so = |teller, life, node, ordinal| Report {
+            decided: vec![Decision { node, at: at(ordinal), life: Some(1) }],
+            ..says(teller, 1, life, &[])
+        };
+        let told = |digests: &[(NodeId, u8)], report: Report| {
+            let mut votes = votes(digests);
+            votes.take_over(1, &report, |node| all.contains(&node));
+            votes.decide(&all, &nodes(&[1, 2])).out.into_keys().collect::<Vec<_>>()
+        };
+        let none = Vec::<NodeId>::new();
+        assert_eq!(told(&[(1, 7), (2, 7)], says_so(2, 1, 3, 32)), [3], "of one that says nothing any more");
+        assert_eq!(told(&[(1, 7)], says_so(2, 1, 3, 32)), none, "who says so was not compared with");
+        assert_eq!(told(&[(1, 7), (2, 7)], says_so(2, 2, 3, 32)), none, "nor is in this life");
+        assert_eq!(told(&[(1, 7), (2, 7)], says_so(2, 1, 3, 64)), none, "nor up to there");
+        assert_eq!(told(&[(1, 7), (2, 8)], says_so(2, 1, 3, 32)), none, "it has another view");
+        assert_eq!(told(&[(1, 7), (2, 7), (3, 7)], says_so(2, 1, 3, 32)), none, "here it agrees");
+        assert_eq!(told(&[(1, 7), (2, 7)], says_so(2, 1, 1, 32)), none, "of this node itself");
+        assert_eq!(told(&[(1, 7), (2, 7)], says_so(2, 1, 9, 32)), none, "of no member");
+        let mut votes = votes(&[(1, 7), (2, 7)]);
+        votes.hear(&says(3, 1, 2, &[(64, 8)]));
+        votes.take_over(1, &says_so(2, 1, 3, 32), |_| true);
+        assert_eq!(votes.decide(&all, &all), Verdict::default(), "it was started again since");
+    }
+
+    /// Who told it takes it back at the same time, or says it a while longer.
+    #[test]
+    fn what_was_taken_over_is_taken_back_and_ends_as_ones_own() {
+        let all = nodes(&[1, 2, 3]);
+        let decided = Report { decided: vec![Decision { node: 3, at: at(32), life: Some(1) }], ..says(2, 1, 1, &[]) };
+        let mut votes = votes(&[(1, 7), (2, 7)]);
+        votes.take_over(1, &decided, |_| true);
+        assert_eq!(votes.decided(), decided.decided);
+        votes.hear(&says(3, 1, 2, &[(32, 7)]));
+        assert_eq!(votes.decide(&all, &all), Verdict::default(), "it agrees in its new life");
+        votes.take_over(1, &decided, |_| true);
+        assert_eq!(votes.decide(&all, &all), Verdict::default(), "what is said of the life before");
+        votes.only(|node| node != 3);
+        votes.take_over(1, &decided, |node| node != 3);
+        assert_eq!(votes.decided(), [], "it was removed");
     }
 
     #[test]

@@ -6,13 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use ieum_core::ids::{Millis, NodeId, Position};
 use ieum_planted::Bug;
 
-pub use crate::agreement::{Agreement, Checkpoints};
+pub use crate::agreement::{Agreement, Checkpoints, Decision};
 use crate::agreement::{Verdict, Votes};
 
 /// A node that has not been heard of for so long counts for nothing.
 const GONE_AFTER: Millis = 10_000;
 /// A node that has not been heard of for so long is no place to send clients to.
 const QUIET_AFTER: Millis = 2_000;
+/// A node that was just started listens for so long before it takes silence for absence: whoever can be reached has been asked twice by then.
+const LISTENS_FOR: Millis = 5_000;
 
 /// What a node is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +64,44 @@ pub struct Report {
     /// Where its view was copied from another node, until the others are known to have come to the same: till then its digests are no votes of
     /// its own.
     pub copied: Option<Position>,
+    /// Who it knows to have been found to have to go.
+    pub decided: Vec<Decision>,
+}
+
+impl Report {
+    /// Whether it comes up and has nothing yet.
+    fn has_nothing(&self) -> bool {
+        self.phase == Phase::Joining && self.applied == Position::default()
+    }
+}
+
+/// Why a copy of this node's view is not given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// Views differ, this node's is one of them, and it is open which is the wrong one, or it is this one.
+    Differs {
+        /// Where.
+        at: Position,
+    },
+    /// It was not compared yet with what another member has, in this life.
+    NotCompared {
+        /// With whose.
+        node: NodeId,
+    },
+    /// Who the members are is not known yet.
+    ComesUp,
+}
+
+/// What was heard of a node.
+#[derive(Debug)]
+struct Known {
+    report: Report,
+    /// When.
+    heard: Millis,
+    /// When its view had moved.
+    moved: Millis,
+    /// Whether it was seen in this life to come up with nothing: what it has was given to it since.
+    from_nothing: bool,
 }
 
 /// How far the shared log may be trimmed.
@@ -78,7 +118,7 @@ pub enum Trim {
 /// The nodes of the cell, as far as this one has heard.
 #[derive(Debug, Default)]
 pub struct Peers {
-    known: BTreeMap<NodeId, (Report, Millis)>,
+    known: BTreeMap<NodeId, Known>,
     /// The cell's members and their data centers, as this node's view has them.
     members: BTreeMap<NodeId, String>,
     votes: Votes,
@@ -104,9 +144,23 @@ impl Peers {
     pub fn heard(&mut self, report: Report, own: &Report, now: Millis) {
         if self.members.contains_key(&report.node) {
             self.votes.hear(&report);
+            self.votes.take_over(own.node, &report, |node| self.members.contains_key(&node));
         }
-        self.known.insert(report.node, (report, now));
+        self.know(report, now);
         self.judge(own, now);
+    }
+
+    fn know(&mut self, report: Report, now: Millis) {
+        let before = self.known.get(&report.node).filter(|known| known.report.life == report.life);
+        let moved = before.filter(|known| known.report.applied == report.applied).map_or(now, |known| known.moved);
+        let from_nothing = report.has_nothing() || before.is_some_and(|known| known.from_nothing);
+        self.known.insert(report.node, Known { report, heard: now, moved, from_nothing });
+    }
+
+    /// Who was found to have to go, as others may take it over.
+    #[must_use]
+    pub fn decided(&self) -> Vec<Decision> {
+        self.votes.decided()
     }
 
     /// Compares the views. It is done again as time goes by, because it matters who is still there.
@@ -131,10 +185,16 @@ impl Peers {
         there.filter(|node| self.members.contains_key(node)).collect()
     }
 
-    /// Where views differ so that this node's may be the wrong one: `newcomer` must not have a copy of it. What the newcomer's own view was does
-    /// not matter: it gives that one up. Nor what the view of another one was that has given it up and has nothing, too.
+    /// Why `newcomer` must not have a copy of this node's view: views differ so that it may be the wrong one, or it is not known yet whether they do.
     #[must_use]
-    pub fn doubted_for(&self, newcomer: NodeId, own: &Report, now: Millis) -> Option<Position> {
+    pub fn doubted_for(&self, newcomer: NodeId, own: &Report, now: Millis) -> Option<Doubt> {
+        let differs = self.differs_for(newcomer, own, now).map(|at| Doubt::Differs { at });
+        differs.or_else(|| self.not_compared(newcomer, own, now).filter(|_| !Bug::LendsUncompared.planted()))
+    }
+
+    /// Where views differ. What the newcomer's own view was does not matter: it gives that one up. Nor what the view of another one was that has
+    /// given it up and has nothing, too.
+    fn differs_for(&self, newcomer: NodeId, own: &Report, now: Millis) -> Option<Position> {
         let but = |mut nodes: BTreeSet<NodeId>| {
             nodes.retain(|node| *node != newcomer && !self.has_begun_anew(*node));
             nodes
@@ -145,12 +205,33 @@ impl Peers {
         own_differs.or(verdict.undecided).filter(|_| !Bug::UndecidedGives.planted())
     }
 
+    /// Whom this node has yet to compare its view with. A comparison with an earlier life of the other counts as long as that one's votes do.
+    fn not_compared(&self, newcomer: NodeId, own: &Report, now: Millis) -> Option<Doubt> {
+        if !self.members.contains_key(&own.node) {
+            return Some(Doubt::ComesUp);
+        }
+        let others = self.members.keys().copied().filter(|node| *node != own.node && *node != newcomer);
+        let mut yet = others.filter(|node| !self.votes.has_compared(own.node, *node));
+        yet.find(|node| self.waits_for(*node, own, now)).map(|node| Doubt::NotCompared { node })
+    }
+
+    /// Whether another member has a view that this one will be compared with in a while. For one that is coming up it waits no longer than for one
+    /// that is silent: that one may itself need help first.
+    fn waits_for(&self, node: NodeId, own: &Report, now: Millis) -> bool {
+        let listens = now < LISTENS_FOR;
+        let Some(Known { report, heard, moved, from_nothing }) = self.known.get(&node) else { return listens };
+        let ago = |then: Millis| now.saturating_sub(then);
+        let is_there = ago(*heard) <= GONE_AFTER && report.phase.serves();
+        // Its disk hangs, and it may never come to where this node began.
+        let hangs = ago(*moved) > GONE_AFTER && own.digests.last().is_some_and(|(at, _)| report.applied < *at);
+        (is_there || listens) && !from_nothing && !hangs
+    }
+
     /// Whether a node's votes are of a view that it has no more: it was started again with nothing.
     fn has_begun_anew(&self, node: NodeId) -> bool {
-        self.known.get(&node).is_some_and(|(report, _)| {
-            let has_nothing = report.phase == Phase::Joining && report.applied == Position::default();
-            has_nothing && self.votes.life(node) != Some(report.life)
-        })
+        self.known
+            .get(&node)
+            .is_some_and(|Known { report, .. }| report.has_nothing() && self.votes.life(node) != Some(report.life))
     }
 
     /// Whether this node's view, which was copied, is known to be what the others have come to.
@@ -161,7 +242,10 @@ impl Peers {
 
     /// Nodes that were heard of within `within` before `now`.
     fn lately(&self, now: Millis, within: Millis) -> impl Iterator<Item = &Report> {
-        self.known.values().filter(move |(_, heard)| now.saturating_sub(*heard) <= within).map(|(report, _)| report)
+        self.known
+            .values()
+            .filter(move |known| now.saturating_sub(known.heard) <= within)
+            .map(|Known { report, .. }| report)
     }
 
     /// Those that were heard of lately, by number.
@@ -289,6 +373,7 @@ pub(crate) mod tests {
             addresses: Vec::new(),
             digests: Vec::new(),
             copied: None,
+            decided: Vec::new(),
         }
     }
 
@@ -430,18 +515,121 @@ pub(crate) mod tests {
     fn who_may_be_wrong_gives_no_copy_but_to_whoever_it_differs_from() {
         let own = with_digest(1, 7);
         let doubted = |others: &[Report]| {
-            let peers = peers(&["1", "2", "3", "4"], &own, others, 0);
-            [2, 3, 4].map(|newcomer| peers.doubted_for(newcomer, &own, 0).map(|at| at.ordinal))
+            let peers = peers(&["1", "2", "3", "4"], &own, others, LISTENS_FOR);
+            [2, 3, 4].map(|newcomer| peers.doubted_for(newcomer, &own, LISTENS_FOR))
         };
+        let differs = Some(Doubt::Differs { at: at(32) });
         assert_eq!(doubted(&[with_digest(2, 7), with_digest(3, 7)]), [None; 3]);
-        assert_eq!(doubted(&[with_digest(2, 8)]), [None, Some(32), Some(32)], "a tie; the second gives its view up");
+        assert_eq!(doubted(&[with_digest(2, 8)]), [None, differs, differs], "a tie; the second gives its view up");
         assert_eq!(
             doubted(&[with_digest(2, 7), with_digest(3, 7), with_digest(4, 8)]),
             [None; 3],
             "it is not this one"
         );
         let outvoted = [with_digest(2, 8), with_digest(3, 8), with_digest(4, 8)];
-        assert_eq!(doubted(&outvoted), [Some(32); 3]);
+        assert_eq!(doubted(&outvoted), [differs; 3]);
+    }
+
+    /// A member that has another view than `with_digest(1, 7)`, or is about to have one.
+    const NOT_COMPARED: Option<Doubt> = Some(Doubt::NotCompared { node: 2 });
+
+    fn begins_with_nothing(node: NodeId) -> Report {
+        Report { phase: Phase::Joining, applied: Position::default(), ..report(node, &node.to_string(), 0) }
+    }
+
+    /// What is known of differing views is in memory: in a tie, and also where all nodes were started at once.
+    #[test]
+    fn who_was_just_started_lends_once_it_has_compared_with_all_who_are_there() {
+        let (started, own, late) = (report(1, "1", 40), with_digest(1, 7), 60_000);
+        let mut peers = peers(&["1", "2", "3", "4"], &started, &[with_digest(2, 8), report(3, "3", 40)], late);
+        peers.heard(begins_with_nothing(4), &started, late);
+        assert_eq!(peers.doubted_for(4, &started, late), NOT_COMPARED, "however long it has run");
+        let other = Some(Doubt::NotCompared { node: 3 });
+        assert_eq!(peers.doubted_for(2, &started, late), other, "the second gives its own view up");
+        peers.judge(&own, late);
+        assert_eq!(peers.doubted_for(4, &own, late), Some(Doubt::Differs { at: at(32) }));
+        peers.heard(with_digest(3, 7), &own, late);
+        assert_eq!(peers.doubted_for(4, &own, late), None, "two of the three who are there");
+        let anew = Report { life: 70, digests: Vec::new(), ..with_digest(2, 7) };
+        let mut same = self::peers(&["1", "2", "3"], &own, &[with_digest(2, 7)], late);
+        same.heard(anew, &own, late);
+        assert_eq!(same.doubted_for(3, &own, late), None, "it was compared before it was started again");
+    }
+
+    /// A data center is lost, a node is down for good, or all others are.
+    #[test]
+    fn who_hears_nobody_for_a_while_lends() {
+        let own = report(1, "1", 40);
+        let alone = peers(&["1", "2", "3"], &own, &[], 0);
+        assert_eq!(alone.doubted_for(3, &own, LISTENS_FOR - 1), NOT_COMPARED);
+        assert_eq!(alone.doubted_for(3, &own, LISTENS_FOR), None);
+        let gone = peers(&["1", "2", "3"], &own, &[report(2, "2", 40)], 7_000);
+        assert_eq!(gone.doubted_for(3, &own, 17_000), NOT_COMPARED);
+        assert_eq!(gone.doubted_for(3, &own, 17_001), None);
+        assert_eq!(peers(&["1"], &own, &[], 0).doubted_for(2, &own, 0), None, "a cell of one node");
+        assert_eq!(Peers::default().doubted_for(2, &own, 0), Some(Doubt::ComesUp), "its members are not known yet");
+    }
+
+    /// Two that come up at once with data, and need a copy: each would wait for the other.
+    #[test]
+    fn who_comes_up_with_data_is_waited_for_no_longer_than_who_is_silent() {
+        let own = report(1, "1", 40);
+        let comes_up = Report { phase: Phase::Joining, applied: at(0), ..report(2, "2", 40) };
+        let mut peers = peers(&["1", "2", "3"], &own, &[comes_up], LISTENS_FOR - 1);
+        assert_eq!(peers.doubted_for(3, &own, LISTENS_FOR - 1), NOT_COMPARED);
+        assert_eq!(peers.doubted_for(3, &own, LISTENS_FOR), None);
+        peers.heard(report(2, "2", 41), &own, LISTENS_FOR);
+        assert_eq!(peers.doubted_for(3, &own, LISTENS_FOR), NOT_COMPARED, "now it serves, and will be compared with");
+    }
+
+    /// Else each newcomer that is ready would keep the next one waiting.
+    #[test]
+    fn who_came_up_with_nothing_is_not_waited_for() {
+        let own = report(1, "1", 40);
+        let mut peers = peers(&["1", "2", "3"], &own, &[begins_with_nothing(2), begins_with_nothing(3)], 0);
+        assert_eq!([2, 3].map(|newcomer| peers.doubted_for(newcomer, &own, 0)), [None; 2]);
+        peers.heard(report(2, "2", 41), &own, 1);
+        assert_eq!(peers.doubted_for(3, &own, 1), None, "what it has it was given since");
+        peers.heard(Report { life: 70, ..report(2, "2", 42) }, &own, 2);
+        assert_eq!(peers.doubted_for(3, &own, 2), NOT_COMPARED, "that it began with something");
+    }
+
+    /// It lives, and never comes to where this node began.
+    #[test]
+    fn whose_disk_hangs_is_not_waited_for() {
+        let behind = |applied| Report { phase: Phase::Behind, ..report(2, "2", applied) };
+        let own = Report { digests: vec![(at(64), [7; 32])], ..report(1, "1", 70) };
+        let mut peers = peers(&["1", "2", "3"], &own, &[behind(40)], 20_000);
+        peers.heard(behind(40), &own, 30_001);
+        assert_eq!(
+            peers.doubted_for(3, &report(1, "1", 70), 30_001),
+            NOT_COMPARED,
+            "it may be the log that stands still"
+        );
+        assert_eq!(peers.doubted_for(3, &own, 30_000), NOT_COMPARED);
+        assert_eq!(peers.doubted_for(3, &own, 30_001), None);
+        peers.heard(behind(41), &own, 30_002);
+        assert_eq!(peers.doubted_for(3, &own, 30_002), NOT_COMPARED, "it was slow");
+        peers.heard(Report { digests: own.digests.clone(), ..behind(64) }, &own, 30_003);
+        assert_eq!(peers.doubted_for(3, &own, 30_003), None);
+    }
+
+    /// In a tie that was decided one of two that agree was started again, and the other one is a copy.
+    #[test]
+    fn who_was_just_started_hears_what_was_decided() {
+        let own = with_digest(1, 7);
+        let decided = vec![Decision { node: 3, at: at(32), life: Some(3) }];
+        let second = Report { copied: Some(at(20)), ..with_digest(2, 7) };
+        let mut peers = peers(&["1", "2", "3", "4"], &own, &[second.clone(), with_digest(3, 8)], LISTENS_FOR);
+        assert_eq!(
+            peers.doubted_for(4, &own, LISTENS_FOR),
+            Some(Doubt::Differs { at: at(32) }),
+            "two views of one each"
+        );
+        peers.heard(Report { decided, ..second }, &own, LISTENS_FOR);
+        assert_eq!(peers.doubted_for(4, &own, LISTENS_FOR), None);
+        assert_eq!(peers.agreement(), Agreement::OtherDiffers { at: at(32), node: 3 });
+        assert_eq!(peers.decided().len(), 1, "and tells others");
     }
 
     /// Else nobody could be helped any more.
@@ -451,8 +639,7 @@ pub(crate) mod tests {
         let third = Report { phase: Phase::Out, build: 0, ..with_digest(3, 8) };
         let peers = peers(&["1", "2", "3"], &own, &[with_digest(2, 7), third], 0);
         assert_eq!(peers.agreement(), Agreement::OtherDiffers { at: at(32), node: 3 });
-        assert_eq!(peers.doubted_for(2, &own, 0), None);
-        assert_eq!(peers.doubted_for(3, &own, 0), None);
+        assert_eq!([2, 3].map(|newcomer| peers.doubted_for(newcomer, &own, 0)), [None; 2]);
     }
 
     /// Two set their data aside at once, and this one is to help both.
@@ -461,8 +648,9 @@ pub(crate) mod tests {
         let own = with_digest(1, 7);
         let third = Report { copied: Some(at(40)), ..with_digest(3, 8) };
         let mut peers = peers(&["1", "2", "3"], &own, &[with_digest(2, 8), third], 0);
-        let doubted = |peers: &Peers| [2, 3].map(|newcomer| peers.doubted_for(newcomer, &own, 0).map(|at| at.ordinal));
-        assert_eq!(doubted(&peers), [Some(32); 2]);
+        let doubted = |peers: &Peers| [2, 3].map(|newcomer| peers.doubted_for(newcomer, &own, 0));
+        let differs = Some(Doubt::Differs { at: at(32) });
+        assert_eq!(doubted(&peers), [differs; 2]);
         let anew = |node| Report {
             phase: Phase::Joining,
             applied: Position::default(),
@@ -471,9 +659,9 @@ pub(crate) mod tests {
             ..with_digest(node, 0)
         };
         peers.heard(Report { applied: at(0), ..anew(2) }, &own, 0);
-        assert_eq!(doubted(&peers), [Some(32); 2], "it has something of this log");
+        assert_eq!(doubted(&peers), [differs; 2], "it has something of this log");
         peers.heard(anew(2), &own, 0);
-        assert_eq!(doubted(&peers), [Some(32), None], "the third still has what differs");
+        assert_eq!(doubted(&peers), [differs, None], "the third still has what differs");
         peers.heard(anew(3), &own, 0);
         assert_eq!(doubted(&peers), [None; 2]);
     }

@@ -13,7 +13,7 @@ use ieum_log::Log;
 use ieum_log::journaled::Journaled;
 use ieum_log::sqlite::Journal;
 use ieum_node::core_position;
-use ieum_node::peers::{Agreement, Peers, Phase, Report};
+use ieum_node::peers::{Agreement, Doubt, Peers, Phase, Report};
 use ieum_node::service::Handle;
 use ieum_planted::Bug;
 use parking_lot::Mutex;
@@ -97,6 +97,7 @@ impl Circle {
             addresses: settings.address.iter().cloned().collect(),
             digests: Vec::new(),
             copied: None,
+            decided: Vec::new(),
         };
         let (own, hears) = (watch::Sender::new(report), watch::Sender::new(0));
         let addresses = Mutex::new(Addresses::new(settings.address.clone(), &settings.peers));
@@ -135,11 +136,17 @@ impl Circle {
     /// Why a newcomer must not have a copy of this node's view, if it must not.
     #[must_use]
     pub fn doubt(&self, newcomer: NodeId) -> Option<String> {
-        let at = self.peers.lock().doubted_for(newcomer, &self.own.borrow(), self.now())?;
-        Some(format!(
-            "at {at} views of the cell differ, this node's is one of them, and it is open which is the wrong one: set that one aside with `ieum \
-             node resync`, or remove its node with `ieum node remove`"
-        ))
+        let doubt = self.peers.lock().doubted_for(newcomer, &self.own.borrow(), self.now())?;
+        Some(match doubt {
+            Doubt::Differs { at } => format!(
+                "at {at} views of the cell differ, this node's is one of them, and it is open which is the wrong one: set that one aside with \
+                 `ieum node resync`, or remove its node with `ieum node remove`"
+            ),
+            Doubt::NotCompared { node } => {
+                format!("its view was not compared with that of node {node} yet, since it was started: it will be soon")
+            }
+            Doubt::ComesUp => "it is coming up itself".to_owned(),
+        })
     }
 
     /// What was heard lately of the others.
@@ -378,11 +385,16 @@ impl Circle {
     /// A node whose view differs from the others' must not serve; a difference that was not `told` yet is.
     fn judge<K: Kv, T: Send + 'static>(&self, node: &Handle<K, T>, told: &mut Agreement) {
         let own = self.own.borrow().clone();
-        let (agreement, evidence, vouched) = {
+        let (agreement, evidence, vouched, decided) = {
             let mut peers = self.peers.lock();
             peers.judge(&own, self.now());
-            (peers.agreement(), peers.evidence(), peers.vouch_for(&own))
+            (peers.agreement(), peers.evidence(), peers.vouch_for(&own), peers.decided())
         };
+        self.own.send_if_modified(|own| {
+            let is_new = own.decided != decided;
+            own.decided = decided;
+            is_new
+        });
         if vouched {
             tracing::info!("the others have come to the view that this node has copied: from now on it counts");
             self.set_copied(None);

@@ -7,7 +7,7 @@ use ieum_core::ids::{Position, RoomId, UserId};
 use ieum_core::query::typing::Typing;
 use ieum_fuzz::{Heap, Target, alone};
 use ieum_log::{BatchId, Entry, Position as LogPosition};
-use ieum_node::peers::{Peers, Phase, Report};
+use ieum_node::peers::{Decision, Peers, Phase, Report};
 use prost::Message as _;
 
 use crate::messages::{Batch, BatchesAsked, Hello, Piece, Said as ReportSaid, SnapshotAsked, WatchAsked};
@@ -35,6 +35,10 @@ fn report(node: u32, ordinal: u64) -> Report {
         addresses: vec!["https://10.1.0.2:7400".to_owned(), "https://10.2.0.2:7400".to_owned()],
         digests: (1..=64).map(|n| (Position::new(1, n * 32), [n as u8; 32])).collect(),
         copied: (node == 3).then(|| Position::new(1, 9)),
+        decided: (node == 3)
+            .then(|| Decision { node: 2, at: Position::new(1, 64), life: Some(7) })
+            .into_iter()
+            .collect(),
     }
 }
 

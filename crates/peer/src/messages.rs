@@ -4,7 +4,7 @@ use ieum_core::ids::Position;
 use ieum_log::{BatchId, Entry};
 use ieum_node::halt::Stand;
 use ieum_node::log_position;
-use ieum_node::peers::{Phase, Report};
+use ieum_node::peers::{Decision, Phase, Report};
 use tonic::Status;
 
 use crate::Stood;
@@ -76,6 +76,19 @@ pub(crate) struct Said {
     pub(crate) addresses: Vec<String>,
     #[prost(message, optional, tag = "11")]
     pub(crate) copied: Option<Place>,
+    #[prost(message, repeated, tag = "12")]
+    pub(crate) decided: Vec<Decided>,
+}
+
+/// That a node has to go, and where that showed.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub(crate) struct Decided {
+    #[prost(uint32, tag = "1")]
+    pub(crate) node: u32,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) at: Option<Place>,
+    #[prost(fixed64, optional, tag = "3")]
+    pub(crate) life: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -110,6 +123,11 @@ impl From<&Report> for Said {
                 .map(|(at, digest)| Digest { at: Some((*at).into()), digest: digest.to_vec() })
                 .collect(),
             copied: report.copied.map(Place::from),
+            decided: report
+                .decided
+                .iter()
+                .map(|Decision { node, at, life }| Decided { node: *node, at: Some((*at).into()), life: *life })
+                .collect(),
         }
     }
 }
@@ -127,6 +145,8 @@ impl TryFrom<Said> for Report {
             let digest: [u8; 32] = Vec::try_into(digest).map_err(|_| garbled("digest"))?;
             Ok((at.ok_or_else(|| garbled("position"))?.into(), digest))
         };
+        let decision =
+            |Decided { node, at, life }| Ok(Decision { node, at: at.ok_or_else(|| garbled("position"))?.into(), life });
         Ok(Self {
             node: said.node,
             dc: said.dc,
@@ -146,6 +166,7 @@ impl TryFrom<Said> for Report {
             addresses: said.addresses,
             digests: said.digests.into_iter().map(digest).collect::<Result<_, Status>>()?,
             copied: said.copied.map(Position::from),
+            decided: said.decided.into_iter().map(decision).collect::<Result<_, Status>>()?,
         })
     }
 }

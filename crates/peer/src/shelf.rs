@@ -164,7 +164,11 @@ fn told(error: ieum_log::Error) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use ieum_core::ids::Position;
+    use ieum_drill::unsynced::{self, Mount};
+    use ieum_log::BatchId;
+    use ieum_log::sqlite::Meta;
     use ieum_node::peers::{Phase, Report};
     use tokio::net::TcpListener;
 
@@ -185,6 +189,7 @@ mod tests {
             addresses: Vec::new(),
             digests: Vec::new(),
             copied: None,
+            decided: Vec::new(),
         }
     }
 
@@ -222,6 +227,26 @@ mod tests {
         let place = shelf.place().unwrap();
         assert_eq!(shelf.clear_within(Duration::ZERO).await, Err(Hangs));
         drop(place);
+        assert_eq!(shelf.clear().await, Ok(()));
+    }
+
+    /// Another node asked for batches, and the journal's thread hangs.
+    #[tokio::test]
+    async fn a_disk_that_hangs_under_the_journal_does_not_either() {
+        let disk = Mount::new(&unsynced::Options::default()).unwrap();
+        let about = Meta { cell: 3, generation: 1, predecessor: None };
+        let journal = Arc::new(Journal::open(disk.path().join("journal"), &about, 0).unwrap());
+        let shelf = Shelf::default();
+        shelf.put_journal(Arc::clone(&journal)).await;
+        disk.stick().unwrap();
+        let id = BatchId { node: 1, incarnation: 1, number: 1 };
+        let position = log_position(Position::new(1, 1));
+        journal.put(&Entry { position, id, bytes: Bytes::from_static(b"batch") }).await.unwrap();
+        let mut reading = Box::pin(shelf.read(Position::new(1, 0)));
+        assert!(timeout(Duration::ZERO, reading.as_mut()).await.is_err(), "it hangs");
+        assert_eq!(shelf.clear_within(Duration::ZERO).await, Err(Hangs));
+        disk.unstick().unwrap();
+        assert_eq!(reading.await.unwrap().len(), 1);
         assert_eq!(shelf.clear().await, Ok(()));
     }
 }

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use common::{ABOUT, CALLER, CELL, add, join, node, report, shelf};
@@ -96,10 +97,14 @@ fn say_again(others: &[watch::Sender<Report>]) {
 async fn while_it_is_open_whose_view_is_wrong_nobody_else_has_a_copy_of_one() {
     let (root, log) = (tempfile::tempdir().unwrap(), Arc::new(Shared::new(1)));
     let journal = Arc::new(Journal::open(root.path().join("2"), &ABOUT, 0).unwrap());
-    let (others, peers) = differing(2..3, &journal).await;
+    let (others, mut peers) = differing(2..3, &journal).await;
     // As old as the other one.
     others.iter().for_each(|other| other.send_modify(|report| report.build = 1));
+    // The third comes up with nothing: nobody waits for what it has.
+    let (_third, _, address) = node(3, &[], &journal, |_| ()).await;
+    peers.push(address);
     let mut first = join(&log, &root.path().join("1"), 1, &peers).await;
+    first.until(|circle| circle.heard().iter().any(|report| report.node == 3)).await;
     for node in [2, 3] {
         first.member.ask(add(node)).await;
     }
@@ -109,17 +114,48 @@ async fn while_it_is_open_whose_view_is_wrong_nobody_else_has_a_copy_of_one() {
         say_again(&others);
         own.changed().await.unwrap();
     }
-    let asks = async |node: u32| {
-        let folder = Folder::new(root.path().join(format!("newcomer-{node}")));
-        let caller = Caller { node, life: 70 + u64::from(node), ..CALLER };
-        let peer = Peer::new(&first.address, caller, None).unwrap();
-        begin_anew(&folder, &ABOUT, log.as_ref(), &[peer]).await.unwrap_err().to_string()
-    };
-    let refused = asks(3).await;
+    let refused = refuses(&first, &log, root.path(), 3).await;
     assert!(refused.contains("it is open which is the wrong one"), "{refused}");
-    let gives_its_own_up = asks(2).await;
+    let gives_its_own_up = refuses(&first, &log, root.path(), 2).await;
     assert!(gives_its_own_up.contains("not here"), "it is asked for what it has: {gives_its_own_up}");
     first.leave().await;
+}
+
+/// It may have been in a tie before, of which it knows nothing any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_just_started_gives_no_copy_before_it_has_compared() {
+    let (root, log) = (tempfile::tempdir().unwrap(), Arc::new(Shared::new(1)));
+    let journal = Arc::new(Journal::open(root.path().join("2"), &ABOUT, 0).unwrap());
+    let (others, peers) = differing(2..3, &journal).await;
+    // It serves, and has passed no checkpoint yet.
+    let serves = |report: &mut Report| (report.phase, report.digests) = (Phase::Ready, Vec::new());
+    others.iter().for_each(|other| other.send_modify(serves));
+    let mut first = join(&log, &root.path().join("1"), 1, &peers).await;
+    for node in [2, 3] {
+        first.member.ask(add(node)).await;
+    }
+    first.member.register(0..40).await;
+    let mut own = first.circle.report();
+    while own.borrow_and_update().digests.is_empty() || first.circle.members().len() < 3 {
+        say_again(&others);
+        own.changed().await.unwrap();
+    }
+    let refused = refuses(&first, &log, root.path(), 3).await;
+    assert!(refused.contains("was not compared with that of node 2"), "{refused}");
+    let same = own.borrow().digests.clone();
+    others.iter().for_each(|other| other.send_modify(|report| report.digests.clone_from(&same)));
+    first.until(|circle| circle.heard().iter().any(|report| report.node == 2 && !report.digests.is_empty())).await;
+    let gives = refuses(&first, &log, root.path(), 3).await;
+    assert!(gives.contains("not here"), "it is asked for what it has: {gives}");
+    first.leave().await;
+}
+
+/// Why a node gives another one, which begins anew, no snapshot.
+async fn refuses(first: &common::Present, log: &Shared, root: &Path, newcomer: u32) -> String {
+    let folder = Folder::new(root.join(format!("newcomer-{newcomer}")));
+    let caller = Caller { node: newcomer, life: 70 + u64::from(newcomer), ..CALLER };
+    let peer = Peer::new(&first.address, caller, None).unwrap();
+    begin_anew(&folder, &ABOUT, log, &[peer]).await.unwrap_err().to_string()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,9 +14,11 @@ use futures_util::StreamExt as _;
 use ieum_core::apply::position_alone;
 use ieum_core::codec::{Code as _, put_varint};
 use ieum_core::commands::operate::AddNode;
+use ieum_core::ids::Position;
 use ieum_core::kv::Kv as _;
 use ieum_core::tables::accounts::HANDLES;
 use ieum_core::tables::cell::{Applied, ONLY, SETTINGS, Settings};
+use ieum_drill::unsynced::{self, Mount};
 use ieum_log::memory::Memory as Shared;
 use ieum_log::sqlite::{Journal, Meta};
 use ieum_log::{BatchId, Entry, Log};
@@ -24,7 +26,7 @@ use ieum_node::folder::{self, Folder};
 use ieum_node::leases::Lent;
 use ieum_node::peers::{Phase, Report};
 use ieum_node::progress::unwatched;
-use ieum_node::{core_position, service, snapshot, verify};
+use ieum_node::{core_position, log_position, service, snapshot, verify};
 use ieum_peer::client::{Caller, Error as PeerError, Peer};
 use ieum_peer::resync::{Came, Error, begin_anew, bring_back};
 use ieum_peer::shelf::Shelf;
@@ -178,6 +180,34 @@ async fn a_node_whose_disk_hangs_is_passed_over() {
     assert!(error.to_string().contains("has given nothing for 50ms"), "{error}");
     drop(hangs);
     comes_back(&log, &folder, first, 20).await;
+}
+
+/// Its journal's thread hangs in what it is to read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_disk_hangs_under_its_journal_is_passed_over() {
+    let (_root, log, mut first, folder) = left_behind().await;
+    start(&log, folder.root(), 2).await.stop().await;
+    first.register(20..30).await;
+    forget(&log).await;
+    let disk = Mount::new(&unsynced::Options::default()).unwrap();
+    let journal = Arc::new(Journal::open(disk.path().join("journal"), &ABOUT, 0).unwrap());
+    let mut entries = first.journal.read(log_position(Position::new(1, 0))).await.unwrap();
+    let last = entries.pop().unwrap();
+    for entry in &entries {
+        journal.put(entry).await.unwrap();
+    }
+    journal.flush().await.unwrap();
+    disk.stick().unwrap();
+    // It must be on the disk before anything is read.
+    journal.put(&last).await.unwrap();
+    let hanging = serve(&journal, |_| Err("not here".to_owned())).await;
+    let hanging = peer(&hanging).with_patience(Duration::from_millis(50));
+    let error = back(&folder, &log, std::slice::from_ref(&hanging)).await.unwrap_err();
+    assert!(error.to_string().contains("has given nothing for 50ms"), "{error}");
+    let sound = peer(&first.offer().await);
+    assert_eq!(back(&folder, &log, &[hanging, sound]).await.unwrap(), Came::FromJournal);
+    disk.unstick().unwrap();
+    comes_back(&log, &folder, first, 30).await;
 }
 
 /// An etcd that was restored from an older backup, and has grown since: its length says nothing.

@@ -188,6 +188,10 @@ pub enum Bug {
     CopyVotesAgain,
     /// That a node has to go is found anew each time, by the votes that are left.
     DecisionForgotten,
+    /// A node that was just started gives copies of its view before it has compared that with the others'.
+    LendsUncompared,
+    /// A node takes nothing over of what others have decided.
+    DecisionsUnheard,
     /// A node that stops waits for the newcomers that read a snapshot.
     StopWaitsForNewcomers,
     /// A node that went out because its view differs starts again with it.

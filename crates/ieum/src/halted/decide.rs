@@ -189,6 +189,7 @@ mod tests {
             addresses: Vec::new(),
             digests: Vec::new(),
             copied: None,
+            decided: Vec::new(),
         }
     }
 

@@ -223,6 +223,7 @@ impl Halt<'_> {
             addresses: self.addresses(),
             digests: Vec::new(),
             copied: None,
+            decided: Vec::new(),
         });
         let Some(address) = self.config.peers.listen else {
             tracing::error!("this node has no [peers] listen: neither `ieum log reseed` nor another node can ask it");

@@ -103,6 +103,7 @@ mod tests {
             addresses: Vec::new(),
             digests: Vec::new(),
             copied: None,
+            decided: Vec::new(),
         };
         let nowhere = Position::default();
         assert!(has_nothing(&report(Phase::Joining, nowhere, nowhere)));

@@ -77,6 +77,7 @@ pub(crate) fn report(node: u32) -> Report {
         addresses: vec!["http://10.0.0.7:7400".to_owned()],
         digests: vec![(Position::new(1, 32), [7; 32])],
         copied: None,
+        decided: Vec::new(),
     }
 }
 
