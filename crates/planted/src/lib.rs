@@ -278,6 +278,8 @@ pub enum Bug {
     TypingEachDevice,
     /// Who types is told also while the node has too much to do, or its view is old.
     TypingInSurge,
+    /// Who types is told to those who are in the room in a view that is old.
+    TypingFromOldView,
     /// Who types is told also on devices that nobody looks at.
     TypingToTheAway,
     /// Who types is told to those who were in the room when a slow look at the view began.
