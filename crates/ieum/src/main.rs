@@ -11,6 +11,7 @@ mod keys;
 mod level;
 mod nodes;
 mod operate;
+mod owner;
 mod reseed;
 mod serve;
 mod shared;
@@ -208,6 +209,13 @@ impl Settings {
         }
         Ok(config)
     }
+
+    /// For what writes into the data folder itself.
+    fn load_to_write(&self) -> Result<Config, Failure> {
+        let config = self.load()?;
+        owner::check(&config.node.data)?;
+        Ok(config)
+    }
 }
 
 type Failure = Box<dyn std::error::Error>;
@@ -240,7 +248,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Person(command) => return ieum_terminal::run(command),
         Command::Serve { settings, clock_is_right, found } => {
-            match serve::run(&settings.load()?, serve::Start { clock_is_right, found }) {
+            match serve::run(&settings.load_to_write()?, serve::Start { clock_is_right, found }) {
                 Err(error @ serve::Error::Overtaken) => {
                     tracing::warn!(%error, "beginning again");
                     return Err(again().into());
@@ -251,13 +259,13 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Clock(ClockCommand::Accept(settings)) => return operate::accept_clock(&settings.load()?),
         Command::Backup { settings, to } => return operate::backup(&settings.load()?, &to),
         Command::Restore { settings, from, replace, without } => {
-            return operate::restore(&settings.load()?, &from, replace, &without);
+            return operate::restore(&settings.load_to_write()?, &from, replace, &without);
         }
         Command::Verify(settings) => return operate::verify(&settings.load()?),
         Command::Log(LogCommand::Skip { settings, position, index }) => {
-            return operate::skip(&settings.load()?, position, index);
+            return operate::skip(&settings.load_to_write()?, position, index);
         }
-        Command::Log(LogCommand::Skips(settings)) => return operate::skips(&settings.load()?),
+        Command::Log(LogCommand::Skips(settings)) => return operate::skips(&settings.load_to_write()?),
         Command::Log(LogCommand::Reseed { settings, asked }) => return reseed::run(&settings.load()?, &asked),
         Command::Invite { settings, uses, days } => return operate::invite(&settings.load()?, uses, days),
         Command::Node(NodeCommand::List(settings)) => return operate::nodes(&settings.load()?),
@@ -271,7 +279,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Node(NodeCommand::Remove { settings, number }) => {
             return operate::remove_node(&settings.load()?, number);
         }
-        Command::Node(NodeCommand::Resync(settings)) => return operate::resync(&settings.load()?),
+        Command::Node(NodeCommand::Resync(settings)) => return operate::resync(&settings.load_to_write()?),
         Command::Level { settings, command: None } => return operate::levels(&settings.load()?),
         Command::Level { command: Some(LevelCommand::Activate { settings, level }), .. } => {
             return operate::activate(&settings.load()?, level);

@@ -12,6 +12,7 @@ use crate::admin::{self, Answer, Request};
 use crate::bar::Bar;
 use crate::config::{Config, Engine};
 use crate::nodes::{Row, Says};
+use crate::owner;
 use crate::reseed;
 
 pub(crate) fn backup(config: &Config, to: &Path) -> Result<ExitCode, Failure> {
@@ -22,6 +23,7 @@ pub(crate) fn backup(config: &Config, to: &Path) -> Result<ExitCode, Failure> {
         Some(Answer::BackedUp { position }) => position,
         Some(other) => return unexpected(other),
         None => {
+            owner::check(&config.node.data)?;
             let folder = Folder::new(&config.node.data);
             backup::offline(&folder, config.node.cell, &to, &bar.watch())?.position.to_string()
         }
@@ -60,6 +62,7 @@ pub(crate) fn verify(config: &Config) -> Result<ExitCode, Failure> {
     let answer = match admin::ask(&config.node.data, &Request::Verify, &bar)? {
         Some(answer) => answer,
         None => {
+            owner::check(&config.node.data)?;
             let folder = Folder::new(&config.node.data);
             admin::verified(&verify::offline(&folder, config.node.cell, &bar.watch())?)
         }

@@ -254,6 +254,26 @@ fn figures_may_be_kept_from_where_clients_come_in() {
     assert!(scene.server.stop(PATIENCE).unwrap().success());
 }
 
+/// What root made there, the service could not open. Needs root.
+#[test]
+fn root_writes_nothing_into_the_folder_of_another_user() {
+    let mut scene = Scene::started();
+    let (data, copy) = (scene.server.data().to_owned(), scene.path("copy"));
+    let copy = copy.to_str().unwrap();
+    scene.operator(&["backup", copy]).success();
+    assert!(scene.server.stop(PATIENCE).unwrap().success());
+    std::os::unix::fs::chown(&data, Some(65_534), None).unwrap();
+    let restore = ["restore", copy, "--replace"];
+    for arguments in [&["verify"][..], &["backup", copy], &restore, &["log", "skip", "1.1", "0"], &["node", "resync"]] {
+        let said = scene.operator(arguments).failure();
+        assert!(said.contains("is nobody's") && said.contains("runuser -u nobody"), "{arguments:?}: {said}");
+    }
+    let error = scene.server.start(PATIENCE).unwrap_err().to_string();
+    assert!(error.contains("runuser -u nobody"), "{error}");
+    std::os::unix::fs::chown(&data, Some(0), None).unwrap();
+    scene.operator(&["verify"]).success();
+}
+
 #[test]
 fn a_data_folder_may_lie_deep() {
     let folder = tempfile::tempdir().unwrap();
