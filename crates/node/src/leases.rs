@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ieum_core::ids::Position;
@@ -19,7 +19,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::progress::{self, Step, Watch};
 use crate::reserve::Reserve;
-use crate::snapshot::{self, Error};
+use crate::snapshot::{self, Error, GoesOn};
 
 /// So long after its last reader a snapshot stays: who was cut off comes back to it, and needs the batches behind it when it has all.
 const STAYS: Duration = Duration::from_secs(120);
@@ -36,6 +36,8 @@ pub struct Leases {
     making: Mutex<()>,
     /// Counts what is done of those that are made.
     made: AtomicU64,
+    /// How many newcomers wait for the one that is made.
+    waiting: AtomicUsize,
     /// Nothing is made for others any more.
     closed: AtomicBool,
     /// What a copy for another node must leave free.
@@ -116,6 +118,22 @@ impl Drop for Lent {
     }
 }
 
+/// Counts who waits for as long as it does.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn of(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Leases {
     /// Those in `folder`.
     #[must_use]
@@ -132,8 +150,9 @@ impl Leases {
     }
 
     fn waiting(folder: PathBuf, reserve: Arc<Reserve>, comes_back: Duration) -> Self {
-        let (making, made, closed) = (Mutex::new(()), AtomicU64::new(0), AtomicBool::new(false));
-        Self { folder, making, made, closed, reserve, comes_back, state: Mutex::default() }
+        let (making, closed) = (Mutex::new(()), AtomicBool::new(false));
+        let (made, waiting) = (AtomicU64::new(0), AtomicUsize::new(0));
+        Self { folder, making, made, waiting, closed, reserve, comes_back, state: Mutex::default() }
     }
 
     /// From now on nothing is made for others, and what is being made is given up.
@@ -160,6 +179,7 @@ impl Leases {
     /// Waits as [`Self::making`] does; the newcomer is told when the one that is being made comes on.
     fn making_watched(&self, newcomer: Newcomer<'_>) -> Result<MutexGuard<'_, ()>, Error> {
         let mut seen = self.made.load(Ordering::Relaxed);
+        let _waits = Waits::of(&self.waiting);
         loop {
             if let Some(alone) = self.making.try_lock_for(LOOK_EVERY) {
                 return Ok(alone);
@@ -182,15 +202,21 @@ impl Leases {
         self.folder.join("newcomers")
     }
 
-    /// Waits until nobody else makes a snapshot.
-    pub(crate) fn making(&self) -> MutexGuard<'_, ()> {
-        self.making.lock()
+    /// Waits until nobody else makes a snapshot, while it `goes_on`.
+    pub(crate) fn making(&self, goes_on: GoesOn<'_>) -> Result<MutexGuard<'_, ()>, Error> {
+        loop {
+            let alone = self.making.try_lock_for(LOOK_EVERY);
+            goes_on()?;
+            if let Some(alone) = alone {
+                return Ok(alone);
+            }
+        }
     }
 
     /// A snapshot for another node, at `asked` if that one is still there, else the newest one, else a new one of `view`. `log` gives where
     /// the log that goes with it was trimmed, and its end. Blocks, while a snapshot is made for long; the newcomer is told whenever that comes on. It ends
-    /// when that one is gone, who would keep others from being given anything: at once while another one's is waited for, after a while in which it may
-    /// come back when it is its own.
+    /// when that one is gone, who would keep others from being given anything: at once while another one's is waited for, after a while in which nobody
+    /// waits for it, when it is its own.
     pub fn lend(
         self: &Arc<Self>,
         view: &impl Kv,
@@ -217,9 +243,13 @@ impl Leases {
             (newcomer.watch)(step);
         };
         let left = Mutex::new(None);
-        // Who has lost its connection comes back for what was made meanwhile.
+        // Who has lost its connection comes back for what was made meanwhile, and others may wait for it by now.
         let goes_on = || {
-            let since = newcomer.is_gone().then(|| *left.lock().get_or_insert_with(Instant::now));
+            let waited_for = !newcomer.is_gone() || self.waiting.load(Ordering::Relaxed) > 0;
+            let mut left = left.lock();
+            let since = if waited_for { None } else { Some(left.unwrap_or_else(Instant::now)) };
+            *left = since;
+            drop(left);
             self.goes_on(since.is_some_and(|since| since.elapsed() >= self.comes_back))
         };
         let (meta, path) = snapshot::take_for_another(view, &self.newcomers(), &come_on, &goes_on)?;
@@ -291,7 +321,7 @@ impl Leases {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use ieum_core::apply::position_alone;
     use ieum_core::tables::cell::Applied;
     use ieum_store::memory::Memory;
@@ -303,14 +333,14 @@ mod tests {
         Position::new(1, ordinal)
     }
 
-    fn view(ordinal: u64) -> Memory {
+    pub(crate) fn view(ordinal: u64) -> Memory {
         let view = Memory::default();
         view.commit(&position_alone(&Applied { position: at(ordinal), digest: [0; 32] })).unwrap();
         view
     }
 
     /// At 7, with so many rows that it is looked twice whether a copy of it may go on.
-    fn view_of_two_looks() -> impl Kv {
+    pub(crate) fn view_of_two_looks() -> impl Kv {
         let view = view(7);
         let mut rows = ieum_core::kv::WriteSet::default();
         for row in 0..2 * crate::progress::EVERY {
@@ -435,9 +465,39 @@ mod tests {
         let ended = leases.lend(&view, None, nothing_trimmed(7), newcomer);
         assert!(matches!(ended, Err(Error::NobodyWaits)), "{ended:?}");
         assert_eq!(steps.load(Ordering::Relaxed), 1, "it was on the way");
-        let _alone = leases.making();
+        let _alone = leases.making(snapshot::unasked()).unwrap();
         let ended = leases.lend(&view, None, nothing_trimmed(7), newcomer);
         assert!(matches!(ended, Err(Error::NobodyWaits)), "while it waited for another's: {ended:?}");
+    }
+
+    /// It lost its connection, and while the copy is made comes back, or another one does.
+    #[test]
+    fn a_copy_is_gone_on_with_while_anybody_waits_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let nothing = Arc::new(Reserve::new(folder.path(), 0));
+        let leases = Arc::new(Leases::waiting(folder.path().to_owned(), nothing, Duration::ZERO));
+        let view = view_of_two_looks();
+        let gone = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let (begun, begins) = std::sync::mpsc::channel();
+            let begun = Mutex::new(begun);
+            let (leases, view, gone) = (&leases, &view, &gone);
+            let first = scope.spawn(move || {
+                let watch = |_: Step| {
+                    begun.lock().send(()).unwrap();
+                    while leases.waiting.load(Ordering::Relaxed) == 0 {
+                        std::thread::yield_now();
+                    }
+                    gone.store(true, Ordering::Relaxed);
+                };
+                let newcomer = Newcomer { watch: &watch, gone: &|| gone.load(Ordering::Relaxed) };
+                leases.lend(view, None, nothing_trimmed(7), newcomer).map(|lent| lent.position)
+            });
+            begins.recv().unwrap();
+            let second = leases.lend(view, None, nothing_trimmed(7), Newcomer::patient());
+            assert_eq!(first.join().unwrap().unwrap(), at(7), "somebody waits for it");
+            assert_eq!(second.unwrap().position, at(7));
+        });
     }
 
     /// A connection breaks, and the newcomer comes back.
@@ -457,7 +517,7 @@ mod tests {
     fn who_waits_for_anothers_snapshot_tells_that_it_comes_on() {
         let folder = tempfile::tempdir().unwrap();
         let leases = Leases::new(folder.path());
-        let alone = leases.making();
+        let alone = leases.making(snapshot::unasked()).unwrap();
         let (told, tells) = std::sync::mpsc::channel();
         let told = Mutex::new(told);
         std::thread::scope(|scope| {

@@ -8,6 +8,8 @@
 //! | `upkeep` | persists the view, takes snapshots, trims the log |
 
 mod handle;
+#[cfg(test)]
+mod tests;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

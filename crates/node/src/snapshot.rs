@@ -128,47 +128,45 @@ fn parse_stem(stem: &str) -> Option<Position> {
 
 /// Writes `view` as it is now into `folder`, verified and durable, under a name that tells its position. It may go on being written.
 pub fn take(view: &impl Kv, folder: &Path, watch: Watch<'_>) -> Result<(Meta, PathBuf), Error> {
-    take_as(Care::Kept, view, folder, watch, &|| Ok(()))
+    take_while(view, folder, watch, unasked())
+}
+
+/// The same, while it `goes_on`: nothing is left of one that does not.
+pub(crate) fn take_while(
+    view: &impl Kv,
+    folder: &Path,
+    watch: Watch<'_>,
+    goes_on: GoesOn<'_>,
+) -> Result<(Meta, PathBuf), Error> {
+    take_as(Way { care: Care::Kept, watch, goes_on }, view, folder)
 }
 
 /// The same for another node, which reads it once and checks it then: here it is neither made durable nor read back, and so is there sooner.
-///
-/// `goes_on` is asked all the while, and ends it with an error.
 pub(crate) fn take_for_another(
     view: &impl Kv,
     folder: &Path,
     watch: Watch<'_>,
-    goes_on: &dyn Fn() -> Result<(), Error>,
+    goes_on: GoesOn<'_>,
 ) -> Result<(Meta, PathBuf), Error> {
-    take_as(Care::HandedOver, view, folder, watch, goes_on)
+    take_as(Way { care: Care::HandedOver, watch, goes_on }, view, folder)
 }
 
-fn take_as(
-    care: Care,
-    view: &impl Kv,
-    folder: &Path,
-    watch: Watch<'_>,
-    goes_on: &dyn Fn() -> Result<(), Error>,
-) -> Result<(Meta, PathBuf), Error> {
+fn take_as(way: Way<'_>, view: &impl Kv, folder: &Path) -> Result<(Meta, PathBuf), Error> {
     fs::create_dir_all(folder).map_err(io_error("creating", folder))?;
     let look = view.snapshot();
     let meta = meta(&look)?;
     let path = path_of(folder, meta.position);
-    write_file(care, &meta, &path, watch, |out| {
-        let mut unasked = 0;
-        for (row, count) in view.rows(look).zip(0u64..) {
-            let (key, value) = row?;
-            if count.is_multiple_of(progress::EVERY) || unasked >= ASK_BYTES {
-                goes_on()?;
-                unasked = 0;
-            }
-            unasked += key.len() + value.len();
-            out.row((key, value))?;
-        }
-        Ok(())
-    })?;
+    write_file(way, &meta, &path, |out| view.rows(look).try_for_each(|row| out.row(row?)))?;
     Ok((meta, path))
 }
+
+/// Nobody ends it.
+pub(crate) fn unasked() -> GoesOn<'static> {
+    &|| Ok(())
+}
+
+/// Is asked all the while by long work, and ends it with an error.
+pub(crate) type GoesOn<'a> = &'a dyn Fn() -> Result<(), Error>;
 
 /// What is done for a file so that it can be relied on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,6 +175,14 @@ enum Care {
     Kept,
     /// Nothing: whoever gets it looks.
     HandedOver,
+}
+
+/// How a file is made.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    care: Care,
+    watch: Watch<'a>,
+    goes_on: GoesOn<'a>,
 }
 
 /// Where the snapshot at `position` lies in `folder`.
@@ -220,14 +226,17 @@ pub fn adopt(file: &Path, folder: &Path, cell: u32, position: Position) -> Resul
 pub fn copy(view: &impl Kv, path: &Path, watch: Watch<'_>) -> Result<Meta, Error> {
     let look = view.snapshot();
     let meta = meta(&look)?;
-    write_file(Care::Kept, &meta, path, watch, |out| view.rows(look).try_for_each(|row| out.row(row?)))?;
+    write_file(Way { care: Care::Kept, watch, goes_on: unasked() }, &meta, path, |out| {
+        view.rows(look).try_for_each(|row| out.row(row?))
+    })?;
     Ok(meta)
 }
 
 /// As [`copy`], for rows that nobody changes meanwhile.
 pub fn write(view: &impl Read, path: &Path) -> Result<Meta, Error> {
     let meta = meta(view)?;
-    write_file(Care::Kept, &meta, path, progress::unwatched(), |out| {
+    let way = Way { care: Care::Kept, watch: progress::unwatched(), goes_on: unasked() };
+    write_file(way, &meta, path, |out| {
         let mut failure = None;
         view.scan(&[], &[0xff], Direction::Forward, &mut |key, value| match out.row((key, value)) {
             Ok(()) => ControlFlow::Continue(()),
@@ -245,29 +254,36 @@ pub fn write(view: &impl Read, path: &Path) -> Result<Meta, Error> {
 struct Rowwise<'a> {
     writer: Writer,
     path: &'a Path,
-    watch: Watch<'a>,
+    way: Way<'a>,
+    /// Bytes since it was asked whether to go on.
+    unasked: usize,
 }
 
 impl Rowwise<'_> {
     fn row(&mut self, (key, value): (impl AsRef<[u8]>, impl AsRef<[u8]>)) -> Result<(), Error> {
-        self.writer.row(key.as_ref(), value.as_ref()).map_err(io_error("writing", self.path))?;
+        let (key, value) = (key.as_ref(), value.as_ref());
+        if self.writer.rows.is_multiple_of(progress::EVERY) || self.unasked >= ASK_BYTES {
+            (self.way.goes_on)()?;
+            self.unasked = 0;
+        }
+        self.unasked += key.len() + value.len();
+        self.writer.row(key, value).map_err(io_error("writing", self.path))?;
         let done = self.writer.rows;
         if done.is_multiple_of(progress::EVERY) {
-            (self.watch)(Step { what: "rows written", done, of: None });
+            (self.way.watch)(Step { what: "rows written", done, of: None });
         }
         Ok(())
     }
 }
 
 fn write_file(
-    care: Care,
+    way: Way<'_>,
     meta: &Meta,
     path: &Path,
-    watch: Watch<'_>,
     fill: impl FnOnce(&mut Rowwise<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let partial = path.with_extension(PARTIAL);
-    let written = write_partial(care, meta, &partial, path, watch, fill);
+    let written = write_partial(way, meta, &partial, path, fill);
     if written.is_err() {
         // The error that counts is the one above; a partial file is overwritten by the next attempt.
         let _ = fs::remove_file(&partial);
@@ -282,30 +298,29 @@ fn meta(view: &impl Read) -> Result<Meta, Error> {
 }
 
 fn write_partial(
-    care: Care,
+    way: Way<'_>,
     meta: &Meta,
     partial: &Path,
     path: &Path,
-    watch: Watch<'_>,
     fill: impl FnOnce(&mut Rowwise<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let file = File::create(partial).map_err(io_error("creating", partial))?;
     let mut writer = Writer {
         out: BufWriter::with_capacity(1 << 20, file),
         chunk: Vec::new(),
-        care,
+        care: way.care,
         unsynced: 0,
         rows: 0,
         sums: blake3::Hasher::new(),
     };
     writer.header(meta).map_err(io_error("writing", partial))?;
-    let mut rowwise = Rowwise { writer, path: partial, watch };
+    let mut rowwise = Rowwise { writer, path: partial, way, unasked: 0 };
     fill(&mut rowwise)?;
     let count = rowwise.writer.finish().map_err(io_error("writing", partial))?;
-    if care == Care::HandedOver {
+    if way.care == Care::HandedOver {
         return fs::rename(partial, path).map_err(io_error("renaming", partial));
     }
-    check_watched(partial, Some(count), watch)?;
+    check_while(partial, Some(count), way.watch, way.goes_on)?;
     fs::rename(partial, path).map_err(io_error("renaming", partial))?;
     sync_folder_of(path)
 }
@@ -404,9 +419,21 @@ pub fn check(path: &Path) -> Result<Meta, Error> {
 
 /// The same, with the number of rows that there should be where that is known.
 pub(crate) fn check_watched(path: &Path, of: Option<u64>, watch: Watch<'_>) -> Result<Meta, Error> {
+    check_while(path, of, watch, unasked())
+}
+
+/// The same, while it `goes_on`.
+pub(crate) fn check_while(path: &Path, of: Option<u64>, watch: Watch<'_>, goes_on: GoesOn<'_>) -> Result<Meta, Error> {
     let mut rows = Rows::open(path)?;
+    goes_on()?;
+    let mut unasked = 0;
     for (row, done) in (&mut rows).zip(1u64..) {
-        row?;
+        let (key, value) = row?;
+        unasked += key.len() + value.len();
+        if done.is_multiple_of(progress::EVERY) || unasked >= ASK_BYTES {
+            goes_on()?;
+            unasked = 0;
+        }
         if done.is_multiple_of(progress::EVERY) {
             watch(Step { what: "rows read back", done, of });
         }

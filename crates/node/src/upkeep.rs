@@ -1,6 +1,6 @@
 //! What goes on beside the messages: persisting the view, taking snapshots, trimming the log.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::leases::Leases;
 use crate::service::{PERSIST_COMMANDS, Shared};
+use crate::snapshot::{GoesOn, Meta};
 use crate::{chain, log_position, progress, snapshot};
 
 /// How often upkeep looks what there is to do.
@@ -97,7 +98,8 @@ pub(crate) fn run<L: Log, K: Kv, T: Send + 'static>(
             let mut progress = shared.progress.lock();
             (progress.log_bytes, progress.commands) = (0, 0);
             drop(progress);
-            snapshot = start_snapshot(Arc::clone(log), Arc::clone(shared), Arc::clone(leases), runtime.clone());
+            let made = Snapshot { log: Arc::clone(log), shared: Arc::clone(shared), leases: Arc::clone(leases) };
+            snapshot = made.start(stop.clone(), runtime.clone());
         }
     }
     if let Some(running) = snapshot {
@@ -134,22 +136,35 @@ fn first_due(folder: &Path, policy: Policy, generation: u32) -> Duration {
     taken.map_or(policy.every.min(FIRST_AFTER), |age| policy.every.saturating_sub(age))
 }
 
-/// Takes a snapshot and trims the log behind the older of two; tells whether it was taken.
-fn start_snapshot<L: Log, K: Kv, T: Send + 'static>(
+/// What a snapshot is made of, and by whom.
+struct Snapshot<L, K, T> {
     log: Arc<L>,
     shared: Arc<Shared<K, T>>,
     leases: Arc<Leases>,
-    runtime: Runtime,
-) -> Option<JoinHandle<bool>> {
-    let work = move || {
-        progress::step_back();
-        let alone = leases.making();
-        let taken = snapshot::take(shared.view.as_ref(), leases.folder(), &|_| leases.comes_on());
-        drop(alone);
-        match taken {
+}
+
+impl<L: Log, K: Kv, T: Send + 'static> Snapshot<L, K, T> {
+    /// Takes it on a thread of its own, which tells whether it was taken. It ends when the node stops, which waits for it.
+    fn start(self, stop: watch::Receiver<bool>, runtime: Runtime) -> Option<JoinHandle<bool>> {
+        let work = move || {
+            progress::step_back();
+            self.take(&|| if *stop.borrow() { Err(snapshot::Error::Closed) } else { Ok(()) }, &runtime)
+        };
+        let spawned = std::thread::Builder::new().name("ieum-snapshot".to_owned()).spawn(work);
+        spawned.map_err(|error| tracing::error!(%error, "no thread for a snapshot")).ok()
+    }
+
+    /// Takes it and trims the log behind the older of two.
+    fn take(&self, goes_on: GoesOn<'_>, runtime: &Runtime) -> bool {
+        let Self { log, shared, leases } = self;
+        match take_alone(shared.view.as_ref(), leases, goes_on) {
             Ok((meta, path)) => {
                 tracing::info!(position = %meta.position, path = %path.display(), "snapshot taken");
                 shared.alarms.lock().snapshots += 1;
+            }
+            Err(snapshot::Error::Closed) => {
+                tracing::info!("no snapshot was taken, because the node stops; the log is kept");
+                return false;
             }
             Err(error) => {
                 tracing::error!(error = chain(&error), "no snapshot was taken; the log is kept");
@@ -157,17 +172,32 @@ fn start_snapshot<L: Log, K: Kv, T: Send + 'static>(
                 return false;
             }
         }
-        if let Err(error) = runtime.block_on(trim(log.as_ref(), &leases)) {
-            tracing::error!(error = chain(error.as_ref()), "the log was not trimmed");
+        match runtime.block_on(trim_while(log.as_ref(), leases, goes_on)) {
+            Err(error) if error.downcast_ref().is_some_and(|e| matches!(e, snapshot::Error::Closed)) => {
+                tracing::info!("the log was not trimmed, because the node stops");
+            }
+            Err(error) => tracing::error!(error = chain(error.as_ref()), "the log was not trimmed"),
+            Ok(()) => {}
         }
         true
-    };
-    let spawned = std::thread::Builder::new().name("ieum-snapshot".to_owned()).spawn(work);
-    spawned.map_err(|error| tracing::error!(%error, "no thread for a snapshot")).ok()
+    }
 }
 
+/// Takes a snapshot when nobody else makes one.
+fn take_alone(view: &impl Kv, leases: &Leases, goes_on: GoesOn<'_>) -> Result<(Meta, PathBuf), snapshot::Error> {
+    let _alone = leases.making(goes_on)?;
+    snapshot::take_while(view, leases.folder(), &|_| leases.comes_on(), goes_on)
+}
+
+type TrimError = Box<dyn std::error::Error + Send + Sync>;
+
 /// Keeps the two newest snapshots that can be read whole and those that others are reading, and the log from the oldest of them on.
-pub async fn trim<L: Log>(log: &L, leases: &Leases) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+pub async fn trim<L: Log>(log: &L, leases: &Leases) -> Result<(), TrimError> {
+    trim_while(log, leases, snapshot::unasked()).await
+}
+
+/// The same, while it `goes_on`.
+async fn trim_while<L: Log>(log: &L, leases: &Leases, goes_on: GoesOn<'_>) -> Result<(), TrimError> {
     let mut all = snapshot::list(leases.folder())?;
     if all.len() < KEPT {
         return Ok(());
@@ -176,7 +206,7 @@ pub async fn trim<L: Log>(log: &L, leases: &Leases) -> Result<(), Box<dyn std::e
     let older = if Bug::TrimPastOlderSnapshot.planted() { kept.last() } else { kept.first() };
     let Some((older, _)) = older else { return Ok(()) };
     for (_, path) in &kept {
-        snapshot::check(path)?;
+        snapshot::check_while(path, None, progress::unwatched(), goes_on)?;
     }
     let floor = leases.raise_floor(*older, Instant::now());
     let last = log.last().await?;
@@ -187,4 +217,49 @@ pub async fn trim<L: Log>(log: &L, leases: &Leases) -> Result<(), Box<dyn std::e
         std::fs::remove_file(path)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::leases::tests::{view, view_of_two_looks};
+    use crate::progress::unwatched;
+
+    /// Says so often that it goes on, then that the node stops.
+    fn times(times: u64) -> impl Fn() -> Result<(), snapshot::Error> {
+        let asked = AtomicU64::new(0);
+        move || if asked.fetch_add(1, Ordering::Relaxed) < times { Ok(()) } else { Err(snapshot::Error::Closed) }
+    }
+
+    #[test]
+    fn a_snapshot_ends_with_its_node_wherever_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let leases = Leases::new(folder.path());
+        let view = view_of_two_looks();
+        // Behind the wait for others; while it is written, three times; while it is read back, three times.
+        for asked in 0..7 {
+            let ended = take_alone(&view, &leases, &times(asked));
+            assert!(matches!(ended, Err(snapshot::Error::Closed)), "{asked}: {ended:?}");
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{asked}: nothing is left of it");
+        }
+        take_alone(&view, &leases, &times(7)).unwrap();
+        assert_eq!(snapshot::list(folder.path()).unwrap().len(), 1);
+    }
+
+    /// Two snapshots are read for it.
+    #[tokio::test]
+    async fn trimming_ends_with_the_node() {
+        let folder = tempfile::tempdir().unwrap();
+        let leases = Leases::new(folder.path());
+        for at in [7, 8] {
+            snapshot::take(&view(at), folder.path(), unwatched()).unwrap();
+        }
+        let log = ieum_log::memory::Memory::new(1);
+        for asked in 0..2 {
+            let ended = trim_while(&log, &leases, &times(asked)).await.unwrap_err();
+            assert!(matches!(ended.downcast_ref(), Some(snapshot::Error::Closed)), "{asked}: {ended}");
+        }
+    }
 }
