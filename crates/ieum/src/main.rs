@@ -16,6 +16,7 @@ mod reseed;
 mod serve;
 mod shared;
 mod signals;
+mod stopping;
 
 use std::io::IsTerminal as _;
 use std::os::unix::process::CommandExt as _;

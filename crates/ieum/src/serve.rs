@@ -1,6 +1,7 @@
 //! `ieum serve`: a node and its gateway.
 
 use std::io::{self, IsTerminal as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,6 @@ use ieum_peer::circle::Circle;
 use ieum_peer::shelf::Hangs;
 use ieum_store::fjall::{self, Fjall};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
@@ -30,6 +30,7 @@ use crate::cell::NodeCell;
 use crate::config::{self, Config, Engine};
 use crate::halted::{self, Passage};
 use crate::shared::Part;
+use crate::stopping::{Signals, Until};
 use crate::{admin, keys, shared, signals};
 
 /// How long a stop waits for what was submitted.
@@ -67,19 +68,19 @@ pub(crate) enum Error {
     Pem { path: PathBuf, what: String },
     #[error("listening on {address}; is another server running there? Set [listen] address")]
     Listen {
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         #[source]
         source: io::Error,
     },
     #[error("listening on {address} for who asks for metrics; is another server running there? Set [listen] metrics")]
     Metrics {
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         #[source]
         source: io::Error,
     },
     #[error("listening on {address} for other nodes; is another node running there? Set [peers] listen")]
     Peers {
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         #[source]
         source: io::Error,
     },
@@ -94,6 +95,8 @@ pub(crate) enum Error {
     Stopped(String),
     #[error("{0}")]
     LogLost(String),
+    #[error("etcd has stopped to answer while the node came up: {0}")]
+    Silent(String),
     #[error("the data of a node without a log")]
     Halted(#[from] halt::Error),
     #[error(
@@ -108,24 +111,30 @@ pub(crate) enum Error {
 /// Threads for blocking work that is not the gateway's.
 const SPARE_THREADS: usize = 2;
 
-/// Runs a node until it is told to stop. One whose log is lost begins again, and halts until there is one that it can go on with.
+/// Runs a node until it is told to stop.
 pub(crate) fn run(config: &Config, start: Start) -> Result<(), Error> {
     raise_files(config.limits.connections);
-    let (mut start, mut suspect) = (start, false);
+    match config.log.engine {
+        Engine::Sqlite => alone(config, serve_alone(config, start)),
+        Engine::Etcd => run_among_others(config, start),
+    }
+}
+
+/// One that finds no etcd waits for it. One whose log is lost begins again, and halts until there is one that it can go on with.
+fn run_among_others(config: &Config, mut start: Start) -> Result<(), Error> {
+    let mut suspect = false;
+    let mut signals = alone(config, async { Ok(Signals::new()?) })?;
     loop {
-        let passage = match config.log.engine {
-            Engine::Sqlite => Passage::default(),
-            Engine::Etcd => match alone(config, halted::gate(config, start.found, suspect))? {
-                Some(passage) => passage,
-                None => return Ok(()),
-            },
+        let Some(passage) = alone(config, halted::gate(config, start.found, suspect, &mut signals))? else {
+            return Ok(());
         };
-        match alone(config, serve(config, start, &passage)) {
+        match alone(config, serve(config, start, &passage, &mut signals)) {
             // Not for ever, if nothing is found to be wrong.
             Err(Error::LogLost(reason)) if passage.waited || !suspect => {
                 tracing::error!(reason, "alarm: the doors are shut, because the log is not what it was");
                 (start.found, suspect) = (false, true);
             }
+            Err(error @ Error::Silent(_)) => tracing::warn!("{error}. It begins again"),
             ended => return ended,
         }
     }
@@ -162,59 +171,78 @@ pub(crate) struct Start {
     pub(crate) found: bool,
 }
 
-async fn serve(config: &Config, start: Start, passage: &Passage) -> Result<(), Error> {
-    let tls = keys::tls(config)?;
-    let address = config.listen.address;
-    // Bound first: a port that is taken is the most common mistake, and nothing has been touched yet.
-    let socket = bind(address).map_err(|source| Error::Listen { address, source })?;
-    let folder = Folder::new(&config.node.data);
-    warn_if_open_to_others(folder.root());
-    let view = fjall::Options { cache_bytes: config.view.cache_mib << 20, ..fjall::Options::default() };
-    let listen = move |socket: TcpSocket| socket.listen(BACKLOG).map_err(|source| Error::Listen { address, source });
-    match config.log.engine {
-        Engine::Sqlite => {
-            // Clients of a node that is alone may as well wait for it.
-            let door = Door { listener: listen(socket)?, tls };
-            let opened = folder.open(config.node.cell, &view).await?;
-            let leases = Leases::new(folder.snapshots());
-            let running = run_node(config, start, &folder, &opened, (leases, true)).await?;
-            let until = Until { signals: Signals::new()?, lost: std::future::pending() };
-            serve_clients(config, &folder, opened.log, running, door, None, until).await
-        }
-        Engine::Etcd => {
-            let mut signals = Signals::new()?;
-            let starting = async {
-                let shared = shared::open(config, &folder, &view, passage).await.map_err(halted::or_lost)?;
-                let running = run_node(config, start, &folder, &shared.opened, (shared.leases(), start.found)).await;
-                Ok::<_, Error>((shared, running.map_err(overtaken)?))
-            };
-            let (shared, running) = tokio::select! {
-                started = starting => started?,
-                () = signals.told() => return Ok(()),
-            };
-            let log = Arc::clone(&shared.opened.log);
-            let part = shared.take_part(&running.node.handle());
-            let circle = Arc::clone(&part.circle);
-            // Not before the node is ready: until then its clients are better served elsewhere.
-            let door = Door { listener: listen(socket)?, tls };
-            circle.set_phase(Phase::Ready);
-            let node = running.node.handle();
-            let lost = halted::noticed(config, Arc::clone(log.shared()), node.clone(), Arc::clone(&circle));
-            let until = Until { signals, lost };
-            let served = serve_clients(config, &folder, log, running, door, Some(&part), until).await;
-            let left = part.leave().await;
-            let served = match served {
-                // Also a node that its log has refused is stopped by that.
-                Err(Error::Stopped(reason))
-                    if halted::own_etcd(config, node.applied()).await == halted::Shows::Lost =>
-                {
-                    Err(Error::LogLost(reason))
-                }
-                served => served,
-            };
-            unless_it_hangs(served, left)
-        }
+/// What a node needs of this machine before it opens its data.
+struct Ground {
+    socket: TcpSocket,
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    folder: Folder,
+    view: fjall::Options,
+}
+
+impl Ground {
+    fn of(config: &Config) -> Result<Self, Error> {
+        let tls = keys::tls(config)?;
+        let address = config.listen.address;
+        // Bound first: a port that is taken is the most common mistake, and nothing has been touched yet.
+        let socket = bind(address).map_err(|source| Error::Listen { address, source })?;
+        let folder = Folder::new(&config.node.data);
+        warn_if_open_to_others(folder.root());
+        let view = fjall::Options { cache_bytes: config.view.cache_mib << 20, ..fjall::Options::default() };
+        Ok(Self { socket, address, tls, folder, view })
     }
+
+    /// Clients may come.
+    fn door(socket: TcpSocket, address: SocketAddr, tls: Option<TlsAcceptor>) -> Result<Door, Error> {
+        let listener = socket.listen(BACKLOG).map_err(|source| Error::Listen { address, source })?;
+        Ok(Door { listener, tls })
+    }
+}
+
+/// A node that is its cell.
+async fn serve_alone(config: &Config, start: Start) -> Result<(), Error> {
+    let Ground { socket, address, tls, folder, view } = Ground::of(config)?;
+    // Its clients may as well wait for it.
+    let door = Ground::door(socket, address, tls)?;
+    let opened = folder.open(config.node.cell, &view).await?;
+    let leases = Leases::new(folder.snapshots());
+    let running = run_node(config, start, &folder, &opened, (leases, true)).await?;
+    let mut signals = Signals::new()?;
+    let until = Until { signals: &mut signals, lost: std::future::pending() };
+    serve_clients(config, &folder, opened.log, running, door, None, until).await
+}
+
+/// A node among others.
+async fn serve(config: &Config, start: Start, passage: &Passage, signals: &mut Signals) -> Result<(), Error> {
+    let Ground { socket, address, tls, folder, view } = Ground::of(config)?;
+    let starting = async {
+        let shared = shared::open(config, &folder, &view, passage).await?;
+        let running = run_node(config, start, &folder, &shared.opened, (shared.leases(), start.found)).await;
+        Ok::<_, Error>((shared, running.map_err(overtaken)?))
+    };
+    let (shared, running) = tokio::select! {
+        started = starting => started.map_err(|error| halted::or_silent(halted::or_lost(error)))?,
+        () = signals.told() => return Ok(()),
+    };
+    let log = Arc::clone(&shared.opened.log);
+    let part = shared.take_part(&running.node.handle());
+    let circle = Arc::clone(&part.circle);
+    // Not before the node is ready: until then its clients are better served elsewhere.
+    let door = Ground::door(socket, address, tls)?;
+    circle.set_phase(Phase::Ready);
+    let node = running.node.handle();
+    let lost = halted::noticed(config, Arc::clone(log.shared()), node.clone(), Arc::clone(&circle));
+    let until = Until { signals, lost };
+    let served = serve_clients(config, &folder, log, running, door, Some(&part), until).await;
+    let left = part.leave().await;
+    let served = match served {
+        // Also a node that its log has refused is stopped by that.
+        Err(Error::Stopped(reason)) if halted::own_etcd(config, node.applied()).await == halted::Shows::Lost => {
+            Err(Error::LogLost(reason))
+        }
+        served => served,
+    };
+    unless_it_hangs(served, left)
 }
 
 /// How a node ends that has `left` the others.
@@ -292,13 +320,6 @@ async fn run_node<L: Kept>(
     Ok(Running { node, hub, keys })
 }
 
-/// What makes a node stop.
-struct Until<F> {
-    signals: Signals,
-    /// Comes with the reason when the log is lost.
-    lost: F,
-}
-
 /// Serves clients and operators until told to stop, or until the node fails or its log is lost.
 async fn serve_clients<L: Kept>(
     config: &Config,
@@ -307,7 +328,7 @@ async fn serve_clients<L: Kept>(
     running: Running<L>,
     door: Door,
     part: Option<&Part>,
-    until: Until<impl Future<Output = String>>,
+    until: Until<'_, impl Future<Output = String>>,
 ) -> Result<(), Error> {
     let circle = part.map(|part| Arc::clone(&part.circle));
     let (Running { node, hub, keys }, Door { listener, tls }) = (running, door);
@@ -329,7 +350,7 @@ async fn serve_clients<L: Kept>(
     let server = tokio::spawn(ieum_gateway::server::serve(Arc::clone(&gateway), listener, tls));
     let telling = circle.as_ref().map(|circle| tokio::spawn(tell_elsewhere(Arc::clone(circle), Arc::clone(&gateway))));
     let sharing = circle.as_ref().map(|circle| tokio::spawn(signals::share(Arc::clone(circle), Arc::clone(&gateway))));
-    let (mut ended, mut signals) = until.ended(&handle).await;
+    let (mut ended, signals) = until.ended(&handle).await;
     if let Some(part) = part {
         part.lend_no_more();
     }
@@ -391,7 +412,7 @@ const LOOK_ELSEWHERE: Duration = Duration::from_millis(500);
 /// ten thousand come at once when a network comes back.
 const BACKLOG: u32 = 65_535;
 
-fn bind(address: std::net::SocketAddr) -> io::Result<TcpSocket> {
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // The address is free again as soon as the process before is gone.
     socket.set_reuseaddr(true)?;
@@ -415,7 +436,7 @@ fn ask_about_clock(hours: u64, clock_is_right: bool) -> Result<(), Error> {
     Err(Error::Clock { hours })
 }
 
-fn greet(scheme: &str, address: std::net::SocketAddr) {
+fn greet(scheme: &str, address: SocketAddr) {
     use std::io::Write as _;
     let ieum = std::env::args().next().unwrap_or_else(|| "ieum".to_owned());
     let words = format!(
@@ -461,37 +482,5 @@ fn policy(snapshots: &config::Snapshots) -> Policy {
         log_bytes: snapshots.log_mib << 20,
         commands: snapshots.commands,
         every: Duration::from_secs(snapshots.hours.saturating_mul(3600)),
-    }
-}
-
-/// Ctrl-C and SIGTERM. Listened to before anybody is told that the node runs: who stops it at once must not kill it.
-pub(crate) struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    /// Waits for one of them.
-    pub(crate) async fn told(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
-impl<F: Future<Output = String>> Until<F> {
-    /// Waits for a signal, a failure of the node, or the loss of its log. Gives the signals back: there may be another one.
-    async fn ended(mut self, handle: &service::Handle<Fjall, Ticket>) -> (Result<(), Error>, Signals) {
-        let ended = tokio::select! {
-            () = self.signals.told() => Ok(()),
-            reason = self.lost => Err(Error::LogLost(reason)),
-            reason = handle.failed() => Err(Error::Stopped(reason)),
-        };
-        (ended, self.signals)
     }
 }

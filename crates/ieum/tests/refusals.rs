@@ -51,7 +51,7 @@ fn bad_nodes(cell: &Cell, strangers: &Authority) -> Vec<Bad> {
             peers(node("other number", 3), ours.node(1, 2).unwrap()),
             &["names node 2 of cell 1, and this is node 3 of cell 1"],
         ),
-        bad(log(node("expired for etcd", 3), out_of_date()), &["certificates in date"]),
+        bad(log(node("expired for etcd", 3), out_of_date()), &["which is out of date", "[log] certificates"]),
         bad(log(node("strange for etcd", 3), strangers.node(1, 3).unwrap()), &["https://127.0.0.1:", "certificate"]),
         bad(node("no etcd", 3).set("LOG__ENDPOINTS", &format!("[{:?}]", cell.addresses[0])), &["[log] endpoints"]),
         bad(node("garbage", 3).set("LOG__ENDPOINTS", &format!("[{:?}]", garbage())), &["[log] endpoints"]),

@@ -8,6 +8,7 @@
 //!
 //! - `keys` is how the log lies in etcd; `append` is the transaction that everything rests on.
 //! - `members` keeps a checked connection to each member, `hedge` decides which one is asked when, `call` does it.
+//! - `lasting` tells what waiting for a member cannot mend.
 //! - `history` reads what was appended at which revision; `assemble` reads a watch and notices what it leaves out; `lag` whether it hangs;
 //!   `tail` puts these together.
 //! - [`record`] looks whose log an etcd holds without opening it, and begins a new generation.
@@ -29,6 +30,7 @@ mod history;
 mod identity;
 mod keys;
 mod lag;
+mod lasting;
 mod members;
 mod nodes;
 mod proto;

@@ -182,10 +182,17 @@ impl Cluster {
             Some(generation) if !self.usable().is_empty() => return Ok(generation),
             _ => {}
         }
-        let refusal = self.members.iter().find_map(|member| match member.health() {
-            Health::Refused(reason) => Some(format!("{}: {reason}", member.endpoint)),
-            _ => None,
-        });
+        let refusals: Vec<_> = self
+            .members
+            .iter()
+            .filter_map(|member| match member.health() {
+                Health::Refused(reason) => Some(format!("{}: {reason}", member.endpoint)),
+                _ => None,
+            })
+            .collect();
+        // As long as the others can be most of them, one of those may come.
+        let most = refusals.len() * 2 >= self.members.len();
+        let refusal = refusals.into_iter().next().filter(|_| most);
         Err(refusal.map_or_else(|| self.unreachable("connecting to etcd"), Error::Foreign))
     }
 

@@ -18,6 +18,7 @@ use crate::endpoint::Endpoint;
 use crate::ends::Ends;
 use crate::error::{Unreachable, chain, failed};
 use crate::keys::{CELL, Cell, Keys};
+use crate::lasting::lasts;
 use crate::proto::TxnRequest;
 use crate::rpc::Connection;
 use crate::txn::{Answers, delete_all, get, put, put_at, read};
@@ -54,8 +55,8 @@ pub struct Held {
 /// told of and passed over.
 ///
 /// # Errors
-/// [`Error::Foreign`] when they are of several clusters so that none can be most of them, or hold something else; [`Error::Engine`] with
-/// [`Unreachable`] as its source when fewer answer.
+/// [`Error::Foreign`] when so many are of other clusters, hold something else, are no etcd or cannot be spoken to with these certificates that
+/// the others cannot be most of them; [`Error::Engine`] with [`Unreachable`] as its source when fewer answer: that may pass.
 pub async fn look(options: &Options) -> Result<Found> {
     let tls = options.tls()?;
     let mut asking = JoinSet::new();
@@ -73,6 +74,7 @@ pub async fn look(options: &Options) -> Result<Found> {
             Ok(shown) => answers.clusters.entry(shown.found.cluster).or_default().push((endpoint, shown)),
             Err(NotShown::Down(reason)) => answers.silent.push(format!("{endpoint}: {reason}")),
             Err(NotShown::Foreign(reason)) => answers.foreign.push(format!("{endpoint}: {reason}")),
+            Err(NotShown::Refused(reason)) => answers.refused.push(format!("{endpoint}: {reason}")),
         }
     }
     answers.found()
@@ -85,6 +87,8 @@ struct Answered {
     clusters: BTreeMap<u64, Vec<(Endpoint, Shown)>>,
     silent: Vec<String>,
     foreign: Vec<String>,
+    /// Of whom none will answer otherwise later.
+    refused: Vec<String>,
 }
 
 impl Answered {
@@ -94,22 +98,25 @@ impl Answered {
         let most = self.clusters.iter().find(|(_, members)| is_most(members.len())).map(|(cluster, _)| *cluster);
         let ours = most.and_then(|most| self.clusters.remove(&most)).unwrap_or_default();
         let newest = ours.into_iter().map(|(_, shown)| shown).max_by_key(|shown| shown.revision);
-        let strays = self.strays();
+        let (strays, refused) = (self.strays(), std::mem::take(&mut self.refused));
         if let Some(Shown { found, .. }) = newest {
-            for stray in strays {
+            for stray in strays.iter().chain(&refused) {
                 let cluster = format!("{:x}", found.cluster);
                 tracing::error!(stray, cluster, "alarm: an endpoint of etcd is passed over: correct [log] endpoints");
             }
             return Ok(found);
         }
+        // Whoever is silent may turn out to be of the largest.
         let largest = self.clusters.values().map(Vec::len).max().unwrap_or(0);
-        if strays.len() > 1 && !is_most(largest + self.silent.len()) || !self.foreign.is_empty() {
-            let strays = strays.join("; ");
+        if !is_most(largest + self.silent.len()) {
+            let what = if refused.is_empty() { "are not of one etcd cluster" } else { "cannot be the cell's etcd" };
+            let these = [strays, refused].concat().join("; ");
             return Err(Error::Foreign(format!(
-                "most of the endpoints are not of one etcd cluster: {strays}: correct [log] endpoints"
+                "most of the endpoints {what}: {these}: correct [log] endpoints, or certificates, which have to be in date and of an authority that \
+                 the other side trusts"
             )));
         }
-        self.silent.extend(strays);
+        self.silent.extend([strays, refused].concat());
         Err(failed("looking whose log etcd holds")(Unreachable { members: self.silent }))
     }
 
@@ -147,10 +154,12 @@ struct Shown {
 enum NotShown {
     Down(String),
     Foreign(String),
+    /// It is no etcd, or one that does not take this node's certificate or has one that is not trusted.
+    Refused(String),
 }
 
-fn down(error: impl std::error::Error) -> NotShown {
-    NotShown::Down(chain(&error))
+fn down(error: impl std::error::Error + 'static) -> NotShown {
+    if lasts(&error) { NotShown::Refused(chain(&error)) } else { NotShown::Down(chain(&error)) }
 }
 
 async fn show(endpoint: &Endpoint, tls: Option<&Arc<ClientConfig>>) -> std::result::Result<Shown, NotShown> {

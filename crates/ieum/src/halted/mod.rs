@@ -2,6 +2,7 @@
 //! and it looks again until there is a log for it (docs/decisions/reseed.md).
 
 mod decide;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,9 +32,11 @@ use tokio::time::{sleep, timeout};
 
 pub(crate) use self::decide::Shows;
 use self::decide::{Later, Start, Told, at_start, later, look_and_hear, others_verdict, shows, verdict, waits_no_more};
+pub(crate) use self::waiting::or_silent;
 use crate::config::Config;
-use crate::serve::{Error, Signals};
+use crate::serve::Error;
 use crate::shared;
+use crate::stopping::Signals;
 
 /// How often a halted node looks at etcd and at the other nodes.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -73,42 +76,54 @@ impl Passage {
 }
 
 /// Waits until the node may go on; none when it was told to stop. `suspect`: something was found to be wrong with the log.
-pub(crate) async fn gate(config: &Config, founds: bool, suspect: bool) -> Result<Option<Passage>, Error> {
+pub(crate) async fn gate(
+    config: &Config,
+    founds: bool,
+    suspect: bool,
+    signals: &mut Signals,
+) -> Result<Option<Passage>, Error> {
+    tokio::select! {
+        passage = passage(config, founds, suspect) => passage.map(Some),
+        () = signals.told() => Ok(None),
+    }
+}
+
+async fn passage(config: &Config, founds: bool, suspect: bool) -> Result<Passage, Error> {
     let etcd = shared::etcd(config)?;
     let folder = Folder::new(&config.node.data);
     let others = others(config)?;
     let own_address = config.peers.own_address();
-    let look = || async {
-        // Who has halted is asked by others, and looks again soon.
-        if suspect { record::look(&etcd).await } else { record::look_patiently(&etcd).await }
-    };
-    let hearing = hear(&others, own_address.as_deref());
-    let (found, heard) = look_and_hear(look(), hearing, fits, look()).await;
-    let own = match (&found, halt::generation(&folder)?) {
-        (Ok(found), own) => {
-            let foreign = found.log.is_some_and(|held| held.cell != u32::from(config.node.cell));
-            match at_start(own, (shared_log(found).as_ref(), foreign), &heard, (suspect, founds)) {
-                Start::GoesOn => return Ok(Some(Passage::with(found))),
-                Start::Founds => return Ok(Some(Passage { founds, ..Passage::with(found) })),
-                Start::FoundedBefore { node, at } => {
-                    let who = node.map_or_else(|| "this node".to_owned(), |node| format!("node {node}"));
-                    return Err(Error::FoundedBefore { who, at });
-                }
-                Start::Halts { own } => own,
-            }
+    let generation = halt::generation(&folder)?;
+    // Who has halted is asked by others, and looks again soon.
+    let may_halt = generation.filter(|_| suspect);
+    let (own, found) = loop {
+        if may_halt.is_none() {
+            waiting::for_etcd(&etcd).await?;
         }
-        // One that has halted goes on waiting.
-        (Err(_), Some(own)) if suspect => own,
-        (Err(_), _) => return found.map(|_| None).map_err(Error::from),
+        // Others may have come while it waited.
+        let hearing = hear(&others, own_address.as_deref());
+        let (found, heard) = look_and_hear(record::look(&etcd), hearing, fits, record::look(&etcd)).await;
+        let found = match (found, may_halt) {
+            (Ok(found), _) => found,
+            // One that has halted goes on waiting.
+            (Err(_), Some(own)) => break (own, None),
+            (Err(error), None) if waiting::is_silence(&error) => continue,
+            (Err(error), None) => return Err(error.into()),
+        };
+        let foreign = found.log.is_some_and(|held| held.cell != u32::from(config.node.cell));
+        match at_start(generation, (shared_log(&found).as_ref(), foreign), &heard, (suspect, founds)) {
+            Start::GoesOn => return Ok(Passage::with(&found)),
+            Start::Founds => return Ok(Passage { founds, ..Passage::with(&found) }),
+            Start::FoundedBefore { node, at } => {
+                let who = node.map_or_else(|| "this node".to_owned(), |node| format!("node {node}"));
+                return Err(Error::FoundedBefore { who, at });
+            }
+            Start::Halts { own } => break (own, Some(found)),
+        }
     };
     // Where a view stands that differs from the others' counts for nothing.
     folder.refuse_differing()?;
-    let mut signals = Signals::new()?;
-    let halt = Halt { config, etcd, others, folder, own, own_address, met: Arc::default() };
-    tokio::select! {
-        passage = halt.wait(found.ok()) => passage.map(Some),
-        () = signals.told() => Ok(None),
-    }
+    Halt { config, etcd, others, folder, own, own_address, met: Arc::default() }.wait(found).await
 }
 
 type Looked = Result<Found, ieum_log::Error>;

@@ -1,5 +1,7 @@
 //! Whose log an etcd holds, and how a new generation begins: once, and not over a log that goes on.
 
+use std::io::{Read as _, Write as _};
+
 use ieum_drill::etcd::Etcd as Members;
 use ieum_log::conformance::within_a_minute;
 use tokio::time::Instant;
@@ -104,6 +106,44 @@ async fn a_log_that_is_gone_is_told_from_members_that_are_down() {
             changed.changed().await.unwrap();
         }
         assert_eq!(found(&ours).await.log, None);
+    })
+    .await;
+}
+
+/// More than what a connection begins with.
+const ASKED: u64 = 120;
+
+/// Who asks is told this, and the connection stays.
+fn tells(words: &'static [u8]) -> Endpoint {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    // Ends with the test's process.
+    std::thread::spawn(move || {
+        let mut open = Vec::new();
+        for mut stream in listener.incoming().map_while(std::result::Result::ok) {
+            // Of words that come before anything was asked nothing is heard. Whoever connects may be gone already.
+            let mut asked = Vec::new();
+            let _ = (&stream).take(ASKED).read_to_end(&mut asked).and_then(|_| stream.write_all(words));
+            open.push(stream);
+        }
+    });
+    endpoint
+}
+
+#[tokio::test]
+async fn what_is_no_etcd_is_told_from_members_that_may_come_yet() {
+    within_a_minute(async {
+        let mail = tells(b"220 smtp.example ESMTP\r\n");
+        let web = tells(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        let nobody: Endpoint = "http://127.0.0.1:1".parse().unwrap();
+        for stranger in [&mail, &web] {
+            let error = chain(&look(&Options::new(1, vec![stranger.clone()])).await.unwrap_err());
+            assert!(error.contains("cannot be the cell's etcd"), "{error}");
+        }
+        let error = look(&Options::new(1, vec![mail.clone(), nobody.clone(), web])).await.unwrap_err();
+        assert!(matches!(error, Error::Foreign(_)), "{error}");
+        let error = look(&Options::new(1, vec![nobody.clone(), mail, nobody])).await.unwrap_err();
+        assert!(matches!(error, Error::Engine { .. }), "the other two may yet decide: {error}");
     })
     .await;
 }
