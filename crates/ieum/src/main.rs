@@ -2,6 +2,7 @@
 
 mod admin;
 mod bar;
+mod bring_up;
 mod cell;
 mod certificates;
 mod config;
@@ -64,7 +65,8 @@ enum Command {
         /// The file to write.
         to: PathBuf,
     },
-    /// Begin anew from a backup. The node must be stopped; of a cell with etcd all nodes, and etcd must be empty.
+    /// Begin anew from a backup. The node must be stopped; of a cell with etcd all nodes, and etcd must be empty. With --journal only this node
+    /// must be stopped, and nothing is lost that the journal holds.
     Restore {
         #[command(flatten)]
         settings: Settings,
@@ -75,8 +77,15 @@ enum Command {
         replace: bool,
         /// In a cell with etcd: go on although this node runs, does not answer, or holds more than the backup, all of which leaves the cell. May
         /// be given more than once.
-        #[arg(long, value_name = "NUMBER")]
+        #[arg(long, value_name = "NUMBER", conflicts_with = "journal")]
         without: Vec<NodeId>,
+        /// Bring the backup up with what this folder's log holds behind it (of a cell with etcd a node's journal): where the views are lost and
+        /// that is left.
+        #[arg(long, value_name = "FOLDER")]
+        journal: Option<PathBuf>,
+        /// Give up what the journal holds behind this position, such as 1.4711: where it is damaged within.
+        #[arg(long, value_name = "POSITION", requires = "journal")]
+        up_to: Option<Position>,
     },
     /// Check that a node's log, snapshots and view agree, while it runs or not, and say what differs.
     Verify(Settings),
@@ -259,7 +268,10 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Clock(ClockCommand::Accept(settings)) => return operate::accept_clock(&settings.load()?),
         Command::Backup { settings, to } => return operate::backup(&settings.load()?, &to),
-        Command::Restore { settings, from, replace, without } => {
+        Command::Restore { settings, from, replace, without: _, journal: Some(journal), up_to } => {
+            return bring_up::restore(&settings.load_to_write()?, &bring_up::Asked { from, replace, journal, up_to });
+        }
+        Command::Restore { settings, from, replace, without, journal: None, up_to: _ } => {
             return operate::restore(&settings.load_to_write()?, &from, replace, &without);
         }
         Command::Verify(settings) => return operate::verify(&settings.load()?),

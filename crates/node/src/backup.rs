@@ -6,15 +6,17 @@ use std::time::SystemTime;
 
 use ieum_core::ids::{NodeId, Position};
 use ieum_core::kv::{Kv as _, WriteSet};
-use ieum_core::tables::cell::{NODES, ONLY, SETTINGS};
+use ieum_core::tables::cell::{CLOCK, NODES, ONLY, SETTINGS};
 use ieum_log::sqlite::{self, Offline};
 use ieum_planted::Bug;
 use ieum_store::fjall;
 use ieum_store::memory::Memory;
 
-use crate::folder::{ASIDE, Error as FolderError, Extent, Folder, is_aside};
+use crate::beyond;
+use crate::folder::{Error as FolderError, Extent, Folder};
 use crate::levels::Levels;
-use crate::progress::{Step, Watch};
+use crate::progress::{EVERY, Step, Watch};
+use crate::unfinished::in_place_of;
 use crate::{in_use, snapshot};
 
 /// Why a backup or a restore did not happen. Nothing was changed, unless it says so.
@@ -40,8 +42,16 @@ pub enum Error {
         /// The data folder.
         root: PathBuf,
     },
+    /// Somebody else restores into the same folder.
+    #[error("another restore is at work in {0}: wait for it")]
+    AnotherRestores(PathBuf),
+    /// A backup was to be brought up with a journal.
+    #[error(transparent)]
+    Beyond(#[from] beyond::Refusal),
     /// It failed when the data that was there had been moved aside.
-    #[error("nothing was restored, and the data that was there is kept in {aside}")]
+    #[error(
+        "the restore did not come to its end, and the data that was there is kept in {aside}: restore again when the reason is mended"
+    )]
     MovedAside {
         /// Where.
         aside: PathBuf,
@@ -137,29 +147,9 @@ fn restore_as(kind: Kind, folder: &Folder, from: &Path, replace: bool, watch: Wa
     let meta = snapshot::check_watched(from, None, watch)?;
     let of_others = if let Kind::Shared { newest } = kind { newest } else { 0 };
     let generation = next_generation(newest_generation(folder, &meta)?.max(of_others), SystemTime::now());
-    let data = data_in(folder.root())?;
-    if data.is_empty() {
-        begin(kind, folder, from, &meta, generation, watch)?;
-        return Ok(Restored { from: meta, generation, kept_aside: None });
-    }
-    if !replace {
-        return Err(Error::Occupied(folder.root().to_owned()));
-    }
-    refuse_if_moved(from, &data, folder.root())?;
-    if folder.log().exists() {
-        // Opening it makes sure that no node runs; a log that cannot be read is moved aside all the same.
-        match Offline::open(folder.log(), None) {
-            Ok(_) => {}
-            Err(error) if in_use(&error) => return Err(error.into()),
-            Err(error) => tracing::warn!(%error, "the log that is moved aside cannot be read"),
-        }
-    }
-    let aside = free_aside(folder.root());
-    let moved = move_aside(folder, &data, &aside).and_then(|()| begin(kind, folder, from, &meta, generation, watch));
-    match moved {
-        Ok(()) => Ok(Restored { from: meta, generation, kept_aside: Some(aside) }),
-        Err(error) => Err(Error::MovedAside { aside, source: Box::new(error) }),
-    }
+    let make = |made: &Folder| begin(kind, made, from, &meta, generation, watch);
+    let ((), kept_aside) = in_place_of(folder, from, replace, watch, make)?;
+    Ok(Restored { from: meta, generation, kept_aside })
 }
 
 /// What a backup is of, and who the cell's members were.
@@ -173,20 +163,31 @@ pub struct About {
 
 /// Reads the whole backup against its checksums and says what it is of.
 pub fn about(from: &Path) -> Result<About, Error> {
+    let (meta, view) = about_cell(from, crate::progress::unwatched())?;
+    let levels = Levels::of(&view.snapshot()).map_err(FolderError::Store)?;
+    let members = levels.into_iter().flat_map(|levels| levels.members).map(|member| (member.node, member.dc));
+    Ok(About { meta, members: members.collect() })
+}
+
+/// Reads the whole backup against its checksums, and keeps the few rows that tell of the cell itself: its settings, members and clock.
+pub(crate) fn about_cell(from: &Path, watch: Watch<'_>) -> Result<(snapshot::Meta, Memory), Error> {
     let mut rows = snapshot::Rows::open(from)?;
-    let (nodes, settings) = (NODES.key(&NodeId::MIN)..=NODES.key(&NodeId::MAX), SETTINGS.key(&ONLY));
+    let nodes = NODES.key(&NodeId::MIN)..=NODES.key(&NodeId::MAX);
+    let single = [SETTINGS.key(&ONLY), CLOCK.key(&ONLY)];
     let mut kept = WriteSet::default();
-    for row in &mut rows {
+    for (row, done) in (&mut rows).zip(1u64..) {
         let (key, value) = row?;
-        if settings.as_slice() == &key[..] || nodes.contains(&key.to_vec()) {
-            kept.rows.insert(key.to_vec(), Some(value));
+        let key = key.to_vec();
+        if single.contains(&key) || nodes.contains(&key) {
+            kept.rows.insert(key, Some(value));
+        }
+        if done.is_multiple_of(EVERY) {
+            watch(Step { what: "rows of the backup read", done, of: None });
         }
     }
     let view = Memory::new();
     view.commit(&kept).map_err(FolderError::Store)?;
-    let levels = Levels::of(&view.snapshot()).map_err(FolderError::Store)?;
-    let members = levels.into_iter().flat_map(|levels| levels.members).map(|member| (member.node, member.dc));
-    Ok(About { meta: rows.meta().clone(), members: members.collect() })
+    Ok((rows.meta().clone(), view))
 }
 
 /// How far the data in a folder reaches.
@@ -207,9 +208,7 @@ pub fn reaches(folder: &Folder) -> Result<Reaches, Error> {
     if sqlite::newest_generation(folder.log())?.is_none() {
         // They are made beside a journal, which went on behind them.
         let had = folder.view().exists() || of_snapshots.is_some();
-        let unknown = || {
-            Reaches::Unknown("it holds a view or a snapshot, but no journal; a restore that did not come to its end leaves that, too".to_owned())
-        };
+        let unknown = || Reaches::Unknown("it holds a view or a snapshot, but no journal".to_owned());
         return Ok(if had { unknown() } else { Reaches::Nowhere });
     }
     let of_log = match Offline::open(folder.log(), None) {
@@ -228,7 +227,7 @@ pub fn predecessor(backup: &snapshot::Meta) -> sqlite::Predecessor {
     sqlite::Predecessor { end: crate::log_position(backup.position), digest: backup.digest }
 }
 
-/// Makes view, snapshot and log of the new generation; the log last, so that a node does not start on half of it.
+/// Makes view, snapshot and log of the new generation.
 fn begin(
     kind: Kind,
     folder: &Folder,
@@ -237,7 +236,6 @@ fn begin(
     generation: u32,
     watch: Watch<'_>,
 ) -> Result<(), Error> {
-    crate::folder::create(folder.root()).map_err(io("creating", folder.root()))?;
     let snapshots = folder.snapshots();
     fs::create_dir_all(&snapshots).map_err(io("creating", &snapshots))?;
     // The view before the new generation, so that it can be rebuilt; the name tells its position.
@@ -279,7 +277,7 @@ pub fn next_generation(newest: u32, now: SystemTime) -> u32 {
 }
 
 /// The newest generation that the backup or anything in the data folder is of, by their names: the files may be damaged.
-fn newest_generation(folder: &Folder, backup: &snapshot::Meta) -> Result<u32, Error> {
+pub(crate) fn newest_generation(folder: &Folder, backup: &snapshot::Meta) -> Result<u32, Error> {
     let mut newest = backup.position.generation;
     let asides = folder.asides().map_err(io("listing", folder.root()))?;
     for folder in asides.iter().chain([folder]) {
@@ -289,50 +287,7 @@ fn newest_generation(folder: &Folder, backup: &snapshot::Meta) -> Result<u32, Er
     Ok(newest)
 }
 
-/// What lies in the data folder and must be moved aside: not what was moved aside before, nor what is the file system's own.
-fn data_in(root: &Path) -> Result<Vec<PathBuf>, Error> {
-    let entries = match fs::read_dir(root) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(io("listing", root))?,
-    };
-    let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>();
-    let paths = paths.map_err(io("listing", root))?;
-    let stays = |path: &PathBuf| is_aside(path) || path.file_name().is_some_and(|name| name == "lost+found");
-    Ok(paths.into_iter().filter(|path| !stays(path)).collect())
-}
-
-fn refuse_if_moved(from: &Path, data: &[PathBuf], root: &Path) -> Result<(), Error> {
-    let real = |path: &Path| fs::canonicalize(path).map_err(io("looking for", path));
-    let file = real(from)?;
-    for path in data {
-        // A socket or a link to nowhere cannot hold it.
-        if fs::canonicalize(path).is_ok_and(|path| file.starts_with(path)) {
-            return Err(Error::Inside { from: from.to_owned(), root: root.to_owned() });
-        }
-    }
-    Ok(())
-}
-
-fn free_aside(root: &Path) -> PathBuf {
-    let name = |n: u32| root.join(format!("{ASIDE}{n}"));
-    (1..u32::MAX).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(u32::MAX))
-}
-
-/// Moves the contents and not the folder itself, which may be where a file system is mounted. The log goes first: without it no node
-/// starts on what is left when this is cut off.
-fn move_aside(folder: &Folder, data: &[PathBuf], aside: &Path) -> Result<(), Error> {
-    fs::create_dir(aside).map_err(io("creating", aside))?;
-    let (log, others): (Vec<_>, Vec<_>) = data.iter().partition(|path| **path == folder.log());
-    for path in log.into_iter().chain(others) {
-        if let Some(name) = path.file_name() {
-            fs::rename(path, aside.join(name)).map_err(io("moving aside", path))?;
-        }
-    }
-    snapshot::sync_folder_of(&aside.join("log"))?;
-    Ok(snapshot::sync_folder_of(aside)?)
-}
-
-fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     let path = path.to_owned();
     move |source| Error::Io { operation, path, source }
 }

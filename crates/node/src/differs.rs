@@ -63,7 +63,7 @@ impl Folder {
         let name = |n: u32| self.root().join(format!("{ASIDE}{n}"));
         let aside = (1..u32::MAX).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(u32::MAX));
         fs::create_dir(&aside).map_err(|source| failed("creating", &aside, source))?;
-        // The mark goes last: if this is cut off, the node still does not start on what is left.
+        // What keeps the node from starting goes last: if this is cut off, it still does not start on what is left.
         for path in [
             self.log(),
             self.view(),
@@ -71,6 +71,7 @@ impl Folder {
             self.snapshots(),
             self.copied_marker(),
             self.marker(),
+            self.unfinished(),
         ] {
             if let Some(name) = path.file_name()
                 && path.exists()

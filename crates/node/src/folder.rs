@@ -5,6 +5,7 @@
 //!    log/        the log (SQLite)
 //!    view/       the view (fjall); can be rebuilt
 //!    view.before/  the view that the last rebuilding replaced, if there was one
+//!    restore.unfinished/  what a restore makes; while it is there no node starts
 //!    before-restore-N/  what was here before a restore
 //!    before-resync-N/   what was here before an operator had the node begin anew from the others
 //!    differs     says that this node's view differs from the others', and keeps it from starting
@@ -82,7 +83,7 @@ pub enum Error {
     /// There is no view and nothing to make one of.
     #[error(
         "the view must be rebuilt ({reason}), but the log begins only after {trimmed} and no snapshot fits it{tried}. \
-         Restore a backup with `ieum restore`"
+         Restore a backup with `ieum restore`, which brings it up to the end of this log with --journal"
     )]
     NothingToRebuildFrom {
         /// Why it must be.
@@ -102,6 +103,15 @@ pub enum Error {
         evidence: String,
         /// The file that says so.
         marker: PathBuf,
+    },
+    /// A restore did not come to its end.
+    #[error(
+        "a restore is at work in this folder or was cut off, and no node starts here while {path} is there: if none runs, restore again. What \
+         was there before lies in the newest before-restore-N, or where it was"
+    )]
+    Unfinished {
+        /// What it has made so far.
+        path: PathBuf,
     },
     /// A snapshot could not be read or written.
     #[error(transparent)]
@@ -168,6 +178,7 @@ impl Folder {
 
     /// Opens log and view for running, made if there is nothing, repaired if it can be. Blocks.
     pub async fn open(&self, cell: u16, options: &fjall::Options) -> Result<Opened, Error> {
+        self.refuse_unfinished()?;
         let path = self.log();
         create(&self.root).map_err(self.io("creating", &self.root))?;
         let log_error = |source| Error::Log { path: path.clone(), source };
@@ -198,6 +209,7 @@ impl Folder {
 
     /// Opens the journal of a log that other nodes write to as well, made if there is none. `about` is what that log says of itself. Blocks.
     pub async fn open_journal<L: Log>(&self, about: &Meta, shared: Arc<L>) -> Result<Arc<Journaled<L>>, Error> {
+        self.refuse_unfinished()?;
         self.refuse_differing()?;
         let path = self.log();
         create(&self.root).map_err(self.io("creating", &self.root))?;
@@ -255,6 +267,7 @@ impl Folder {
 
     /// Opens the view, or rebuilds one that fits `log`, and says why it was rebuilt.
     pub fn open_view(&self, log: &Extent, options: &fjall::Options) -> Result<(Fjall, Option<String>), Error> {
+        self.refuse_unfinished()?;
         self.refuse_lost_end(log)?;
         let new_cell = log.last.ordinal == 0 && log.meta.predecessor.is_none();
         let reason = if !self.view().exists() && !new_cell {

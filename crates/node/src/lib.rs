@@ -8,7 +8,7 @@
 //! ```
 //!
 //! [`batcher`] and [`applier`] are state machines without threads, clocks or sockets of their own; [`service`] runs them.
-//! [`folder`] opens what lies on the disk and repairs what can be repaired; [`snapshot`], [`leases`], [`backup`] and [`verify`] are about
+//! [`folder`] opens what lies on the disk and repairs what can be repaired; [`snapshot`], [`leases`], [`backup`], [`beyond`] and [`verify`] are about
 //! whole views; [`halt`] is a node whose cell has lost its log; [`marks`] are the operator's.
 
 pub mod agreement;
@@ -17,6 +17,7 @@ mod appender;
 pub mod applier;
 pub mod backup;
 pub mod batcher;
+pub mod beyond;
 mod brake;
 pub mod clock;
 mod copied;
@@ -36,6 +37,7 @@ pub mod service;
 pub mod snapshot;
 mod start;
 pub mod trimming;
+mod unfinished;
 pub mod upkeep;
 pub mod verify;
 

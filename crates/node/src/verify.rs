@@ -114,6 +114,7 @@ impl Report {
 
 /// Checks the folder of a node that does not run. An error is something that kept it from checking; damage is a finding.
 pub fn offline(folder: &Folder, cell: u16, watch: Watch<'_>) -> Result<Report, FolderError> {
+    folder.refuse_unfinished()?;
     let mut check = Check::new(folder, watch);
     let snapshots = check.snapshots()?;
     if !holds_a_log(folder)? {

@@ -234,6 +234,12 @@ pub enum Bug {
     BeginsTooLate,
     /// Members that do not answer are given up without the operator's word.
     ReseedWithoutAsking,
+    /// A node starts in a folder in which a restore was cut off.
+    UnfinishedRestoreStarts,
+    /// A backup is brought up with a journal of another history.
+    JournalJoinUnchecked,
+    /// A damaged batch within a journal counts as its end.
+    DamageTakenForTheEnd,
     /// A backup is restored into an empty etcd whatever the other nodes hold beyond it.
     RestoreAsksNobody,
     /// A node goes on with the log of a generation that was given up.

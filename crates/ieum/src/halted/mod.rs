@@ -91,6 +91,7 @@ pub(crate) async fn gate(
 async fn passage(config: &Config, founds: bool, suspect: bool) -> Result<Passage, Error> {
     let etcd = shared::etcd(config)?;
     let folder = Folder::new(&config.node.data);
+    folder.refuse_unfinished()?;
     let others = others(config)?;
     let own_address = config.peers.own_address();
     let generation = halt::generation(&folder)?;

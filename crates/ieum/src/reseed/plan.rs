@@ -114,7 +114,7 @@ pub(super) enum Obstacle {
     NobodyLeft,
     #[error(
         "node {} halted without a view that can be used, and no other node that answers has one{}. Start the others if any is left; if none \
-         is, begin the cell anew from a backup with `ieum restore`",
+         is, restore a backup with `ieum restore`: with --journal it is brought up to the end of a journal",
         numbers(nodes),
         list(silent)
     )]

@@ -90,11 +90,12 @@ impl fmt::Display for Way {
                 "Nothing is lost with `ieum log reseed`, which begins the log anew from the node that has most"
             }
             Self::OwnMay => {
-                "Start the node of this folder: if it halts and has a view, nothing is lost with `ieum log reseed`. If it has none, what its \
-                 journal holds beyond the backup is lost, but for what clients offer again"
+                "Start the node of this folder: if it halts and has a view, nothing is lost with `ieum log reseed`. If it has none, the backup \
+                 is brought up to the end of its journal with --journal"
             }
             Self::None => {
-                "Only journals hold it, and no generation can begin without a view: it is lost, but for what clients offer again"
+                "Only journals hold it, and no generation can begin without a view: with --journal the backup is brought up to the end of one of \
+                 them, and nothing is lost (docs/operating/restore.md)"
             }
         })
     }

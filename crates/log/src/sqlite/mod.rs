@@ -11,10 +11,11 @@
 //! - `folder` is where it lies: the lock, one file per generation.
 //! - `worker` is the thread that does all blocking work; `tail` reads from memory, and through it when behind.
 //! - `journal` is a node's own copy of a log that lies elsewhere, in the same kind of database.
-//! - `offline` is for tools, on a log that no node has open.
+//! - `offline` is for tools, on a log that no node has open; `copy` is a journal that a tool writes; `torn` looks at write-ahead files.
 //!
 //! Why it is set up this way, with figures: `docs/decisions/sqlite-log.md`.
 
+mod copy;
 mod error;
 mod folder;
 mod journal;
@@ -26,6 +27,7 @@ mod store;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod torn;
 mod worker;
 
 use std::path::{Path, PathBuf};
@@ -35,12 +37,14 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+pub use self::copy::Copying;
 pub use self::error::{Damaged, InUse};
 use self::folder::Folder;
 pub use self::journal::Journal;
-pub use self::offline::{Offline, Problem};
+pub use self::offline::{Offline, Problem, damage};
 use self::store::{Kind, Store};
 pub use self::tail::Tail;
+pub use self::torn::Torn;
 use self::worker::{Request, Shared};
 use crate::{BatchId, Error, Log, MAX_BATCH_BYTES, Position, Result, Skip};
 

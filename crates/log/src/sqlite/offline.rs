@@ -8,7 +8,8 @@ use super::error::{is_damage, sqlite};
 use super::folder::{self, Folder};
 use super::rows::Verified;
 use super::store::{Ends, Kind, Store};
-use super::{Meta, Options};
+use super::torn::{self, Torn};
+use super::{Damaged, Meta, Options};
 use crate::{Entry, Error, Position, Result, Skip};
 
 /// At most so many problems are listed: the first ones tell what is wrong.
@@ -75,6 +76,18 @@ impl Offline {
         Ok(Offline { store: Store::open(folder, None, cell, Options::new(0).checkpoint_bytes)? })
     }
 
+    /// The same, and says whether the write-ahead file is torn, which it is no longer afterwards: what cannot be used of it is passed over. A
+    /// copy of it as it was is kept beside it.
+    ///
+    /// # Errors
+    /// As [`Offline::open`].
+    pub fn open_noting(directory: impl AsRef<Path>, cell: Option<u32>) -> Result<(Offline, Option<Torn>)> {
+        let folder = Folder::lock(directory.as_ref(), false)?;
+        let generation = folder.newest()?.ok_or_else(|| folder::missing(folder.path()))?;
+        let torn = torn::look(&folder.database(generation))?;
+        Ok((Offline { store: Store::open(folder, None, cell, Options::new(0).checkpoint_bytes)? }, torn))
+    }
+
     /// Whether it is a node's copy of a log that lies elsewhere.
     #[must_use]
     pub fn is_journal(&self) -> bool {
@@ -116,6 +129,13 @@ impl Offline {
             return Err(Error::Trimmed { after, trimmed });
         }
         self.store.read(after.ordinal, most, READ_BYTES)
+    }
+
+    /// The first batch behind `ordinal` that can be read, whatever became of those before it.
+    #[must_use]
+    pub fn sound_behind(&self, ordinal: u64) -> Option<u64> {
+        let sound = |after: &u64| self.store.read(*after, 1, READ_BYTES).is_ok_and(|entries| !entries.is_empty());
+        (ordinal..self.store.ends().last).find(sound).map(|after| after + 1)
     }
 
     /// Marks a command to be skipped, see [`crate::Log::skip`].
@@ -186,6 +206,12 @@ impl Offline {
             Err(error) => Err(sqlite("checking the database")(error)),
         }
     }
+}
+
+/// The batch that cannot be read, if that is what `error` tells of.
+#[must_use]
+pub fn damage(error: &Error) -> Option<&Damaged> {
+    std::error::Error::source(error)?.downcast_ref()
 }
 
 /// What a pass over all rows has seen.
