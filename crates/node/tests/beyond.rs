@@ -250,6 +250,8 @@ async fn a_damaged_end_is_used_up_to_the_tear() {
     assert_eq!(Offline::open(folder.log(), None).unwrap().first(), log_position(lost.at));
 }
 
+type Harm = fn(&mut Vec<u8>);
+
 #[tokio::test]
 async fn a_torn_write_ahead_file_is_noticed_and_kept() {
     let root = tempfile::tempdir().unwrap();
@@ -263,16 +265,16 @@ async fn a_torn_write_ahead_file_is_noticed_and_kept() {
     let end = Position { ordinal: at.ordinal + 6, ..at };
     let wal = "generation-1.sqlite-wal";
     let length = fs::metadata(killed.join(wal)).unwrap().len();
-    let cuts: [(&str, &dyn Fn(&mut Vec<u8>)); 5] = [
-        ("whole", &|_| ()),
-        ("flipped", &|bytes| *bytes.last_mut().unwrap() ^= 1),
-        ("cut", &|bytes| bytes.truncate(bytes.len() - 5_000)),
-        ("salt", &|bytes| {
+    let cuts: [(&str, Harm); 5] = [
+        ("whole", |_| ()),
+        ("flipped", |bytes| *bytes.last_mut().unwrap() ^= 1),
+        ("cut", |bytes| bytes.truncate(bytes.len() - 5_000)),
+        ("salt", |bytes| {
             let frame = 24 + 16 * 1024;
             let at = bytes.len() - 2 * frame + 9;
             bytes[at] ^= 1;
         }),
-        ("header", &|bytes| bytes[17] ^= 1),
+        ("header", |bytes| bytes[17] ^= 1),
     ];
     for (name, damage) in cuts {
         let journal = root.path().join(name);
