@@ -125,6 +125,8 @@ pub struct Peers {
     verdict: Verdict,
     /// Where this node's view differed; it stays until the node starts anew.
     own_differs: Option<Position>,
+    /// Since when this node listens to the others.
+    listens: Option<Millis>,
 }
 
 impl Peers {
@@ -138,6 +140,11 @@ impl Peers {
     #[must_use]
     pub fn members(&self) -> BTreeSet<NodeId> {
         self.members.keys().copied().collect()
+    }
+
+    /// From now on, at the latest, the others are listened to.
+    pub fn listen(&mut self, now: Millis) {
+        self.listens.get_or_insert(now);
     }
 
     /// A node has said something of itself at `now`; `own` is what this node says.
@@ -218,9 +225,9 @@ impl Peers {
     /// Whether another member has a view that this one will be compared with in a while. For one that is coming up it waits no longer than for one
     /// that is silent: that one may itself need help first.
     fn waits_for(&self, node: NodeId, own: &Report, now: Millis) -> bool {
-        let listens = now < LISTENS_FOR;
-        let Some(Known { report, heard, moved, from_nothing }) = self.known.get(&node) else { return listens };
         let ago = |then: Millis| now.saturating_sub(then);
+        let listens = self.listens.is_none_or(|since| ago(since) < LISTENS_FOR);
+        let Some(Known { report, heard, moved, from_nothing }) = self.known.get(&node) else { return listens };
         let is_there = ago(*heard) <= GONE_AFTER && report.phase.serves();
         // Its disk hangs, and it may never come to where this node began.
         let hangs = ago(*moved) > GONE_AFTER && own.digests.last().is_some_and(|(at, _)| report.applied < *at);
@@ -384,6 +391,7 @@ pub(crate) mod tests {
     /// What a node has heard at `now`, in a cell whose members 1, 2, 3 … lie in these data centers.
     fn peers(dcs: &[&str], own: &Report, others: &[Report], now: Millis) -> Peers {
         let mut peers = Peers::default();
+        peers.listen(0);
         peers.set_members((1..).zip(dcs.iter().map(|dc| (*dc).to_owned())).collect());
         others.iter().for_each(|other| peers.heard(other.clone(), own, now));
         peers
@@ -563,6 +571,8 @@ pub(crate) mod tests {
         let alone = peers(&["1", "2", "3"], &own, &[], 0);
         assert_eq!(alone.doubted_for(3, &own, LISTENS_FOR - 1), NOT_COMPARED);
         assert_eq!(alone.doubted_for(3, &own, LISTENS_FOR), None);
+        let deaf = Peers { listens: None, ..peers(&["1", "2", "3"], &own, &[], 0) };
+        assert_eq!(deaf.doubted_for(3, &own, LISTENS_FOR), NOT_COMPARED, "it took long until it listened at all");
         let gone = peers(&["1", "2", "3"], &own, &[report(2, "2", 40)], 7_000);
         assert_eq!(gone.doubted_for(3, &own, 17_000), NOT_COMPARED);
         assert_eq!(gone.doubted_for(3, &own, 17_001), None);

@@ -248,6 +248,7 @@ impl Circle {
     /// Takes part while the node comes up, until the future is dropped: it hears the others, and tells them how far the journal on the `shelf`
     /// is, so that they wait for it before they trim the log, within their bounds.
     pub async fn come_up(self: Arc<Self>, shelf: Arc<Shelf>) {
+        self.peers.lock().listen(self.now());
         let mut asking = Asking::default();
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -276,6 +277,7 @@ impl Circle {
         if !Bug::TrimsInTheLoop.planted() {
             tasks.spawn(Arc::clone(&self).trim_on(node.clone(), Arc::clone(&log)));
         }
+        self.peers.lock().listen(self.now());
         let mut asking = Asking::default();
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
