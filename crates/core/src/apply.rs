@@ -63,10 +63,12 @@ pub enum Error {
         batch: Position,
     },
     /// The cell's active level is beyond what this build knows.
-    #[error("the cell is at level {cell}, this build knows up to {LEVEL}: start a newer build")]
+    #[error("the cell is at level {cell}, this build knows up to {known}: start a newer build")]
     Level {
         /// The active level.
         cell: u32,
+        /// The highest that this build knows.
+        known: u32,
     },
     /// The view engine failed.
     #[error(transparent)]
@@ -95,13 +97,25 @@ pub fn apply(
     bytes: &[u8],
     skips: &Skips,
 ) -> Result<Effects, Error> {
+    apply_knowing(LEVEL, view, position, author, bytes, skips)
+}
+
+/// The same as a build that knows no level above `known`, which is at most [`LEVEL`]: it has the same outcomes, and stops before a higher level.
+pub fn apply_knowing(
+    known: u32,
+    view: &dyn Read,
+    position: Position,
+    author: Author,
+    bytes: &[u8],
+    skips: &Skips,
+) -> Result<Effects, Error> {
     let before = applied(view)?;
     let follows = position.ordinal == before.position.ordinal + 1 || Bug::ApplyGapIgnored.planted();
     if position.generation != before.position.generation || !follows {
         return Err(Error::Gap { view: before.position, batch: position });
     }
     let mut run =
-        Applier { txn: Txn::new(view), position, outcomes: Vec::new(), events: Vec::new(), alarms: Vec::new() };
+        Applier { known, txn: Txn::new(view), position, outcomes: Vec::new(), events: Vec::new(), alarms: Vec::new() };
     // Before the bytes are looked at: to a build that is too old a newer form of batch would seem malformed.
     run.settings()?;
     match Batch::decode(bytes) {
@@ -149,6 +163,7 @@ fn roll(before: &[u8; 32], position: Position, txn: &Txn<'_>) -> [u8; 32] {
 }
 
 struct Applier<'v> {
+    known: u32,
     txn: Txn<'v>,
     position: Position,
     outcomes: Vec<Outcome>,
@@ -183,7 +198,8 @@ impl Applier<'_> {
     /// The cell's settings, if this build knows the active level.
     fn settings(&self) -> Result<Settings, Error> {
         let settings = SETTINGS.get(&self.txn, &ONLY)?.unwrap_or_else(|| Settings::new(0, UNFOUNDED));
-        if settings.level > LEVEL { Err(Error::Level { cell: settings.level }) } else { Ok(settings) }
+        let (cell, known) = (settings.level, self.known);
+        if cell > known && !Bug::UnknownLevelTaken.planted() { Err(Error::Level { cell, known }) } else { Ok(settings) }
     }
 
     /// The author's data center, if the batch counts: a member's, and not one that was applied before.

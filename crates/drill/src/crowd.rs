@@ -91,20 +91,39 @@ struct Recorder {
 impl Crowd {
     /// Registers the people, opens their rooms and connects. They write nothing before [`Self::write`].
     pub fn gather(options: &Options) -> Result<Self, Error> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let runtime = runtime.naming(|| "starting a runtime for the clients".to_owned())?;
-        let shared = Arc::new(Shared::default());
-        let people = runtime.block_on(async {
-            let mut people = Vec::with_capacity(options.people);
-            for number in (0..).take(options.people) {
-                let person = register(number, options).await;
-                people.push(Arc::new(person.map_err(|error| Error::other("registering", error.to_string()))?));
+        let (runtime, people) = registered(options)?;
+        let opened = runtime.block_on(open_rooms(&people));
+        opened.map_err(|error| Error::other("opening rooms", error.to_string()))?;
+        Self::connected(runtime, people, options)
+    }
+
+    /// The same with rooms that somebody else opens, for a cell at whose level clients cannot. `open` is told who has come; it opens a direct room for
+    /// each two who follow each other, then groups, and tells the position at which all of them are there.
+    pub fn gather_into(
+        options: &Options,
+        open: impl FnOnce(&[Identity]) -> Result<String, Error>,
+    ) -> Result<Self, Error> {
+        let (runtime, people) = registered(options)?;
+        let identities = runtime.block_on(async {
+            let mut identities = Vec::with_capacity(people.len());
+            for person in &people {
+                identities.extend(person.http.identity().await);
             }
-            open_rooms(&people).await.map_err(|error| Error::other("opening rooms", error.to_string()))?;
+            identities
+        });
+        let opened = open(&identities)?;
+        let found = runtime.block_on(find_rooms(&people, &opened));
+        found.map_err(|error| Error::other("looking for rooms", error.to_string()))?;
+        Self::connected(runtime, people, options)
+    }
+
+    fn connected(runtime: Runtime, people: Vec<Arc<Person>>, options: &Options) -> Result<Self, Error> {
+        let shared = Arc::new(Shared::default());
+        runtime.block_on(async {
             for person in &people {
                 connect(person, &shared, options).await?;
             }
-            Ok::<_, Error>(people)
+            Ok::<_, Error>(())
         })?;
         Ok(Self { runtime, people, shared })
     }
@@ -365,6 +384,32 @@ async fn register(number: u32, options: &Options) -> Result<Person, ieum_client:
     let history = History { user, ..History::default() };
     let memory = Mutex::new(Recorder { history, ..Recorder::default() });
     Ok(Person { number, in_flight: options.in_flight, http, client: OnceLock::new(), memory })
+}
+
+/// All people, who have no rooms yet, and what their clients run on.
+fn registered(options: &Options) -> Result<(Runtime, Vec<Arc<Person>>), Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.naming(|| "starting a runtime for the clients".to_owned())?;
+    let people = runtime.block_on(async {
+        let mut people = Vec::with_capacity(options.people);
+        for number in (0..).take(options.people) {
+            let person = register(number, options).await;
+            people.push(Arc::new(person.map_err(|error| Error::other("registering", error.to_string()))?));
+        }
+        Ok::<_, Error>(people)
+    })?;
+    Ok((runtime, people))
+}
+
+/// The rooms in which everybody is at a position, in the order in which they were opened.
+async fn find_rooms(people: &[Arc<Person>], opened: &String) -> Result<(), ieum_client::HttpError> {
+    for person in people {
+        person.http.note(opened).await;
+        let mut rooms: Vec<u64> = person.http.rooms(None, None).await?.rooms.iter().map(|room| room.id).collect();
+        rooms.sort_unstable();
+        person.memory.lock().history.rooms = rooms;
+    }
+    Ok(())
 }
 
 /// Each has two rooms: one with the neighbour, then the group.

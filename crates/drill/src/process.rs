@@ -23,13 +23,13 @@ const GLANCE: Duration = Duration::from_millis(5);
 /// How much of the standard error an error message quotes, in bytes.
 const QUOTED: usize = 4000;
 
-/// A program of this package's `examples` folder, which `cargo test` builds beside the tests.
+/// A program of the tested package's `examples` folder, which `cargo test` builds beside the tests.
 pub fn example(name: &str) -> Result<PathBuf, Error> {
     let finding = || format!("finding the example {name}");
     let running = std::env::current_exe().naming(finding)?;
     let beside = running.ancestors().skip(1).take(2).map(|folder| folder.join("examples").join(name));
     let found = beside.into_iter().find(|candidate| candidate.is_file());
-    found.ok_or_else(|| Error::other(finding(), "it is not built: cargo build -p ieum-drill --examples"))
+    found.ok_or_else(|| Error::other(finding(), "it is not built: cargo build --examples, with the package as -p"))
 }
 
 /// What the kernel lets a process have; it gets an error, or dies, beyond that.
@@ -70,6 +70,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// Another program in its place.
+    pub fn set_program(&mut self, program: impl Into<PathBuf>) {
+        self.program = program.into();
+    }
+
     /// Runs the program in a folder. Its standard error is appended to the file `stderr` there.
     pub fn new(program: impl Into<PathBuf>, folder: impl Into<PathBuf>) -> Self {
         let folder = folder.into();

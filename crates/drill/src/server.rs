@@ -78,6 +78,11 @@ impl Server {
         self.set("ACCOUNTS__PASSWORD_MEMORY_KIB", "8").set("ACCOUNTS__PASSWORD_PASSES", "1")
     }
 
+    /// Has it run another build from its next start on.
+    pub fn set_build(&mut self, ieum: impl Into<PathBuf>) {
+        self.options.set_program(ieum);
+    }
+
     /// Its address, as clients take it.
     pub fn address(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)

@@ -169,6 +169,8 @@ pub(crate) struct Start {
     pub(crate) clock_is_right: bool,
     /// The cell is founded by this node, if it is not founded yet.
     pub(crate) found: bool,
+    /// The highest level that this build knows.
+    pub(crate) known: u32,
 }
 
 /// What a node needs of this machine before it opens its data.
@@ -301,12 +303,13 @@ async fn run_node<L: Kept>(
     };
     let options = service::Options {
         founds,
+        known: start.known,
         leases,
         snapshots: policy(&config.snapshots),
         reserve: Arc::new(Reserve::new(folder.root(), config.node.reserve_mib << 20)),
         ..service::Options::new(identity, folder)
     };
-    service::catch_up(opened.log.as_ref(), Arc::clone(&opened.view)).await?;
+    service::catch_up(opened.log.as_ref(), Arc::clone(&opened.view), start.known).await?;
     if let Some(ahead) = clock::ahead(&opened.view.snapshot(), clock::wall()).map_err(service::StartError::from)? {
         ask_about_clock(ahead / 3_600_000, start.clock_is_right)?;
     }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use ieum_core::apply::{self, Effects, Skips};
+use ieum_core::commands::LEVEL;
 use ieum_core::ids::Position;
 use ieum_core::kv::{self, Kv};
 use ieum_log::Entry;
@@ -20,6 +21,8 @@ pub const KEPT_BYTES: usize = 64 << 20;
 pub struct Applier<K> {
     kv: Arc<K>,
     skips: Skips,
+    /// The highest level that the build knows.
+    known: u32,
     applied: Position,
     kept: RefCell<Kept>,
 }
@@ -45,7 +48,14 @@ impl<K: Kv> Applier<K> {
     /// An applier that goes on where the view stands. Every read asks the view's engine.
     pub fn new(kv: Arc<K>, skips: Skips) -> kv::Result<Self> {
         let applied = apply::applied(&kv.snapshot())?.position;
-        Ok(Self { kv, skips, applied, kept: RefCell::new(Kept::new(0)) })
+        Ok(Self { kv, skips, known: LEVEL, applied, kept: RefCell::new(Kept::new(0)) })
+    }
+
+    /// Stops before a level above `known`, as a build does that knows no higher one.
+    #[must_use]
+    pub fn knowing(mut self, known: u32) -> Self {
+        self.known = known;
+        self
     }
 
     /// Keeps about so many bytes of rows that are read over and over. Nobody else may write the view.
@@ -72,7 +82,7 @@ impl<K: Kv> Applier<K> {
         let position = core_position(entry.position);
         let view = self.kv.snapshot();
         let through = Through { view: &view, kept: &self.kept };
-        let effects = apply::apply(&through, position, author(entry), &entry.bytes, &self.skips)
+        let effects = apply::apply_knowing(self.known, &through, position, author(entry), &entry.bytes, &self.skips)
             .map_err(|source| Error::Apply { position, source })?;
         self.kv.commit(&effects.writes)?;
         self.kept.borrow_mut().written(&effects.writes);

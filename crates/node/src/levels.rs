@@ -2,7 +2,6 @@
 
 use std::ops::ControlFlow;
 
-use ieum_core::commands::LEVEL;
 use ieum_core::ids::NodeId;
 use ieum_core::kv::{self, Direction, Read};
 use ieum_core::tables::cell::{NODES, ONLY, SETTINGS};
@@ -91,12 +90,12 @@ fn lacking(active: u32) -> &'static str {
 }
 
 /// Tells the operator of a cell that is below what this build knows.
-pub(crate) fn warn_if_below(view: &impl Read) -> kv::Result<()> {
+pub(crate) fn warn_if_below(view: &impl Read, known: u32) -> kv::Result<()> {
     let Some(Levels { active, .. }) = Levels::of(view)? else { return Ok(()) };
-    if active < LEVEL {
+    if active < known {
         tracing::warn!(
-            "the cell is at level {active} and this build knows {LEVEL}: what is newer is answered `unsupported`.{} When every member \
-             runs a build that knows it (`ieum level` tells), say `ieum level activate {LEVEL}`: docs/operating/levels.md",
+            "the cell is at level {active} and this build knows {known}: what is newer is answered `unsupported`.{} When every member \
+             runs a build that knows it (`ieum level` tells), say `ieum level activate {known}`: docs/operating/levels.md",
             lacking(active)
         );
     }

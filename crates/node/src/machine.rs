@@ -102,9 +102,14 @@ pub fn incarnation(view: &impl Read, node: u32) -> kv::Result<u64> {
 
 /// A life's first commands: it founds the cell if there is none, and says what it knows and signs with.
 pub fn greeting(view: &impl Read, identity: &Identity) -> kv::Result<Vec<Envelope>> {
+    greeting_knowing(LEVEL, view, identity)
+}
+
+/// The same of a build that knows levels up to `level`.
+pub(crate) fn greeting_knowing(level: u32, view: &impl Read, identity: &Identity) -> kv::Result<Vec<Envelope>> {
     let founded = SETTINGS.has(view, &ONLY)?;
-    let add = AddNode { node: identity.node, dc: identity.dc.clone(), level: LEVEL, cell: identity.cell };
-    let start = StartNode { level: LEVEL, key_id: identity.key_id, public_key: identity.public_key };
+    let add = AddNode { node: identity.node, dc: identity.dc.clone(), level, cell: identity.cell };
+    let start = StartNode { level, key_id: identity.key_id, public_key: identity.public_key };
     let found = (!founded).then(|| add.into());
     let commands = found.into_iter().chain([start.into()]);
     Ok(commands.map(|command| Envelope { origin: Origin::Node, command }).collect())

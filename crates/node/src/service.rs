@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use ieum_core::apply::Author;
 use ieum_core::batch::{Envelope, Origin};
+use ieum_core::commands::LEVEL;
 use ieum_core::commands::operate::Tick;
 use ieum_core::event::Alarm;
 use ieum_core::ids::{Millis, Position};
@@ -71,6 +72,8 @@ pub struct Identity {
 pub struct Options {
     /// Who it is.
     pub identity: Identity,
+    /// The highest level that the build knows.
+    pub known: u32,
     /// Whether it founds the cell if there is none. Of the nodes that share a log one may.
     pub founds: bool,
     /// How much may wait.
@@ -89,6 +92,7 @@ impl Options {
     pub fn new(identity: Identity, folder: &Folder) -> Self {
         Self {
             identity,
+            known: LEVEL,
             founds: true,
             bounds: Bounds::default(),
             snapshots: Policy::default(),
@@ -218,10 +222,12 @@ impl<L: Log, K: Kv, T: Send + 'static> Node<L, K, T> {
         options: Options,
         deliver: impl Deliver<T>,
     ) -> Result<Self, StartError> {
-        let mut applier = Applier::new(Arc::clone(&view), crate::skips(&log.skips().await?))?.keeping(KEPT_BYTES);
+        let mut applier = Applier::new(Arc::clone(&view), crate::skips(&log.skips().await?))?
+            .keeping(KEPT_BYTES)
+            .knowing(options.known);
         let tail = start::bring_up(log.as_ref(), &mut applier).await?;
         start::check_identity(&view.snapshot(), &options)?;
-        levels::warn_if_below(&view.snapshot())?;
+        levels::warn_if_below(&view.snapshot(), options.known)?;
         let identity = &options.identity;
         let least = machine::incarnation(&view.snapshot(), identity.node)?;
         let incarnation = log.register(identity.node, least).await?;
@@ -241,7 +247,7 @@ impl<L: Log, K: Kv, T: Send + 'static> Node<L, K, T> {
         });
         shared.reserve.look();
         upkeep::look_at_room(&shared, log.room());
-        greet(&shared, identity)?;
+        greet(&shared, &options)?;
         let stop = watch::Sender::new(false);
         let appender = tokio::spawn(appender::append(Arc::clone(&log), Arc::clone(&shared), stop.subscribe()));
         let ticker = tokio::spawn(tick(Arc::clone(&shared), stop.subscribe()));
@@ -313,15 +319,15 @@ fn spawn<K: Kv, T: Send + 'static>(
     })
 }
 
-/// Brings `view` up to the log's end, as a node does when it starts.
-pub async fn catch_up<L: Log, K: Kv>(log: &L, view: Arc<K>) -> Result<(), StartError> {
-    let mut applier = Applier::new(view, crate::skips(&log.skips().await?))?;
+/// Brings `view` up to the log's end, as a node does when it starts, and stops before a level above `known`.
+pub async fn catch_up<L: Log, K: Kv>(log: &L, view: Arc<K>, known: u32) -> Result<(), StartError> {
+    let mut applier = Applier::new(view, crate::skips(&log.skips().await?))?.knowing(known);
     start::bring_up(log, &mut applier).await.map(drop)
 }
 
 /// Submits the node's first commands.
-fn greet<K: Kv, T>(shared: &Shared<K, T>, identity: &Identity) -> Result<(), StartError> {
-    let greeting = machine::greeting(&shared.view.snapshot(), identity)?;
+fn greet<K: Kv, T>(shared: &Shared<K, T>, options: &Options) -> Result<(), StartError> {
+    let greeting = machine::greeting_knowing(options.known, &shared.view.snapshot(), &options.identity)?;
     let mut batcher = shared.batcher.lock();
     for envelope in greeting {
         // An empty batcher takes two small commands.

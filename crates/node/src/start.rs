@@ -37,6 +37,14 @@ pub enum StartError {
         /// In the configuration.
         asked: u16,
     },
+    /// The cell's level is beyond what this build knows.
+    #[error("the cell is at level {cell}, this build knows up to {known}: start a newer build")]
+    Level {
+        /// The active level.
+        cell: u32,
+        /// The highest that this build knows.
+        known: u32,
+    },
     /// Nobody has founded the cell, and this node is not to.
     #[error("the log is empty: start one node of the cell with --found first, then add this one with `ieum node add`")]
     NotFounded,
@@ -72,6 +80,10 @@ pub(crate) fn check_identity(view: &impl Read, options: &Options) -> Result<(), 
     };
     if settings.cell != identity.cell {
         return Err(StartError::Cell { found: settings.cell, asked: identity.cell });
+    }
+    // What follows in the log may be nothing, and the view may have been made by a later build.
+    if settings.level > options.known {
+        return Err(StartError::Level { cell: settings.level, known: options.known });
     }
     if NODES.has(view, &identity.node)? || Bug::StrangerStarts.planted() {
         return Ok(());

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use common::{CELL, identity};
 use ieum_core::apply::applied;
 use ieum_core::batch::{Envelope, Origin};
-use ieum_core::commands::Command;
 use ieum_core::commands::account::Register;
 use ieum_core::commands::operate::{AddNode, RemoveNode};
+use ieum_core::commands::{Command, LEVEL};
 use ieum_core::ids::Position;
 use ieum_core::kv::Kv;
 use ieum_core::outcome::{Accepted, Outcome, Reject};
@@ -152,7 +152,7 @@ async fn ends(cell: &Cell, numbers: &[u32]) -> Vec<Applied> {
     for number in numbers {
         let folder = Folder::new(cell.data(*number));
         let opened = folder.open_shared(&cell.about, Arc::clone(&cell.log), &Default::default()).await.unwrap();
-        service::catch_up(opened.log.as_ref(), Arc::clone(&opened.view)).await.unwrap();
+        service::catch_up(opened.log.as_ref(), Arc::clone(&opened.view), LEVEL).await.unwrap();
         ends.push(applied(&opened.view.snapshot()).unwrap());
         drop(opened);
         assert_eq!(verify::offline(&folder, CELL, unwatched()).unwrap().findings, []);

@@ -61,6 +61,22 @@ async fn a_node_that_the_cell_does_not_know_does_not_start() {
     start(&log, &view, Identity { node: 2, ..identity() }).await.unwrap().0.stop(PATIENCE).await;
 }
 
+/// Also where the log has nothing more to say that this would be found at.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_does_not_start_on_a_view_of_a_level_that_it_does_not_know() {
+    let (log, view) = (Arc::new(MemoryLog::new(1)), Arc::new(Memory::new()));
+    let (node, _answers) = start(&log, &view, identity()).await.unwrap();
+    node.handle().begun().await;
+    node.stop(PATIENCE).await;
+    let end = log.last().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { known: LEVEL - 1, ..Options::new(identity(), &Folder::new(folder.path())) };
+    let started = Node::start(Arc::clone(&log), Arc::clone(&view), options, |_: Delivery<u32>| ()).await;
+    let Err(error) = started else { panic!("it started") };
+    assert!(matches!(error, StartError::Level { cell: LEVEL, known } if known == LEVEL - 1), "{error}");
+    assert_eq!(log.last().await.unwrap(), end, "it wrote nothing");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_for_a_batch_that_was_skipped_is_told() {
     let (log, view) = (Arc::new(MemoryLog::new(1)), Arc::new(Memory::new()));

@@ -13,6 +13,7 @@ use common::{ABOUT, CALLER, CELL, Member, peer, report, serve, start};
 use futures_util::StreamExt as _;
 use ieum_core::apply::position_alone;
 use ieum_core::codec::{Code as _, put_varint};
+use ieum_core::commands::LEVEL;
 use ieum_core::commands::operate::AddNode;
 use ieum_core::ids::Position;
 use ieum_core::kv::Kv as _;
@@ -269,7 +270,7 @@ async fn a_sound_journal_without_a_view_begins_anew_from_another_node() {
     let options = Default::default();
     let open = || folder.open_shared(&ABOUT, Arc::clone(&log), &options);
     let opened = open().await.unwrap();
-    service::catch_up(opened.log.as_ref(), Arc::clone(&opened.view)).await.unwrap();
+    service::catch_up(opened.log.as_ref(), Arc::clone(&opened.view), LEVEL).await.unwrap();
     drop(opened);
     std::fs::remove_dir_all(folder.view()).unwrap();
     std::fs::remove_dir_all(folder.snapshots()).unwrap();

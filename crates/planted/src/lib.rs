@@ -58,6 +58,10 @@ pub enum Bug {
     DirectRoomTwice,
     /// The commands that name people by id are taken at every level.
     OldOpenStays,
+    /// Apply goes on at a level that its build does not know.
+    UnknownLevelTaken,
+    /// A level becomes active before every member knows it.
+    LevelRaisedAhead,
     /// Others may bring a person into as many rooms as one may be in.
     OthersFillRooms,
     /// A removed member goes on receiving the room's messages.

@@ -1,5 +1,6 @@
 //! A cell of three nodes over three members of etcd, all of them real processes.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ieum_drill::certificates::Authority;
@@ -21,6 +22,8 @@ pub(crate) struct Cell {
     /// Who signed everybody's certificates, if they have any.
     pub(crate) authority: Option<Authority>,
     pub(crate) folder: TempDir,
+    /// The build that nodes run.
+    build: PathBuf,
 }
 
 fn list(items: &[String]) -> String {
@@ -36,22 +39,27 @@ pub(crate) fn setting(certificates: &Certificates) -> String {
 impl Cell {
     /// Three members and three nodes that run.
     pub(crate) fn started() -> Self {
-        Self::start(tempfile::tempdir().unwrap(), None)
+        Self::started_with_build(IEUM.as_ref())
+    }
+
+    /// The same with another build on the nodes.
+    pub(crate) fn started_with_build(build: &Path) -> Self {
+        Self::start(tempfile::tempdir().unwrap(), None, build)
     }
 
     /// The same with certificates everywhere.
     pub(crate) fn started_with_certificates() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::new(&folder.path().join("authority")).unwrap();
-        Self::start(folder, Some(authority))
+        Self::start(folder, Some(authority), IEUM.as_ref())
     }
 
-    fn start(folder: TempDir, authority: Option<Authority>) -> Self {
+    fn start(folder: TempDir, authority: Option<Authority>, build: &Path) -> Self {
         let certificates = authority.as_ref().map(|authority| authority.issue(&["etcd"], |_| ()).unwrap());
         let scheme = if authority.is_some() { "https" } else { "http" };
         let etcd = Etcd::start_with(3, Settings { certificates, ..Settings::default() }).unwrap();
         let addresses = DCS.map(|_| format!("{scheme}://127.0.0.1:{}", free_port().unwrap())).to_vec();
-        let mut cell = Self { etcd, nodes: Vec::new(), addresses, authority, folder };
+        let mut cell = Self { etcd, nodes: Vec::new(), addresses, authority, folder, build: build.to_owned() };
         for (at, dc) in DCS.into_iter().enumerate() {
             let node = cell.node(dc, at + 1, &cell.addresses[at]);
             cell.nodes.push(if at == 0 { node.founding() } else { node });
@@ -68,7 +76,7 @@ impl Cell {
     pub(crate) fn node(&self, name: &str, number: usize, address: &str) -> Server {
         let outside = self.folder.path().join(name);
         std::fs::create_dir(&outside).unwrap();
-        let server = Server::new(IEUM, &outside, outside.join("data")).unwrap().without_limits();
+        let server = Server::new(&self.build, &outside, outside.join("data")).unwrap().without_limits();
         let own = server.address();
         let server = server.set("LISTEN__ENDPOINTS", &list(&[own]));
         self.settings(number, address).into_iter().fold(server, |server, (name, value)| server.set(name, &value))

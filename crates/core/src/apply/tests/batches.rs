@@ -222,7 +222,7 @@ mod levels {
         let mut cell = at_level(LEVEL + 1);
         for bytes in [cell.next(vec![own(Tick {})]).bytes, cell.next(vec![]).bytes, b"a newer format".to_vec().into()] {
             let stopped = cell.try_apply(&cell.view, &Logged { author: author(1, 1, 50), bytes });
-            assert!(matches!(stopped, Err(Error::Level { cell }) if cell == LEVEL + 1));
+            assert!(matches!(stopped, Err(Error::Level { cell, known: LEVEL }) if cell == LEVEL + 1));
         }
     }
 
