@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use ieum_core::batch::{Envelope, Origin};
@@ -17,11 +17,16 @@ use ieum_node::progress::{self, Step, Watch};
 use ieum_node::service::Handle;
 use ieum_node::{snapshot, verify};
 use ieum_peer::circle::Circle;
+use ieum_peer::shelf::{CLEARS_WITHIN, Hangs};
 use ieum_store::fjall::Fjall;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::runtime::Handle as Runtime;
 use tokio::sync::mpsc::Sender;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::bar::Bar;
 use crate::cell::NodeCell;
@@ -148,8 +153,57 @@ pub(crate) struct Context<L> {
     pub(crate) drain: Duration,
 }
 
-/// Answers operators until aborted.
-pub(crate) fn listen<L: Kept>(context: Context<L>) -> Result<tokio::task::JoinHandle<()>, Error> {
+/// Where operators are answered.
+struct Desk<L> {
+    context: Context<L>,
+    /// Says that the node stops.
+    stops: watch::Receiver<bool>,
+    /// Goes last, when nobody holds what is above any more.
+    _held: oneshot::Sender<()>,
+}
+
+impl<L> Desk<L> {
+    fn goes_on(&self) -> Result<(), snapshot::Error> {
+        if *self.stops.borrow() { Err(snapshot::Error::Closed) } else { Ok(()) }
+    }
+
+    /// Waits for what is asked of others, unless the node stops.
+    fn wait(&self, runtime: &Runtime, work: impl Future<Output = Answer>) -> Answer {
+        let mut stops = self.stops.clone();
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                answer = work => answer,
+                _ = stops.wait_for(|stops| *stops) => Answer::Failed {
+                    reason: "the node stops; when it runs again, see whether it was done".to_owned(),
+                },
+            }
+        })
+    }
+}
+
+/// The operators' door, which is open until it is closed.
+pub(crate) struct Open {
+    stop: watch::Sender<bool>,
+    listening: JoinHandle<()>,
+    held: oneshot::Receiver<()>,
+}
+
+impl Open {
+    /// Ends what is done for operators. None of them uses the log or the view when this returns.
+    ///
+    /// # Errors
+    /// When that is not so, because a disk hangs.
+    pub(crate) async fn close(self) -> Result<(), Hangs> {
+        self.stop.send_replace(true);
+        self.listening.abort();
+        // Nothing is ever sent: it fails when the other end is gone.
+        timeout(CLEARS_WITHIN, self.held).await.map(drop).map_err(|_| Hangs)
+    }
+}
+
+/// Answers operators until closed.
+pub(crate) fn listen<L: Kept>(context: Context<L>) -> Result<Open, Error> {
     let folder = &context.folder;
     let path = socket(folder.root());
     // The log's lock is held, so a socket that is there is a dead node's.
@@ -157,8 +211,10 @@ pub(crate) fn listen<L: Kept>(context: Context<L>) -> Result<tokio::task::JoinHa
     let error = |source| Error::File { operation: "listening on", path: path.clone(), source };
     let listener = at(folder.root(), |path| UnixListener::bind(path)).map_err(error)?;
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).map_err(error)?;
-    let context = Arc::new(context);
-    Ok(tokio::spawn(async move {
+    let (stop, stops) = watch::channel(false);
+    let (holds, held) = oneshot::channel();
+    let desk = Arc::new(Desk { context, stops, _held: holds });
+    let listening = tokio::spawn(async move {
         loop {
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
@@ -169,17 +225,19 @@ pub(crate) fn listen<L: Kept>(context: Context<L>) -> Result<tokio::task::JoinHa
                     continue;
                 }
             };
-            let context = Arc::clone(&context);
+            // Who says nothing yet holds nothing.
+            let desk = Arc::downgrade(&desk);
             tokio::spawn(async move {
-                if let Err(error) = converse(stream, context).await {
+                if let Err(error) = converse(stream, desk).await {
                     tracing::warn!(%error, "an operator's request was not answered");
                 }
             });
         }
-    }))
+    });
+    Ok(Open { stop, listening, held })
 }
 
-async fn converse<L: Kept>(stream: UnixStream, context: Arc<Context<L>>) -> io::Result<()> {
+async fn converse<L: Kept>(stream: UnixStream, desk: Weak<Desk<L>>) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     BufReader::new(read.take(LONGEST_REQUEST)).read_line(&mut line).await?;
@@ -187,12 +245,15 @@ async fn converse<L: Kept>(stream: UnixStream, context: Arc<Context<L>>) -> io::
         Ok(request) => request,
         Err(error) => return say(&mut write, &Answer::Failed { reason: error.to_string() }).await,
     };
+    let Some(desk) = desk.upgrade() else { return say(&mut write, &failed(&snapshot::Error::Closed)).await };
     let (answers, mut said) = tokio::sync::mpsc::channel(16);
-    let runtime = tokio::runtime::Handle::current();
+    let runtime = Runtime::current();
     // A thread of its own, because it steps back behind the threads that serve.
     let work = move || {
         progress::step_back();
-        let answer = answer(request, &context, &runtime, &tell(answers.clone()));
+        let answer = answer(request, &desk, &runtime, &tell(answers.clone()));
+        // An operator who does not listen must not hold it.
+        drop(desk);
         // An operator who went away hears nothing.
         let _ = answers.blocking_send(answer);
     };
@@ -221,34 +282,32 @@ fn tell(answers: Sender<Answer>) -> impl Fn(Step) + Sync {
     }
 }
 
-fn answer<L: Kept>(
-    request: Request,
-    context: &Context<L>,
-    runtime: &tokio::runtime::Handle,
-    watch: Watch<'_>,
-) -> Answer {
+fn answer<L: Kept>(request: Request, desk: &Desk<L>, runtime: &Runtime, watch: Watch<'_>) -> Answer {
+    let context = &desk.context;
     match request {
-        Request::Backup { to } => match snapshot::copy(context.node.kv().as_ref(), &to, watch) {
-            Ok(meta) => Answer::BackedUp { position: meta.position.to_string() },
-            Err(error) => failed(&error),
-        },
-        Request::Verify => check(context, runtime, watch),
+        Request::Backup { to } => {
+            match snapshot::copy_while(context.node.kv().as_ref(), &to, watch, &|| desk.goes_on()) {
+                Ok(meta) => Answer::BackedUp { position: meta.position.to_string() },
+                Err(error) => failed(&error),
+            }
+        }
+        Request::Verify => check(desk, runtime, watch),
         Request::AcceptClock => {
             let jump_ms = context.node.clock_jump();
             context.node.accept_clock();
             Answer::ClockAccepted { jump_ms }
         }
-        Request::Invite { uses, days } => runtime.block_on(crate::invite::make(&context.node, uses, days)),
+        Request::Invite { uses, days } => desk.wait(runtime, crate::invite::make(&context.node, uses, days)),
         Request::Nodes => nodes::list(&context.node, context.circle.as_deref()),
-        Request::AddNode { node, dc } => runtime.block_on(nodes::add(&context.node, node, dc)),
-        Request::RemoveNode { node } => runtime.block_on(nodes::remove(&context.node, context.log.as_ref(), node)),
+        Request::AddNode { node, dc } => desk.wait(runtime, nodes::add(&context.node, node, dc)),
+        Request::RemoveNode { node } => desk.wait(runtime, nodes::remove(&context.node, context.log.as_ref(), node)),
         Request::Drain { seconds } => {
             let over = seconds.map_or(context.drain, Duration::from_secs);
-            runtime.block_on(nodes::drain(&context.gateway, context.circle.as_deref(), over, watch))
+            desk.wait(runtime, nodes::drain(&context.gateway, context.circle.as_deref(), over, watch))
         }
         Request::EndDrain => nodes::end_drain(&context.gateway, context.circle.as_deref()),
         Request::Levels => level::show(&context.node),
-        Request::Activate { level } => runtime.block_on(level::activate(&context.node, level)),
+        Request::Activate { level } => desk.wait(runtime, level::activate(&context.node, level)),
     }
 }
 
@@ -256,10 +315,11 @@ pub(crate) fn failed(error: &dyn std::error::Error) -> Answer {
     Answer::Failed { reason: ieum_node::chain(error) }
 }
 
-fn check<L: Kept>(context: &Context<L>, runtime: &tokio::runtime::Handle, watch: Watch<'_>) -> Answer {
+fn check<L: Kept>(desk: &Desk<L>, runtime: &Runtime, watch: Watch<'_>) -> Answer {
+    let context = &desk.context;
     let log = context.log.as_ref();
     let extent = || Ok(Extent::of_kept(log, runtime.block_on(log.last())?));
-    match verify::running(&context.folder, log, extent, &context.node, runtime, watch) {
+    match verify::running(&context.folder, log, extent, &context.node, runtime, watch, &|| desk.goes_on()) {
         Ok(report) => verified(&report),
         Err(error) => failed(&error),
     }
@@ -293,4 +353,71 @@ pub(crate) fn ask(data: &Path, request: &Request, bar: &Bar) -> io::Result<Optio
         }
     }
     Err(io::Error::other("the node ended before it answered"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use ieum_core::kv::{Kv as _, WriteSet};
+    use ieum_gateway::Hub;
+    use ieum_node::machine::Delivery;
+    use ieum_node::service::{Identity, Node, Options};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::keys;
+
+    /// One that does not become smaller, so that it fills a pipe, and others behind each of which it is looked whether a copy goes on.
+    fn large() -> WriteSet {
+        let mut random = vec![0; 2 << 20];
+        blake3::Hasher::new().finalize_xof().fill(&mut random);
+        let mut rows = WriteSet::default();
+        rows.rows.insert(vec![0xfe, 0], Some(random.into()));
+        rows.rows.extend((1..4).map(|row| (vec![0xfe, row], Some(vec![row; 9 << 20].into()))));
+        rows
+    }
+
+    /// The node may go on in this process, and opens what was open.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_backup_ends_with_its_node_which_waits_for_that() {
+        let root = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.node.data = root.path().join("data");
+        let folder = Folder::new(&config.node.data);
+        let opened = folder.open(3, &ieum_store::fjall::Options::default()).await.unwrap();
+        opened.view.commit(&large()).unwrap();
+        let identity = Identity { node: 1, dc: "a".to_owned(), cell: 3, key_id: 1, public_key: [1; 32] };
+        let options = Options::new(identity, &folder);
+        let (log, view) = (Arc::clone(&opened.log), Arc::clone(&opened.view));
+        let node = Node::start(log, view, options, |_: Delivery<Ticket>| {}).await.unwrap();
+        let keys = keys::signing_keys(&config.node.data).unwrap();
+        let gateway = Gateway::new(NodeCell::new(node.handle(), None, &config), Hub::new(), config.gateway(), keys);
+        let before = Arc::strong_count(&opened.log);
+        let open = listen(Context {
+            folder: folder.clone(),
+            log: Arc::clone(&opened.log),
+            node: node.handle(),
+            circle: None,
+            gateway: Arc::clone(&gateway),
+            drain: Duration::ZERO,
+        });
+        let (open, connect) =
+            (open.unwrap(), || at(folder.root(), |path| std::os::unix::net::UnixStream::connect(path)));
+        let _silent = connect().unwrap();
+        // A pipe, so that the copy is made no faster than it is read here.
+        let pipe = root.path().join("backup.partial");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let to = root.path().join("backup.ieum");
+        let data = folder.root().to_owned();
+        let asks = tokio::task::spawn_blocking(move || ask(&data, &Request::Backup { to }, &Bar::new()));
+        let mut pipe = tokio::task::spawn_blocking(move || std::fs::File::open(pipe)).await.unwrap().unwrap();
+        let reads = async { tokio::task::spawn_blocking(move || pipe.read_to_end(&mut Vec::new())).await };
+        let (closed, _) = tokio::join!(biased; open.close(), reads);
+        assert_eq!(closed, Ok(()));
+        assert_eq!(Arc::strong_count(&opened.log), before, "nobody holds it any more");
+        let answer = asks.await.unwrap().unwrap().unwrap();
+        assert_eq!(answer, Answer::Failed { reason: "the node stops".to_owned() });
+        drop(node.stop(Duration::ZERO).await);
+    }
 }

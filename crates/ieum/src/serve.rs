@@ -93,6 +93,8 @@ pub(crate) enum Error {
     Runtime(#[from] io::Error),
     #[error("{0}")]
     Stopped(String),
+    #[error(transparent)]
+    Hangs(#[from] Hangs),
     #[error("{0}")]
     LogLost(String),
     #[error("etcd has stopped to answer while the node came up: {0}")]
@@ -375,7 +377,7 @@ async fn serve_clients<L: Kept>(
     [telling, sharing, apart].into_iter().flatten().for_each(|task| task.abort());
     gateway.stop();
     let _ = server.await;
-    admin.abort();
+    let closed = admin.close().await;
     drop(gateway);
     // Without a log nothing comes of what was submitted.
     let patience = if matches!(ended, Err(Error::LogLost(_))) { Duration::ZERO } else { STOP_PATIENCE };
@@ -384,7 +386,7 @@ async fn serve_clients<L: Kept>(
     match ended {
         // Only a log that others write to may be trimmed by others.
         Err(Error::Stopped(_)) if handle.is_overtaken() && among_others => Err(Error::Overtaken),
-        ended => ended,
+        ended => unless_it_hangs(ended, closed),
     }
 }
 

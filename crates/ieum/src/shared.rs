@@ -1,5 +1,6 @@
 //! A node of a cell of several: its log is etcd's, and the others are asked where that no longer reaches.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -83,7 +84,7 @@ pub(crate) async fn open(
     let node = &config.node;
     let tls = certificates(config)?;
     let listener = match config.peers.listen {
-        Some(address) => Some(TcpListener::bind(address).await.map_err(|source| Error::Peers { address, source })?),
+        Some(address) => Some(listen(address).await?),
         None => None,
     };
     let circle = Circle::new(Settings {
@@ -141,6 +142,11 @@ pub(crate) async fn open(
     shelf.put_doubt(Arc::new(move |newcomer| doubting.doubt(newcomer)));
     shelf.put_snapshots(find_snapshot(view, Arc::clone(&leases), journal));
     Ok(Shared { opened, circle, leases, shelf, parts, coming_up, copying })
+}
+
+/// Listens for other nodes.
+pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error::Peers { address, source })
 }
 
 /// By which the nodes know each other, if the cell has certificates.
@@ -347,12 +353,6 @@ fn find_snapshot(view: Arc<Fjall>, leases: Arc<Leases>, journal: Arc<Journal>) -
     })
 }
 
-impl From<Hangs> for Error {
-    fn from(hangs: Hangs) -> Self {
-        Self::Stopped(hangs.to_string())
-    }
-}
-
 impl From<client::Error> for Error {
     fn from(error: client::Error) -> Self {
         Self::Setting(error.to_string())
@@ -368,6 +368,13 @@ impl From<tls::Unusable> for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn where_another_node_listens_is_a_setting_of_the_peers() {
+        let taken = listen(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let refused = listen(taken.local_addr().unwrap()).await.unwrap_err();
+        assert!(refused.to_string().contains("[peers] listen"), "{refused}");
+    }
 
     #[test]
     fn a_later_release_has_a_greater_number() {

@@ -343,7 +343,7 @@ impl Source {
         let options = fjall::Options::default();
         let view = Fjall::open(made.view(), &options).map_err(FolderError::View)?;
         let extent = Extent { last: self.position(span.end), ..Extent::of(&self.log) };
-        folder::start_from(&view, asked.backup, &extent, watch)?;
+        folder::start_from(&view, asked.backup, &extent, watch, snapshot::unasked())?;
         let skips = match &asked.whose {
             Whose::Alone => crate::skips(&self.log.skips()?),
             Whose::Shared(skips) => skips.clone(),

@@ -37,6 +37,7 @@ use ieum_store::fjall::{self, Fjall, OpenError};
 
 pub use crate::extent::Extent;
 use crate::progress::{self, Step, Watch};
+use crate::snapshot::GoesOn;
 use crate::{core_position, snapshot};
 
 /// A node's data folder.
@@ -328,7 +329,7 @@ impl Folder {
     fn filled_from(&self, path: &Path, new: &Path, log: &Extent, options: &fjall::Options) -> Result<Fjall, Error> {
         remove(new)?;
         let view = Fjall::open(new, options).map_err(Error::View)?;
-        start_from(&view, path, log, progress::unwatched())?;
+        start_from(&view, path, log, progress::unwatched(), snapshot::unasked())?;
         Ok(view)
     }
 
@@ -385,12 +386,18 @@ fn remove(view: &Path) -> Result<(), Error> {
 
 /// Fills the empty `view` with the rows of the snapshot at `path`.
 pub(crate) fn fill(view: &Fjall, path: &Path, watch: Watch<'_>) -> Result<(), Error> {
+    fill_while(view, path, watch, snapshot::unasked())
+}
+
+fn fill_while(view: &Fjall, path: &Path, watch: Watch<'_>, goes_on: GoesOn<'_>) -> Result<(), Error> {
     let rows = snapshot::Rows::open(path)?;
     let mut damage = None;
     let rows = rows.zip(1u64..).map(|(row, done)| {
-        if done.is_multiple_of(progress::EVERY) {
+        let asks = done.is_multiple_of(progress::EVERY);
+        if asks {
             watch(Step { what: "rows loaded", done, of: None });
         }
+        let row = if asks { goes_on().and(row) } else { row };
         row.map_err(|error| {
             let message = error.to_string();
             damage = Some(error);
@@ -406,8 +413,14 @@ pub(crate) fn fill(view: &Fjall, path: &Path, watch: Watch<'_>) -> Result<(), Er
 }
 
 /// Fills the empty `view` from the snapshot at `path` so that it can go on with `log`.
-pub(crate) fn start_from(view: &Fjall, path: &Path, log: &Extent, watch: Watch<'_>) -> Result<(), Error> {
-    fill(view, path, watch)?;
+pub(crate) fn start_from(
+    view: &Fjall,
+    path: &Path,
+    log: &Extent,
+    watch: Watch<'_>,
+    goes_on: GoesOn<'_>,
+) -> Result<(), Error> {
+    fill_while(view, path, watch, goes_on)?;
     match fit(view, log)? {
         Fit::Fits => Ok(()),
         Fit::Not(reason) => Err(snapshot::Error::Damaged { path: path.to_owned(), what: reason }.into()),

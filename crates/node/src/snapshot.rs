@@ -166,7 +166,7 @@ pub(crate) fn unasked() -> GoesOn<'static> {
 }
 
 /// Is asked all the while by long work, and ends it with an error.
-pub(crate) type GoesOn<'a> = &'a dyn Fn() -> Result<(), Error>;
+pub type GoesOn<'a> = &'a dyn Fn() -> Result<(), Error>;
 
 /// What is done for a file so that it can be relied on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,9 +224,14 @@ pub fn adopt(file: &Path, folder: &Path, cell: u32, position: Position) -> Resul
 /// Writes `view` as it is now to `path`, verified and durable. It may go on being written. Whatever was there is replaced at the end,
 /// or stays if this fails.
 pub fn copy(view: &impl Kv, path: &Path, watch: Watch<'_>) -> Result<Meta, Error> {
+    copy_while(view, path, watch, unasked())
+}
+
+/// The same, while it `goes_on`.
+pub fn copy_while(view: &impl Kv, path: &Path, watch: Watch<'_>, goes_on: GoesOn<'_>) -> Result<Meta, Error> {
     let look = view.snapshot();
     let meta = meta(&look)?;
-    write_file(Way { care: Care::Kept, watch, goes_on: unasked() }, &meta, path, |out| {
+    write_file(Way { care: Care::Kept, watch, goes_on }, &meta, path, |out| {
         view.rows(look).try_for_each(|row| out.row(row?))
     })?;
     Ok(meta)

@@ -21,6 +21,7 @@ use crate::applier::Applier;
 use crate::folder::{self, Error as FolderError, Extent, Folder};
 use crate::progress::{self, Step, Watch};
 use crate::service::Handle;
+use crate::snapshot::GoesOn;
 use crate::{chain, core_position, in_use, log_position, snapshot};
 
 /// At most so many differing rows are named.
@@ -115,7 +116,7 @@ impl Report {
 /// Checks the folder of a node that does not run. An error is something that kept it from checking; damage is a finding.
 pub fn offline(folder: &Folder, cell: u16, watch: Watch<'_>) -> Result<Report, FolderError> {
     folder.refuse_unfinished()?;
-    let mut check = Check::new(folder, watch);
+    let mut check = Check::new(folder, watch, snapshot::unasked());
     let snapshots = check.snapshots()?;
     if !holds_a_log(folder)? {
         check.report.find(Kind::LogMissing, folder.log().display());
@@ -151,7 +152,8 @@ const ATTEMPTS: u32 = 5;
 /// Checks a running node: its view at one position against the log up to there. Blocks for long and holds little memory; call it on a
 /// thread of its own, see [`crate::progress::step_back`]. `extent` is asked when the view was looked at, so that it is no earlier.
 ///
-/// When the node takes snapshots and trims what is being read, that is no damage: it begins again with those that there are then.
+/// When the node takes snapshots and trims what is being read, that is no damage: it begins again with those that there are then. `goes_on` is asked
+/// all the while: a node that stops waits for this.
 pub fn running<L: Log, K: Kv, T: Send + 'static>(
     folder: &Folder,
     log: &L,
@@ -159,9 +161,10 @@ pub fn running<L: Log, K: Kv, T: Send + 'static>(
     node: &Handle<K, T>,
     runtime: &tokio::runtime::Handle,
     watch: Watch<'_>,
+    goes_on: GoesOn<'_>,
 ) -> Result<Report, FolderError> {
     for _ in 0..ATTEMPTS {
-        let mut check = Check::new(folder, watch);
+        let mut check = Check::new(folder, watch, goes_on);
         check.running(log, &extent, node, runtime)?;
         if !check.overtaken {
             return Ok(check.report);
@@ -191,6 +194,7 @@ struct Source<'a> {
 struct Check<'a> {
     folder: &'a Folder,
     watch: Watch<'a>,
+    goes_on: GoesOn<'a>,
     /// The snapshots that there were at the beginning, damaged ones too.
     listed: Vec<(Position, PathBuf)>,
     /// What was listed is gone: the node took newer snapshots and trimmed its log. What was found is worth nothing.
@@ -199,8 +203,8 @@ struct Check<'a> {
 }
 
 impl<'c> Check<'c> {
-    fn new(folder: &'c Folder, watch: Watch<'c>) -> Self {
-        Self { folder, watch, listed: Vec::new(), overtaken: false, report: Report::default() }
+    fn new(folder: &'c Folder, watch: Watch<'c>, goes_on: GoesOn<'c>) -> Self {
+        Self { folder, watch, goes_on, listed: Vec::new(), overtaken: false, report: Report::default() }
     }
 
     fn running<L: Log, K: Kv, T: Send + 'static>(
@@ -237,8 +241,9 @@ impl<'c> Check<'c> {
         let mut good = Vec::new();
         self.listed = snapshot::list(&self.folder.snapshots())?;
         for (position, path) in self.listed.clone() {
-            match snapshot::check_watched(&path, None, self.watch) {
+            match snapshot::check_while(&path, None, self.watch, self.goes_on) {
                 Ok(_) => good.push((position, path)),
+                Err(error @ snapshot::Error::Closed) => return Err(error.into()),
                 Err(error) if error.is_missing() => self.overtaken = true,
                 Err(error) => self.report.find(Kind::SnapshotDamaged, chain(&error)),
             }
@@ -315,7 +320,7 @@ impl<'c> Check<'c> {
         let scratch = Fjall::open(scratch_path, &options).map_err(FolderError::View)?;
         let Source { extent: log, snapshots, skips, read } = source;
         match snapshots.iter().find(|(position, _)| fits(*position, until, &log)) {
-            Some((_, path)) => match folder::start_from(&scratch, path, &log, self.watch) {
+            Some((_, path)) => match folder::start_from(&scratch, path, &log, self.watch, self.goes_on) {
                 Err(FolderError::Snapshot(error)) if error.is_missing() => {
                     self.overtaken = true;
                     return Ok(());
@@ -331,44 +336,50 @@ impl<'c> Check<'c> {
         }
         let mut applier = Applier::new(Arc::new(scratch), skips)?;
         self.report.replayed_from = applier.applied();
-        if self.replay(&mut applier, until, read) {
+        if self.replay(&mut applier, until, read)? {
             let scratch = applier.view();
-            self.compare_rows(scratch.rows(scratch.snapshot()), found);
+            self.compare_rows(scratch.rows(scratch.snapshot()), found)?;
         }
         Ok(())
     }
 
     /// Applies the log up to `until`; false when it cannot be, which is a finding.
-    fn replay(&mut self, applier: &mut Applier<Fjall>, until: Position, read: &mut ReadLog<'_>) -> bool {
+    fn replay(
+        &mut self,
+        applier: &mut Applier<Fjall>,
+        until: Position,
+        read: &mut ReadLog<'_>,
+    ) -> Result<bool, FolderError> {
         let from = applier.applied().ordinal;
         while applier.applied() < until {
+            (self.goes_on)()?;
             let entries = match read(applier.applied()) {
                 Ok(entries) if !entries.is_empty() => entries,
                 Ok(_) => {
                     self.report.find(Kind::LogDamaged, format!("it ends after {}, before {until}", applier.applied()));
-                    return false;
+                    return Ok(false);
                 }
                 Err(ieum_log::Error::Trimmed { .. }) => {
                     self.overtaken = true;
-                    return false;
+                    return Ok(false);
                 }
                 Err(error) => {
                     let after = applier.applied();
                     self.report.find(Kind::LogDamaged, format!("replay stopped after {after}: {}", chain(&error)));
-                    return false;
+                    return Ok(false);
                 }
             };
             for entry in entries.iter().take_while(|e| core_position(e.position) <= until) {
                 if let Err(error) = applier.apply(entry) {
                     self.report.find(Kind::LogDamaged, chain(&error));
-                    return false;
+                    return Ok(false);
                 }
                 self.report.batches += 1;
             }
             let (done, of) = (applier.applied().ordinal.saturating_sub(from), until.ordinal.saturating_sub(from));
             (self.watch)(Step { what: "batches replayed", done, of: Some(of) });
         }
-        true
+        Ok(true)
     }
 
     /// Compares all rows, `expected` against `found`.
@@ -376,7 +387,7 @@ impl<'c> Check<'c> {
         &mut self,
         expected: impl Iterator<Item = kv::Result<Row>>,
         found: impl Iterator<Item = kv::Result<Row>>,
-    ) {
+    ) -> Result<(), FolderError> {
         let (mut left, mut right) = (expected.peekable(), found.peekable());
         let mut differing = 0usize;
         loop {
@@ -384,7 +395,7 @@ impl<'c> Check<'c> {
                 (None, None) => break,
                 (Some(Err(error)), _) | (_, Some(Err(error))) => {
                     self.report.find(Kind::ViewUnreadable, chain(error));
-                    return;
+                    return Ok(());
                 }
                 (Some(Ok(_)), None) => Ordering::Less,
                 (None, Some(Ok(_))) => Ordering::Greater,
@@ -395,6 +406,7 @@ impl<'c> Check<'c> {
             self.report.rows += 1;
             if self.report.rows.is_multiple_of(progress::EVERY) {
                 (self.watch)(Step { what: "rows compared", done: self.report.rows, of: None });
+                (self.goes_on)()?;
             }
             let Some((kind, key)) = difference(a, b) else { continue };
             differing += 1;
@@ -407,6 +419,7 @@ impl<'c> Check<'c> {
         if differing > MOST_ROWS {
             self.report.find(Kind::RowDiffers, format!("{} more rows differ", differing - MOST_ROWS));
         }
+        Ok(())
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use common::{CELL, identity};
 use ieum_core::batch::{Envelope, Origin};
 use ieum_core::commands::operate::Tick;
+use ieum_core::ids::Position;
 use ieum_log::Log;
 use ieum_log::sqlite::Sqlite;
 use ieum_node::folder::{Error, Extent, Folder};
@@ -71,7 +72,7 @@ impl Checked {
                 checked.tick();
             }
         };
-        verify::running(&folder, log.as_ref(), extent, &node, &runtime, &watch)
+        verify::running(&folder, log.as_ref(), extent, &node, &runtime, &watch, &|| Ok(()))
     }
 }
 
@@ -105,4 +106,39 @@ async fn a_check_that_was_overtaken_begins_again() {
 async fn one_that_is_overtaken_for_ever_says_so() {
     let error = check(u32::MAX).await.unwrap_err();
     assert!(matches!(error, Error::Overtaken(_)), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_ends_with_its_node_wherever_it_is() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = Folder::new(root.path().join("data"));
+    let opened = folder.open(CELL, &Default::default()).await.unwrap();
+    let node =
+        Node::start(Arc::clone(&opened.log), opened.view, Options::new(identity(), &folder), |_: Delivery<()>| {});
+    let node = node.await.unwrap();
+    node.handle().begun().await;
+    let (meta, _) = snapshot::take(node.handle().kv().as_ref(), &folder.snapshots(), unwatched()).unwrap();
+    let next = Position { ordinal: meta.position.ordinal + 1, ..meta.position };
+    node.handle().reach(next).await;
+    let (handle, log, runtime) = (node.handle(), opened.log, Runtime::current());
+    let check = move |times: u32| {
+        let asked = AtomicU32::new(0);
+        let goes_on =
+            || if asked.fetch_add(1, Ordering::Relaxed) < times { Ok(()) } else { Err(snapshot::Error::Closed) };
+        let extent = || Ok(Extent::of_kept(log.as_ref(), runtime.block_on(log.last())?));
+        verify::running(&folder, log.as_ref(), extent, &handle, &runtime, unwatched(), &goes_on)
+            .map_err(|error| (error, folder.root().join("verify.scratch").exists()))
+    };
+    let ends = move || {
+        let mut times = 0;
+        while let Err((error, left)) = check(times) {
+            assert!(matches!(error, Error::Snapshot(snapshot::Error::Closed)), "{times}: {error}");
+            assert!(!left, "{times}: nothing is left of it");
+            times += 1;
+        }
+        times
+    };
+    // While the snapshot is read, and before a batch is replayed.
+    assert!(tokio::task::spawn_blocking(ends).await.unwrap() > 1);
+    node.stop(Duration::ZERO).await;
 }

@@ -26,12 +26,12 @@ pub type FindSnapshot = dyn Fn(Option<Position>, Newcomer<'_>) -> Result<Lent, S
 const NEWCOMERS: u32 = 2;
 
 /// How long a disk may take until who reads from it notices that this has to end.
-const CLEARS_WITHIN: Duration = Duration::from_secs(10);
+pub const CLEARS_WITHIN: Duration = Duration::from_secs(10);
 
 /// What was lent is not given back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "what reads the view or the journal for another node has not ended within {CLEARS_WITHIN:?}: is the disk well?"
+    "what reads the view or the journal for another node or an operator has not ended within {CLEARS_WITHIN:?}: is the disk well?"
 )]
 pub struct Hangs;
 

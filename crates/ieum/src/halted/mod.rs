@@ -26,7 +26,6 @@ use ieum_peer::server::{self, Offer};
 use ieum_peer::shelf::Shelf;
 use ieum_store::fjall::{self, Fjall};
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -245,7 +244,7 @@ impl Halt<'_> {
             tracing::error!("this node has no [peers] listen: neither `ieum log reseed` nor another node can ask it");
             return Ok(report);
         };
-        let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+        let listener = shared::listen(address).await?;
         let tls = shared::certificates(self.config)?;
         let (shelf, standing) = (Arc::new(Shelf::default()), Arc::clone(halted));
         shelf.put_journal(Arc::clone(halted.journal())).await;
