@@ -413,9 +413,9 @@ mod tests {
         let asks = tokio::task::spawn_blocking(move || ask(&data, &Request::Backup { to }, &Bar::new()));
         let mut pipe = tokio::task::spawn_blocking(move || std::fs::File::open(pipe)).await.unwrap().unwrap();
         let reads = async { tokio::task::spawn_blocking(move || pipe.read_to_end(&mut Vec::new())).await };
-        let (closed, _) = tokio::join!(biased; open.close(), reads);
-        assert_eq!(closed, Ok(()));
-        assert_eq!(Arc::strong_count(&opened.log), before, "nobody holds it any more");
+        let close = async { (open.close().await, Arc::strong_count(&opened.log)) };
+        let (closed, _) = tokio::join!(biased; close, reads);
+        assert_eq!(closed, (Ok(()), before), "nobody holds the log any more");
         let answer = asks.await.unwrap().unwrap().unwrap();
         assert_eq!(answer, Answer::Failed { reason: "the node stops".to_owned() });
         drop(node.stop(Duration::ZERO).await);

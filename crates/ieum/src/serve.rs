@@ -253,8 +253,8 @@ async fn serve(config: &Config, start: Start, passage: &Passage, signals: &mut S
 fn unless_it_hangs(served: Result<(), Error>, left: Result<(), Hangs>) -> Result<(), Error> {
     let Err(hangs) = left else { return served };
     match served {
-        // It would go on in this process, and open what is still open.
-        Err(Error::LogLost(_)) => Err(hangs.into()),
+        // It would go on in this process, or may, and open what is still open. Why it stopped was said.
+        Err(Error::LogLost(_) | Error::Stopped(_)) => Err(hangs.into()),
         served => {
             tracing::warn!(%hangs, "the node ends all the same");
             served
