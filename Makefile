@@ -56,8 +56,8 @@ apart: ## Measure a cell over three data centers beside one on one machine, in t
 planted: ## Show for each planted bug which test catches it.
 	scripts/planted.sh
 
-simulate: ## Live a cell with its clients from SEED, for MINUTES (60); LIVES for more than one, TRACE=1 to see what happens.
-	$(CARGO) run --release --locked -p ieum-simulation -- --seed $(or $(SEED),1) --minutes $(or $(MINUTES),60) --lives $(or $(LIVES),1) $(if $(TRACE),--trace)
+simulate: ## Live a cell of NODES (3) with its clients from SEED, for MINUTES (60); LIVES for more than one, TRACE=1 to see what happens.
+	$(CARGO) run --release --locked -p ieum-simulation -- --seed $(or $(SEED),1) --nodes $(or $(NODES),3) --minutes $(or $(MINUTES),60) --lives $(or $(LIVES),1) $(if $(TRACE),--trace)
 
 fuzz: ## Damage valid input and watch every decoder, for SECONDS (30) per target.
 	FUZZ_SECONDS=$(or $(SECONDS),30) $(CARGO) test --workspace --locked --no-fail-fast --test fuzz

@@ -132,13 +132,23 @@ impl<C: Cell> Gateway<C> {
 
     /// Waits until the view is not older than what the client has seen, for a second.
     async fn catch_up_with(&self, seen: Option<Position>) -> Result<(), Problem> {
-        let Some(seen) = seen.filter(|seen| *seen > self.cell.applied() && !Bug::StaleAfterMoving.planted()) else {
-            return Ok(());
-        };
+        let Some(seen) = seen.filter(|_| self.is_behind(seen)) else { return Ok(()) };
         match tokio::time::timeout(self.options.behind_patience, self.cell.reach(seen)).await {
             Ok(()) => Ok(()),
-            Err(_) => Err(self.problem(Code::Behind)),
+            Err(_) => Err(self.behind()),
         }
+    }
+
+    /// Whether a client has seen what this node's view does not have yet.
+    #[must_use]
+    pub fn is_behind(&self, seen: Option<Position>) -> bool {
+        seen.is_some_and(|seen| seen > self.cell.applied()) && !Bug::StaleAfterMoving.planted()
+    }
+
+    /// What a client is told that has waited for that for too long.
+    #[must_use]
+    pub fn behind(&self) -> Problem {
+        self.problem(Code::Behind)
     }
 
     /// Whether this node takes sessions: not when it is stopping, or sends its clients elsewhere.

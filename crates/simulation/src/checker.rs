@@ -11,7 +11,6 @@ use ieum_core::kv::{Direction, Kv, Read};
 use ieum_core::tables::accounts::DEVICES;
 use ieum_core::tables::messages::{Body, MESSAGES, Message, System};
 use ieum_core::tables::rooms::{HEADS, Kind, MEMBERS, RECEIPTS, ROOMS, USER_ROOMS};
-use ieum_log::Position;
 use ieum_node::applier::Applier;
 use ieum_protocol::frames::Change;
 use ieum_store::Memory;
@@ -20,7 +19,6 @@ use crate::copy::HeldRoom;
 use crate::device::Device;
 use crate::failure::{Broken, Check, holds};
 use crate::history::Asked;
-use crate::log;
 use crate::world::World;
 
 /// A room as the cell has it.
@@ -34,8 +32,8 @@ type Rooms = BTreeMap<u64, Truth>;
 impl World {
     /// Checks everything.
     pub(crate) fn check(&self) -> Check {
-        let view = self.disk.snapshot();
-        self.replay()?;
+        let truth = self.replay()?;
+        let view = truth.snapshot();
         let rooms = rooms(&view)?;
         self.at_rest()?;
         self.every_answer()?;
@@ -54,23 +52,34 @@ impl World {
         Ok(())
     }
 
-    /// Invariant 3: whoever applies the whole log has the same view.
-    fn replay(&self) -> Check {
+    /// Invariant 3: whoever applies the whole log has the same view as every node. That view.
+    fn replay(&self) -> Check<Memory> {
+        let mut stand = Vec::new();
+        for host in &self.hosts {
+            stand.push((applied(&host.disk.snapshot())?, host.number()));
+        }
+        stand.sort_unstable_by_key(|(at, _)| at.position);
         let fresh = std::sync::Arc::new(Memory::new());
         let mut applier = Applier::new(std::sync::Arc::clone(&fresh), Skips::new())?;
-        let mut tail = self.log.tail(Position { generation: 1, ordinal: 0 })?;
-        let lived = applied(&self.disk.snapshot())?;
-        while applier.applied() < lived.position
-            && let Some(entry) = log::next(&mut tail)?
-        {
-            applier.apply(&entry).map_err(|error| Broken(ieum_node::chain(&error)))?;
+        let mut stand = stand.into_iter().peekable();
+        for entry in self.log.truth() {
+            applier.apply(entry).map_err(|error| Broken(ieum_node::chain(&error)))?;
+            let replayed = applied(&fresh.snapshot())?;
+            while let Some((lived, node)) = stand.next_if(|(lived, _)| lived.position <= replayed.position) {
+                holds(lived == replayed, || format!("node {node} stands at {lived:?}, the log gives {replayed:?}"))?;
+            }
         }
-        let replayed = applied(&fresh.snapshot())?;
-        holds(replayed == lived, || format!("the node stands at {lived:?}, the log gives {replayed:?}"))
+        holds(stand.peek().is_none(), || format!("{stand:?} stand beyond the log"))?;
+        Ok(fresh.as_ref().clone())
+    }
+
+    /// The digest of the cell's view at the end of the log, and where it stands.
+    pub(crate) fn digest(&self) -> Check<ieum_core::tables::cell::Applied> {
+        Ok(applied(&self.replay()?.snapshot())?)
     }
 
     /// Queues drain.
-    fn at_rest(&self) -> Check {
+    pub(crate) fn at_rest(&self) -> Check {
         for device in &self.devices {
             let Some(process) = &device.process else { continue };
             if process.stopped {
@@ -82,7 +91,10 @@ impl World {
             holds(process.live, || format!("device {index} is not connected"))?;
         }
         let live = self.running().len();
-        let sessions = self.node.as_ref().map_or(0, |node| node.hub.sessions());
+        let behind = self.hosts.iter().find(|host| !host.serves() || host.journal.last + 3 < self.log.last());
+        holds(behind.is_none(), || format!("node {:?} does not serve", behind.map(crate::host::Host::number)))?;
+        let sessions: usize =
+            self.hosts.iter().filter_map(|host| host.node.as_ref()).map(|node| node.hub.sessions()).sum();
         holds(sessions == live, || format!("{sessions} sessions of {live} devices"))?;
         holds(self.network.count() <= live, || format!("{live} devices have more connections: {:?}", self.network))
     }

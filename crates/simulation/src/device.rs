@@ -11,8 +11,8 @@ use ieum_protocol::frames::Change;
 use crate::copy::{Copy, Shown};
 use crate::failure::{Check, broken};
 use crate::history::History;
+use crate::host::{endpoint, index_of};
 use crate::network::Link;
-use crate::node::ENDPOINTS;
 use crate::random::Random;
 
 /// A device.
@@ -25,6 +25,8 @@ pub(crate) struct Device {
     /// What its store holds, and what a power cut leaves of it.
     saved: Saved,
     durable: Saved,
+    /// The endpoints that it was installed with; the cell tells it others.
+    knows: Vec<usize>,
     /// Whether the app keeps a durable copy of its own, and what that holds.
     keeps: bool,
     kept: Copy,
@@ -74,7 +76,13 @@ pub(crate) enum Wish {
 }
 
 impl Device {
-    pub(crate) fn new(index: usize, user: u64, handle: String, id: u64, secret: String, keeps: bool) -> Self {
+    pub(crate) fn new(
+        index: usize,
+        (user, handle): (u64, String),
+        (id, secret): (u64, String),
+        knows: Vec<usize>,
+        keeps: bool,
+    ) -> Self {
         Self {
             index,
             user,
@@ -83,6 +91,7 @@ impl Device {
             secret,
             saved: Saved::default(),
             durable: Saved::default(),
+            knows,
             keeps,
             kept: Copy::default(),
             process: None,
@@ -100,8 +109,8 @@ impl Device {
             device: self.id,
             secret: self.secret.clone(),
             client: None,
-            endpoints: ENDPOINTS.iter().filter_map(|text| text.parse().ok()).collect(),
-            home: ENDPOINTS.first().filter(|_| self.index.is_multiple_of(2)).and_then(|text| text.parse().ok()),
+            endpoints: self.knows.iter().filter_map(|at| endpoint(*at).parse().ok()).collect(),
+            home: self.knows.first().filter(|_| self.index.is_multiple_of(2)).and_then(|at| endpoint(*at).parse().ok()),
             foreground,
             timing: Timing::default(),
             limits: Limits::default(),
@@ -149,8 +158,9 @@ impl Device {
                     process.machine.stored(Moment { now, random: random.next() }, Ok(()));
                 }
                 Output::Connect { line, endpoint } => {
-                    let endpoint = ENDPOINTS.iter().position(|text| *text == endpoint.to_string());
-                    let Some(endpoint) = endpoint else { return broken("the client made up an endpoint") };
+                    let Some(endpoint) = index_of(&endpoint.to_string()) else {
+                        return broken("the client made up an endpoint");
+                    };
                     return Ok(Some(Wish::Connect(line, endpoint)));
                 }
                 Output::Send { line, text } => {

@@ -1,12 +1,12 @@
 //! A cell and its clients on one thread: the production logic of `core`, `node`, `gateway`'s sessions and `client`, with a clock, a log,
-//! a network and disks that are simulated from a seed. The same seed is the same life, to the byte.
+//! data centers, a network and disks that are simulated from a seed. The same seed is the same life, to the byte.
 //!
 //! | file | what |
 //! |---|---|
 //! | `clock`, `random`, `trace` | virtual time, the seed's numbers, what happened |
-//! | `log`, `network` | what lies between the parts, with its delays and failures |
-//! | `node`, `device` | one life of the node's process; a device with its disk, client and app |
-//! | `world` | event after event; what threads, tasks and sockets do in production |
+//! | `log`, `wan`, `network` | what lies between the parts, with its delays and failures |
+//! | `host`, `node`, `device` | a machine with its disk; one life of a node's process; a device with its disk, client and app |
+//! | `world` | event after event; what threads, tasks, sockets and the nodes' talk with each other do in production |
 //! | `workload`, `faults` | what people do; what breaks |
 //! | `copy`, `history`, `checker` | what devices hold, what was asked and answered, and what must hold at the end |
 
@@ -17,11 +17,13 @@ mod device;
 mod failure;
 mod faults;
 mod history;
+mod host;
 mod log;
 mod network;
 mod node;
 mod random;
 mod trace;
+mod wan;
 mod workload;
 mod world;
 
@@ -35,6 +37,8 @@ use world::{Event, World};
 pub struct Options {
     /// Everything is drawn from it.
     pub seed: u64,
+    /// How many nodes the cell has, over three data centers if it is more than one.
+    pub nodes: usize,
     /// For how many minutes people act and things break.
     pub minutes: u64,
     /// Whether the trace is printed.
@@ -67,7 +71,7 @@ pub struct Met {
     pub refused: u64,
     /// Things that broke.
     pub faults: u64,
-    /// Lives of the node.
+    /// Lives of the nodes.
     pub lives: u64,
     /// Lives of clients.
     pub processes: u64,
@@ -98,10 +102,12 @@ pub struct Failed {
 
 /// For how long everything has time to come to rest, in milliseconds: longer than a session of a client that is gone may stay.
 const REST: u64 = 150_000;
+/// A client that moves back to the node that it prefers is between two of them for a moment; it is waited for so often.
+const MOVES: u32 = 20;
 
 /// Lives one life.
 pub fn live(options: Options) -> Result<Report, Failed> {
-    let mut world = World::new(options.seed, options.shown);
+    let mut world = World::new(options.seed, options.nodes, options.shown);
     match run(&mut world, options.minutes) {
         Ok(report) => Ok(report),
         Err(broken) => Err(Failed { seed: options.seed, ms: world.now(), broken }),
@@ -117,6 +123,12 @@ fn run(world: &mut World, minutes: u64) -> Result<Report, Broken> {
     world.run_until(begin + minutes * 60_000)?;
     world.recover()?;
     world.run_until(world.now() + REST)?;
+    for _ in 0..MOVES {
+        if world.at_rest().is_ok() {
+            break;
+        }
+        world.run_until(world.now() + 5_000)?;
+    }
     world.check()?;
     let met = world.met();
     Ok(Report { trace: world.trace.hash(), digest: world.digest()?.digest, lines: world.trace.lines(), met })

@@ -1,15 +1,19 @@
-//! The simulated log: the one in memory, with delays, stalls and answers that get lost.
+//! The simulated log: its contract, and how it fails. Requests are slow or stand still, answers get lost, a request that was given up comes
+//! to its end later, a life of a node that is over is fenced off, and what was trimmed is gone.
 
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use ieum_core::apply::Author;
-use ieum_log::memory::{Memory, Tail};
-use ieum_log::{BatchId, Entry, Log as _, Position, Tail as _};
+use ieum_log::memory::Memory;
+use ieum_log::{BatchId, Entry, Error, Log as _, Position};
 
-use crate::failure::{Check, broken};
-use crate::random::Random;
+use crate::failure::{Check, broken, holds};
+
+/// The log's only generation so far.
+const GENERATION: u32 = 1;
 
 /// What a future gives when it is polled once.
 pub(crate) fn now<F: Future>(future: F) -> Option<F::Output> {
@@ -19,21 +23,26 @@ pub(crate) fn now<F: Future>(future: F) -> Option<F::Output> {
     }
 }
 
-/// What becomes of an append.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Fate {
-    /// When the batch is durable, if it ever is.
-    pub(crate) placed: Option<u64>,
-    /// When the node hears of it.
-    pub(crate) answered: u64,
-    /// Whether it hears that it went well; if not, the batch may be there all the same.
-    pub(crate) well: bool,
+/// What the log says to an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Placed {
+    /// The batch is there.
+    There,
+    /// It is not, and never will be: another life of its node has begun.
+    Fenced,
+    /// It is not known any more whether it is: it was trimmed.
+    Conflict,
 }
 
 /// The log.
 #[derive(Debug)]
 pub(crate) struct Log {
     memory: Memory,
+    /// All that was ever appended, the first at the front: what is trimmed is kept for the checker alone.
+    truth: Vec<Entry>,
+    trimmed: u64,
+    /// The life of each node that may append.
+    lives: BTreeMap<u32, u64>,
     /// Nothing becomes durable before.
     stalled_until: u64,
     /// Answers get lost until then.
@@ -42,51 +51,89 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn new() -> Self {
-        Self { memory: Memory::new(1), stalled_until: 0, sick_until: 0 }
+        Self {
+            memory: Memory::new(GENERATION),
+            truth: Vec::new(),
+            trimmed: 0,
+            lives: BTreeMap::new(),
+            stalled_until: 0,
+            sick_until: 0,
+        }
     }
 
     pub(crate) fn stall(&mut self, until: u64) {
-        self.stalled_until = until;
+        self.stalled_until = self.stalled_until.max(until);
     }
 
     pub(crate) fn sicken(&mut self, until: u64) {
         self.sick_until = until;
     }
 
-    pub(crate) fn fate(&self, now: u64, random: &mut Random) -> Fate {
-        let slow = if random.chance(20) { random.between(20, 400) } else { random.between(1, 5) };
-        let placed = now.max(self.stalled_until) + slow;
-        let answered = placed + random.between(0, 3);
-        if now < self.sick_until && random.chance(500) {
-            return Fate { placed: random.chance(500).then_some(placed), answered, well: false };
-        }
-        Fate { placed: Some(placed), answered, well: true }
+    pub(crate) fn recover(&mut self) {
+        (self.stalled_until, self.sick_until) = (0, 0);
     }
 
-    /// The batch becomes durable.
-    pub(crate) fn place(&self, author: Author, bytes: &Bytes) -> Check {
+    pub(crate) fn stalled_until(&self) -> u64 {
+        self.stalled_until
+    }
+
+    pub(crate) fn is_sick(&self, now: u64) -> bool {
+        now < self.sick_until
+    }
+
+    pub(crate) fn last(&self) -> u64 {
+        self.truth.len() as u64
+    }
+
+    pub(crate) fn trimmed(&self) -> u64 {
+        self.trimmed
+    }
+
+    pub(crate) fn truth(&self) -> &[Entry] {
+        &self.truth
+    }
+
+    /// A new life of a node: nothing of an earlier one is taken from here on. A log that no other node writes to keeps no account of lives.
+    pub(crate) fn register(&mut self, node: u32, least: u64, is_shared: bool) -> u64 {
+        let before = self.lives.get(&node).filter(|_| is_shared);
+        let life = before.map_or(least, |before| least.max(before + 1));
+        self.lives.insert(node, life);
+        life
+    }
+
+    /// A request to append arrives.
+    pub(crate) fn place(&mut self, author: Author, bytes: &Bytes) -> Check<Placed> {
+        if self.lives.get(&author.node) != Some(&author.incarnation) {
+            return Ok(Placed::Fenced);
+        }
         let id = BatchId { node: author.node, incarnation: author.incarnation, number: author.number };
         match now(self.memory.append(id, bytes.clone())) {
-            Some(Ok(_)) => Ok(()),
+            Some(Ok(position)) => {
+                if position.ordinal > self.last() {
+                    self.truth.push(Entry { position, id, bytes: bytes.clone() });
+                }
+                Ok(Placed::There)
+            }
+            Some(Err(Error::Conflict { .. })) => Ok(Placed::Conflict),
             Some(Err(error)) => broken(format!("the log refused batch {id:?}: {error}")),
             None => broken("the log in memory waits"),
         }
     }
 
-    pub(crate) fn tail(&self, after: Position) -> Check<Tail> {
-        match now(self.memory.tail(after)) {
-            Some(Ok(tail)) => Ok(tail),
-            Some(Err(error)) => broken(format!("no tail after {after}: {error}")),
-            None => broken("the log in memory waits"),
+    /// Forgets what lies up to `ordinal`.
+    pub(crate) fn trim(&mut self, ordinal: u64) -> Check {
+        holds(ordinal <= self.last(), || format!("{ordinal} is trimmed of a log that ends at {}", self.last()))?;
+        match now(self.memory.trim(Position { generation: GENERATION, ordinal })) {
+            Some(Ok(())) => {
+                self.trimmed = self.trimmed.max(ordinal);
+                Ok(())
+            }
+            trimmed => broken(format!("the log is not trimmed: {trimmed:?}")),
         }
     }
-}
 
-/// The next entry, if it is there already.
-pub(crate) fn next(tail: &mut Tail) -> Check<Option<Entry>> {
-    match now(tail.next()) {
-        Some(Ok(entry)) => Ok(Some(entry)),
-        Some(Err(error)) => broken(format!("reading the log: {error}")),
-        None => Ok(None),
+    /// The batch at `ordinal`, as somebody has it who has it at all.
+    pub(crate) fn batch(&self, ordinal: u64) -> Option<&Entry> {
+        self.truth.get(usize::try_from(ordinal.checked_sub(1)?).ok()?)
     }
 }

@@ -15,6 +15,9 @@ struct Arguments {
     /// How many lives, each with the next seed.
     #[arg(long, default_value_t = 1)]
     lives: u64,
+    /// How many nodes the cell has, over three data centers if it is more than one.
+    #[arg(long, default_value_t = 3)]
+    nodes: usize,
     /// For how many minutes people act and things break in each.
     #[arg(long, default_value_t = 60)]
     minutes: u64,
@@ -27,7 +30,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     for seed in arguments.seed..arguments.seed + arguments.lives {
         let began = Instant::now();
-        match live(Options { seed, minutes: arguments.minutes, shown: arguments.trace }) {
+        match live(Options { seed, nodes: arguments.nodes, minutes: arguments.minutes, shown: arguments.trace }) {
             Ok(report) => {
                 let took = began.elapsed().as_secs_f64();
                 let lived = report.met.ms as f64 / 1_000.0;

@@ -83,6 +83,11 @@ impl Network {
         self.connections.get(&link).map(|connection| connection.device)
     }
 
+    /// The endpoint that a connection was made to.
+    pub(crate) fn endpoint(&self, link: Link) -> Option<usize> {
+        self.connections.get(&link).map(|connection| connection.endpoint)
+    }
+
     /// Connections that nobody has cut or lost, with their device and endpoint.
     pub(crate) fn healthy(&self) -> impl Iterator<Item = (Link, usize, usize)> {
         let healthy =

@@ -5,29 +5,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ieum_core::apply::{Skips, applied};
+use ieum_core::apply::applied;
 use ieum_core::batch::{Envelope, Origin};
 use ieum_core::commands::operate::Tick;
-use ieum_core::ids::Position;
+use ieum_core::ids::{NodeId, Position};
 use ieum_core::kv::Kv;
 use ieum_gateway::options::{Limits, Passwords, Rate};
+use ieum_gateway::session::hello::Asked;
 use ieum_gateway::session::{Live, Opening};
 use ieum_gateway::{Gateway, Hub, Options, Refused, SigningKeys};
-use ieum_log::memory::Tail;
-use ieum_node::applier::Applier;
+use ieum_log::BatchId;
 use ieum_node::batcher::{Append, Bounds, Refusal};
 use ieum_node::machine::{self, Delivery, Machine};
 use ieum_node::service::Identity;
-use ieum_node::{core_position, log_position};
 use ieum_store::Memory;
 use parking_lot::Mutex;
 
-use crate::failure::{Broken, Check, broken};
-use crate::log::{self, Log};
+use crate::failure::{Check, broken};
 use crate::network::Link;
 
-/// Where the node is found.
-pub(crate) const ENDPOINTS: [&str; 2] = ["ws://a.test:80", "ws://b.test:80"];
+/// The cell's number.
+pub(crate) const CELL: u16 = 1;
 
 /// Who waits for an outcome; nobody for the node's own commands.
 pub(crate) type Ticket = Option<ieum_gateway::Ticket>;
@@ -38,6 +36,8 @@ pub(crate) struct Cell(Arc<Shared>);
 
 struct Shared {
     machine: Mutex<Machine<Memory, Ticket>>,
+    /// The node's monotonic time counts from here.
+    started: u64,
     now: AtomicU64,
 }
 
@@ -82,14 +82,14 @@ impl Cell {
     }
 
     /// Runs the machine at time `now`.
-    pub(crate) fn at<T>(&self, now: u64, run: impl FnOnce(&mut Machine<Memory, Ticket>) -> T) -> T {
-        self.0.now.store(now, Ordering::Relaxed);
-        run(&mut self.0.machine.lock())
+    pub(crate) fn at<T>(&self, now: u64, run: impl FnOnce(&mut Machine<Memory, Ticket>, u64) -> T) -> T {
+        self.pass(now);
+        run(&mut self.0.machine.lock(), self.now())
     }
 
     /// Lets time pass.
     pub(crate) fn pass(&self, now: u64) {
-        self.0.now.store(now, Ordering::Relaxed);
+        self.0.now.store(now.saturating_sub(self.0.started), Ordering::Relaxed);
     }
 }
 
@@ -97,6 +97,8 @@ impl Cell {
 pub(crate) enum Serving {
     /// The hello has not come yet.
     Greeting { since: u64 },
+    /// The view is behind what the client has seen.
+    Behind { asked: Box<Asked>, since: u64 },
     /// It is being brought up to the view.
     Opening(Box<Opening<<Memory as Kv>::Snapshot>>),
     /// Its live stream has begun.
@@ -105,12 +107,16 @@ pub(crate) enum Serving {
 
 /// One life of the node.
 pub(crate) struct Node {
-    pub(crate) life: u64,
     pub(crate) cell: Cell,
     pub(crate) hub: Arc<Hub>,
     pub(crate) gateway: Arc<Gateway<Cell>>,
-    pub(crate) tail: Tail,
+    /// Which of the node's lives it is to the log.
+    incarnation: u64,
+    /// A batch of this life has come back: clients are let in.
+    pub(crate) begun: bool,
     pub(crate) in_flight: Option<Append>,
+    /// Counts answers to appends, so that a late one is told apart.
+    pub(crate) attempts: u64,
     pub(crate) undelivered: VecDeque<Delivery<Ticket>>,
     pub(crate) sessions: BTreeMap<Link, Serving>,
     /// Since when a client does not take what it is sent.
@@ -118,54 +124,59 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts over what the disk holds: catches up with the log, then says hello to it.
-    pub(crate) fn start(life: u64, log: &Log, disk: &Memory, now: u64) -> Check<Self> {
-        let view = Arc::new(disk.clone());
-        let mut applier = Applier::new(Arc::clone(&view), Skips::new())?;
-        let mut tail = log.tail(log_position(applier.applied()))?;
-        while let Some(entry) = log::next(&mut tail)? {
-            applier.apply(&entry).map_err(|error| Broken(ieum_node::chain(&error)))?;
-            debug_assert_eq!(applier.applied(), core_position(entry.position));
-        }
-        let identity = Identity { node: 1, dc: "a".to_owned(), cell: 1, key_id: 1, public_key: [1; 32] };
-        let incarnation = machine::incarnation(&view.snapshot(), identity.node)?;
+    /// Starts over a view that has come to the log's end, as the `incarnation` that the log gave it.
+    pub(crate) fn start(
+        (number, dc): (NodeId, String),
+        incarnation: u64,
+        view: &Memory,
+        endpoints: Vec<String>,
+        now: u64,
+    ) -> Check<Self> {
+        let view = Arc::new(view.clone());
+        let identity = Identity { node: number, dc, cell: CELL, key_id: number.into(), public_key: [1; 32] };
         let bounds = Bounds { commands: 200, bytes: 256 * 1024, ..Bounds::default() };
         let mut machine = Machine::new(identity.node, incarnation, Arc::clone(&view), bounds)?;
         for envelope in machine::greeting(&view.snapshot(), &identity)? {
-            if machine.submit(&envelope, None, now).is_err() {
+            if machine.submit(&envelope, None, 0).is_err() {
                 return broken("a new node does not take its own commands");
             }
         }
-        let shared = Shared { machine: Mutex::new(machine), now: AtomicU64::new(now) };
+        let shared = Shared { machine: Mutex::new(machine), started: now, now: AtomicU64::new(0) };
         let cell = Cell(Arc::new(shared));
         let hub = Hub::new();
         let Some(keys) = SigningKeys::from_seed(&[7; 32]) else { return broken("no signing key") };
         Ok(Self {
-            life,
-            gateway: Gateway::new(cell.clone(), Arc::clone(&hub), options(), keys),
+            gateway: Gateway::new(cell.clone(), Arc::clone(&hub), options(endpoints), keys),
             cell,
             hub,
-            tail,
+            incarnation,
+            begun: false,
             in_flight: None,
+            attempts: 0,
             undelivered: VecDeque::new(),
             sessions: BTreeMap::new(),
             untaken_since: BTreeMap::new(),
         })
     }
 
+    /// Whether a batch is one of this life's.
+    pub(crate) fn is_own(&self, id: BatchId, number: NodeId) -> bool {
+        (id.node, id.incarnation) == (number, self.incarnation)
+    }
+
     /// A second has passed.
     pub(crate) fn tick(&self, now: u64) {
         let envelope = Envelope { origin: Origin::Node, command: Tick {}.into() };
         // A full batcher has stamps enough.
-        let _ = self.cell.at(now, |machine| machine.submit(&envelope, None, now));
+        let _ = self.cell.at(now, |machine, now| machine.submit(&envelope, None, now));
     }
 }
 
 /// Small bounds, so that all of them are met.
-fn options() -> Options {
+fn options(endpoints: Vec<String>) -> Options {
     let defaults = Options::default();
     Options {
-        endpoints: ENDPOINTS.iter().map(|text| (*text).to_owned()).collect(),
+        endpoints,
         passwords: Passwords { memory_kib: 8, passes: 1, ..defaults.passwords },
         limits: Limits { commands: Rate { per_second: 5, burst: 40 }, ..defaults.limits },
         queue_items: 64,

@@ -16,12 +16,14 @@ use crate::world::{Event, World};
 impl World {
     /// Submits a command without a device and runs until its outcome is known.
     fn submit(&mut self, origin: Origin, command: Command) -> Check<Outcome> {
-        let Some(node) = &self.node else { return broken("no node") };
+        let Some((host, node)) = self.hosts.iter().find_map(|host| Some((host.index, host.node.as_ref()?))) else {
+            return broken("no node");
+        };
         let (ticket, mut outcome) = Ticket::request();
         if node.cell.submit(&Envelope { origin, command }, ticket).is_err() {
             return broken("a command is not taken");
         }
-        self.append();
+        self.append(host);
         for _ in 0..1_000 {
             self.run_until(self.now() + 10)?;
             if let Ok((_, outcome)) = outcome.try_recv() {
@@ -78,7 +80,10 @@ impl World {
 
     fn add_device(&mut self, user: UserId, person: u64, id: u64, secret: String) {
         let (index, keeps) = (self.devices.len(), self.random.chance(400));
-        self.devices.push(Device::new(index, user.0, handle(person), id, secret, keeps));
+        let endpoints = self.endpoints();
+        let first = self.random.index(endpoints);
+        let knows = vec![first, (first + 1) % endpoints];
+        self.devices.push(Device::new(index, (user.0, handle(person)), (id, secret), knows, keeps));
         let after = self.random.between(0, 3_000);
         self.after(after, Event::DeviceStarts(index));
     }

@@ -4,13 +4,13 @@
 
 use ieum_simulation::{Options, Report, live};
 
-fn lived(seed: u64, minutes: u64) -> Report {
-    live(Options { seed, minutes, shown: false }).unwrap_or_else(|failed| panic!("{failed}"))
+fn lived(seed: u64, nodes: usize, minutes: u64) -> Report {
+    live(Options { seed, nodes, minutes, shown: false }).unwrap_or_else(|failed| panic!("{failed}"))
 }
 
 #[test]
 fn an_hour_lived_twice_is_the_same_to_the_byte() {
-    let (first, second) = (lived(1, 60), lived(1, 60));
+    let (first, second) = (lived(1, 1, 60), lived(1, 1, 60));
     assert_eq!(first, second);
     // It was no idle hour.
     let met = first.met;
@@ -31,8 +31,17 @@ fn an_hour_lived_twice_is_the_same_to_the_byte() {
 
 #[test]
 fn short_lives_of_other_seeds_are_others_and_end_well() {
-    let lives: Vec<Report> = (2..=9).map(|seed| lived(seed, 8)).collect();
+    let lives: Vec<Report> = (2..=9).map(|seed| lived(seed, 1, 8)).collect();
     for (index, life) in lives.iter().enumerate() {
         assert!(lives[..index].iter().all(|other| other.trace != life.trace && other.digest != life.digest));
     }
+}
+
+/// Data centers go dark and are cut off, nodes lose their disks and are frozen, the log is trimmed.
+#[test]
+fn cells_of_several_nodes_end_well() {
+    let lives: Vec<Report> = (11..=16).zip([2, 3, 3, 4, 6, 6]).map(|(seed, nodes)| lived(seed, nodes, 8)).collect();
+    assert_eq!(lives.last(), Some(&lived(16, 6, 8)), "the same seed is the same life");
+    let faults: u64 = lives.iter().map(|life| life.met.faults).sum();
+    assert!(faults > 300, "{faults} faults");
 }

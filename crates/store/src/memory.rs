@@ -68,6 +68,14 @@ impl Memory {
         disk.failing = false;
     }
 
+    /// A disk of its own with the same rows, all of them persisted. Cheap.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let rows = self.disk.lock().rows.clone();
+        let disk = Disk { persisted: rows.clone(), rows, ..Disk::default() };
+        Self { disk: Arc::new(Mutex::new(disk)) }
+    }
+
     /// From now on every commit and persist fails and changes nothing, as on a full disk, until [`Memory::crash`].
     pub fn fail(&self) {
         self.disk.lock().failing = true;

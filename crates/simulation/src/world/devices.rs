@@ -56,7 +56,8 @@ impl World {
         let Some(process) = &mut of.process else { return };
         process.lines.insert(line, None);
         let number = of.processes;
-        let cut = of.offline || self.unreachable.get(endpoint).is_some_and(|cut| *cut);
+        let shut = !self.wan.is_open(endpoint % self.hosts.len() % crate::wan::DCS);
+        let cut = of.offline || shut || self.unreachable.contains(&endpoint);
         if cut && self.random.chance(500) {
             // Nobody answers, nobody says so.
             return;
@@ -72,11 +73,12 @@ impl World {
         endpoint: usize,
         reached: bool,
     ) -> Check {
-        let now = self.clock.now();
+        let (now, host) = (self.clock.now(), self.host_of(endpoint));
         let Some(of) = self.devices.get_mut(device).filter(|of| of.processes == number) else { return Ok(()) };
         let dials = |process: &&mut Process| process.lines.get(&line).is_some_and(Option::is_none);
         let Some(process) = of.process.as_mut().filter(dials) else { return Ok(()) };
-        let Some(node) = self.node.as_mut().filter(|_| reached) else {
+        let server = self.hosts.get_mut(host).filter(|host| reached && host.serves());
+        let Some(node) = server.and_then(|host| host.node.as_mut()) else {
             return self.input(device, |process, moment| {
                 process.machine.failed(moment, line, "nobody is there".to_owned(), None);
             });
@@ -84,7 +86,7 @@ impl World {
         let link = self.network.open(device, endpoint, &mut self.random);
         process.lines.insert(line, Some(link));
         node.sessions.insert(link, Serving::Greeting { since: now });
-        self.note(format_args!("device {device} connects, session {link}"));
+        self.note(format_args!("device {device} connects to node {}, session {link}", host + 1));
         self.input(device, |process, moment| process.machine.connected(moment, line))
     }
 

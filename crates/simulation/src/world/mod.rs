@@ -1,30 +1,43 @@
 //! Brings everything together: one event after the other.
 
+mod circle;
 mod devices;
+mod running;
 mod serving;
 
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
 use ieum_client::machine::Line;
-use ieum_core::commands::operate::Configure;
-use ieum_core::ids::Millis;
-use ieum_store::Memory;
+use ieum_core::apply::Author;
+use ieum_core::commands::LEVEL;
+use ieum_core::commands::operate::{AddNode, Configure};
+use ieum_core::ids::{Millis, NodeId};
+use ieum_node::peers::Report;
 
 use crate::clock::Clock;
 use crate::device::Device;
 use crate::failure::{Check, broken};
 use crate::history::History;
+use crate::host::{Host, dc_name};
 use crate::log::Log;
 use crate::network::{Link, Network};
-use crate::node::Node;
+use crate::node::CELL;
 use crate::random::Random;
 use crate::trace::Trace;
+use crate::wan::Wan;
 
 /// What happens.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) enum Event {
-    /// In the node's life of this number.
-    Node(u64, NodeEvent),
-    /// The node's process starts.
-    NodeStarts,
+    /// In a node's life of this number, on the host with this index.
+    Node { host: usize, life: u64, event: NodeEvent },
+    /// A node's process starts.
+    NodeStarts(usize),
+    /// A request to append arrives at the log.
+    Append { host: usize, life: u64, attempt: u64, author: Author, bytes: Bytes, answered: Option<u64> },
+    /// Another node's report arrives.
+    Told { host: usize, report: Box<Report> },
     /// A frame arrives at the node.
     ToServer(Link),
     /// A frame arrives at a device.
@@ -39,25 +52,33 @@ pub(crate) enum Event {
     Listens(usize),
     /// A device has a network again.
     Online(usize),
-    /// A way to the node works again.
+    /// A way to a node works again.
     Reachable(usize),
+    /// A data center has power again.
+    Lit(usize),
+    /// A data center is cut off no more.
+    Joined(usize),
     /// Somebody does something.
     Act,
     /// Something breaks.
     Fault,
 }
 
-/// What happens in the node.
+/// What happens in a node.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum NodeEvent {
+    /// It looks whether it can go on with what its disk holds.
+    Open,
+    /// The copy of another one's view is here.
+    Copied,
     /// A second has passed.
     Second,
+    /// It is time to say where it stands.
+    Beat,
     /// The gateway looks at its sessions.
     Watch,
-    /// The append in flight becomes durable.
-    Placed,
-    /// The append in flight is answered.
-    Answered { well: bool },
+    /// An append is answered.
+    Answered { attempt: u64, well: bool },
     /// The append is tried again.
     Retry,
     /// The tail shows what is there.
@@ -80,16 +101,14 @@ pub(crate) struct World {
     pub(crate) trace: Trace,
     pub(crate) network: Network,
     pub(crate) log: Log,
-    /// The node's disk.
-    pub(crate) disk: Memory,
-    pub(crate) node: Option<Node>,
+    pub(crate) wan: Wan,
+    /// Those on which nodes run, by index.
+    pub(crate) hosts: Vec<Host>,
     pub(crate) lives: u64,
     pub(crate) devices: Vec<Device>,
     pub(crate) history: History,
-    /// Which ways to the node are cut.
-    pub(crate) unreachable: [bool; 2],
-    /// How far the node's wall clock is off, in milliseconds.
-    pub(crate) skew: i64,
+    /// Which endpoints people do not reach, by index.
+    pub(crate) unreachable: BTreeSet<usize>,
     /// People act and things break.
     pub(crate) troubled: bool,
     pub(crate) commands: u64,
@@ -102,20 +121,19 @@ const BEGIN: Millis = 1_767_225_600_000;
 
 impl World {
     /// A cell without anybody in it.
-    pub(crate) fn new(seed: u64, shown: bool) -> Self {
+    pub(crate) fn new(seed: u64, nodes: usize, shown: bool) -> Self {
         Self {
             clock: Clock::new(),
             random: Random::new(seed),
             trace: Trace::new(shown),
             network: Network::default(),
             log: Log::new(),
-            disk: Memory::new(),
-            node: None,
+            wan: Wan::default(),
+            hosts: (0..nodes.max(1)).map(Host::new).collect(),
             lives: 0,
             devices: Vec::new(),
             history: History::default(),
-            unreachable: [false; 2],
-            skew: 0,
+            unreachable: BTreeSet::new(),
             troubled: false,
             commands: 0,
             faults: 0,
@@ -127,8 +145,29 @@ impl World {
         self.clock.now()
     }
 
-    pub(crate) fn wall_clock(&self) -> Millis {
-        (BEGIN + self.now()).saturating_add_signed(self.skew)
+    /// What the wall clock of a host shows.
+    pub(crate) fn wall_clock(&self, host: usize) -> Millis {
+        let skew = self.hosts.get(host).map_or(0, |host| host.skew);
+        (BEGIN + self.now()).saturating_add_signed(skew)
+    }
+
+    /// In which data center a host is.
+    pub(crate) fn dc_of(&self, host: usize) -> usize {
+        self.hosts.get(host).map_or(0, Host::dc)
+    }
+
+    pub(crate) fn number_of(&self, host: usize) -> NodeId {
+        self.hosts.get(host).map_or(0, Host::number)
+    }
+
+    /// How many endpoints clients know: one of each node, and two of one that is alone.
+    pub(crate) fn endpoints(&self) -> usize {
+        self.hosts.len().max(2)
+    }
+
+    /// The host behind an endpoint.
+    pub(crate) fn host_of(&self, endpoint: usize) -> usize {
+        endpoint % self.hosts.len()
     }
 
     /// Lets `event` happen in `ms` milliseconds.
@@ -138,11 +177,16 @@ impl World {
 
     /// Founds the cell and registers everybody.
     pub(crate) fn found(&mut self) -> Check {
-        self.node_starts()?;
+        self.node_starts(0)?;
         self.run_until(1_000)?;
         // Short, so that devices come back after it.
         let horizon = Configure { edit_limit: 15 * 60_000, delete_limit: 5 * 60_000, horizon: 8 * 60_000 };
         self.operate(horizon.into())?;
+        for host in 1..self.hosts.len() {
+            let dc = dc_name(self.dc_of(host));
+            self.operate(AddNode { node: self.number_of(host), dc, level: LEVEL, cell: CELL }.into())?;
+            self.node_starts(host)?;
+        }
         for person in 0..PEOPLE {
             self.register(person)?;
         }
@@ -153,21 +197,46 @@ impl World {
     pub(crate) fn run_until(&mut self, until: u64) -> Check {
         while self.now() < until {
             let Some(event) = self.clock.next() else { return broken("nothing happens any more") };
-            if let Some(node) = &self.node {
-                node.cell.pass(self.clock.now());
-            }
             self.happen(event)?;
         }
         Ok(())
     }
 
-    fn happen(&mut self, event: Event) -> Check {
+    /// The host on which something happens in a process.
+    fn place(&self, event: &Event) -> Option<usize> {
         match event {
-            Event::Node(life, event) if self.node.as_ref().is_some_and(|node| node.life == life) => {
-                self.node_event(event)
+            Event::Node { host, .. } | Event::Told { host, .. } => Some(*host),
+            Event::ToServer(link) => self.network.endpoint(*link).map(|endpoint| self.host_of(endpoint)),
+            _ => None,
+        }
+    }
+
+    fn happen(&mut self, event: Event) -> Check {
+        if let Some(host) = self.place(&event).and_then(|host| self.hosts.get(host)) {
+            if host.frozen_until > self.now() {
+                // It is seen when the process goes on.
+                self.clock.set(host.frozen_until, event);
+                return Ok(());
             }
-            Event::Node(..) => Ok(()),
-            Event::NodeStarts => self.node_starts(),
+            if let Some(node) = &host.node {
+                node.cell.pass(self.clock.now());
+            }
+        }
+        match event {
+            Event::Node { host, life, event } => {
+                if self.hosts.get(host).is_some_and(|of| of.lives == life && of.circle.is_some()) {
+                    return self.node_event(host, event);
+                }
+                Ok(())
+            }
+            Event::NodeStarts(host) => self.node_starts(host),
+            Event::Append { host, life, attempt, author, bytes, answered } => {
+                self.append_arrives((host, life, attempt), author, &bytes, answered)
+            }
+            Event::Told { host, report } => {
+                self.told(host, *report);
+                Ok(())
+            }
             Event::ToServer(link) => self.at_server(link),
             Event::ToClient(link) => self.at_client(link),
             Event::Dialed { device, process, line, endpoint, reached } => {
@@ -183,11 +252,11 @@ impl World {
                 Ok(())
             }
             Event::Reachable(endpoint) => {
-                if let Some(unreachable) = self.unreachable.get_mut(endpoint) {
-                    *unreachable = false;
-                }
+                self.unreachable.remove(&endpoint);
                 Ok(())
             }
+            Event::Lit(dc) => self.lit(dc),
+            Event::Joined(dc) => self.joined(dc),
             Event::Act => self.act(),
             Event::Fault => self.fault(),
         }

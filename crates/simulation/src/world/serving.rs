@@ -1,11 +1,6 @@
-//! The node's side: its log, its sessions, its deliveries. What `ieum_node::service` and the gateway's tasks do with threads and
-//! sockets is done here event by event.
-
-use std::sync::Arc;
+//! A node's sessions and its deliveries to them. What the gateway's tasks do with sockets is done here event by event.
 
 use bytes::Bytes;
-use ieum_core::apply::applied;
-use ieum_core::kv::Kv;
 use ieum_gateway::Cell as _;
 use ieum_gateway::session::hello::Asked;
 use ieum_gateway::session::{Live, Opening, Step, parse};
@@ -14,8 +9,8 @@ use ieum_protocol::errors::{Code, Problem};
 use ieum_protocol::frames::{ClientFrame, ServerFrame};
 
 use super::{Event, NodeEvent, World};
-use crate::failure::{Broken, Check, broken, holds};
-use crate::log::{self, now};
+use crate::failure::{Check, broken};
+use crate::log::now;
 use crate::network::{End, Link, Parcel};
 use crate::node::{Node, Serving};
 
@@ -23,130 +18,13 @@ use crate::node::{Node, Serving};
 const WINDOW: usize = 8 * 1024;
 /// For how long a client may take nothing.
 const PATIENCE: u64 = 10_000;
+/// For how long a client waits whose node is behind what it has seen.
+const BEHIND_PATIENCE: u64 = 1_000;
 
 impl World {
-    pub(crate) fn node_starts(&mut self) -> Check {
-        self.lives += 1;
-        let node = Node::start(self.lives, &self.log, &self.disk, self.clock.now())?;
-        let at = node.cell.applied();
-        self.node = Some(node);
-        let life = self.lives;
-        self.note(format_args!("node starts, life {life} at {at}"));
-        self.node_soon(1_000, NodeEvent::Second);
-        self.node_soon(250, NodeEvent::Watch);
-        self.append();
-        Ok(())
-    }
-
-    /// The process is gone, and with it what it did not persist beyond the first `keep` commits.
-    pub(crate) fn node_dies(&mut self, keep: usize, down_for: u64) -> Check {
-        let Some(node) = self.node.take() else { return Ok(()) };
-        if let Some(append) = &node.in_flight
-            && self.random.chance(500)
-        {
-            self.log.place(append.author, &append.bytes)?;
-        }
-        self.disk.crash(keep);
-        for link in node.sessions.keys() {
-            self.cut(*link);
-            self.network.close(*link, End::Server, self.clock.now());
-        }
-        self.after(down_for, Event::NodeStarts);
-        Ok(())
-    }
-
-    pub(crate) fn node_soon(&mut self, ms: u64, event: NodeEvent) {
-        let life = self.lives;
-        self.after(ms, Event::Node(life, event));
-    }
-
-    pub(crate) fn node_event(&mut self, event: NodeEvent) -> Check {
-        let at = self.now();
-        let Some(node) = &mut self.node else { return Ok(()) };
-        match event {
-            NodeEvent::Second => {
-                node.tick(at);
-                self.disk.persist()?;
-                self.node_soon(1_000, NodeEvent::Second);
-                self.append();
-                Ok(())
-            }
-            NodeEvent::Watch => self.watch(),
-            NodeEvent::Placed => {
-                if let Some(append) = &node.in_flight {
-                    self.log.place(append.author, &append.bytes)?;
-                }
-                let after = self.random.between(0, 3);
-                self.node_soon(after, NodeEvent::Shown);
-                Ok(())
-            }
-            NodeEvent::Answered { well: true } => {
-                node.in_flight = None;
-                node.cell.at(at, |machine| machine.appended());
-                self.append();
-                Ok(())
-            }
-            NodeEvent::Answered { well: false } => {
-                self.node_soon(100, NodeEvent::Retry);
-                Ok(())
-            }
-            NodeEvent::Retry => {
-                self.send_append();
-                Ok(())
-            }
-            NodeEvent::Shown => self.shown(),
-            NodeEvent::Deliver => self.deliver(),
-            NodeEvent::Step(link) => self.step(link),
-            NodeEvent::Stop => {
-                self.disk.persist()?;
-                self.node_dies(usize::MAX, 500)
-            }
-        }
-    }
-
-    /// Appends the next batch, if there is one and none is in flight.
-    pub(crate) fn append(&mut self) {
-        let (at, clock) = (self.now(), self.wall_clock());
-        let Some(node) = &mut self.node else { return };
-        if node.in_flight.is_some() {
-            return;
-        }
-        node.in_flight = node.cell.at(at, |machine| machine.append(clock));
-        if node.in_flight.is_some() {
-            self.send_append();
-        }
-    }
-
-    fn send_append(&mut self) {
-        let fate = self.log.fate(self.clock.now(), &mut self.random);
-        let life = self.lives;
-        if let Some(placed) = fate.placed {
-            self.clock.set(placed, Event::Node(life, NodeEvent::Placed));
-        }
-        self.clock.set(fate.answered, Event::Node(life, NodeEvent::Answered { well: fate.well }));
-    }
-
-    /// Applies what the log's tail shows.
-    fn shown(&mut self) -> Check {
-        let at = self.now();
-        while let Some(node) = &mut self.node
-            && let Some(entry) = log::next(&mut node.tail)?
-        {
-            let delivery = node.cell.at(at, |machine| machine.entry(&entry));
-            let delivery = delivery.map_err(|error| Broken(ieum_node::chain(&error)))?;
-            holds(delivery.alarms.is_empty(), || format!("alarm: {:?}", delivery.alarms))?;
-            let position = delivery.position;
-            node.undelivered.push_back(delivery);
-            self.trace.bytes(&entry.bytes);
-            self.note(format_args!("applied {position}, {} bytes", entry.bytes.len()));
-            let after = self.random.between(0, 4);
-            self.node_soon(after, NodeEvent::Deliver);
-        }
-        Ok(())
-    }
-
-    fn deliver(&mut self) -> Check {
-        let Some(node) = &mut self.node else { return Ok(()) };
+    /// Hands the next batch's outcomes and events to the sessions.
+    pub(super) fn deliver(&mut self, index: usize) -> Check {
+        let Some(node) = self.node_mut(index) else { return Ok(()) };
         let Some(Delivery { position, replies, unanswered, events, .. }) = node.undelivered.pop_front() else {
             return broken("nothing to deliver");
         };
@@ -154,13 +32,13 @@ impl World {
         node.hub.give_up(unanswered.into_iter().flatten().collect());
         let cell = node.cell.clone();
         node.hub.deliver(position, replies, events, || Box::new(cell.view()));
-        self.pump_all();
+        self.pump_all(index);
         Ok(())
     }
 
-    fn watch(&mut self) -> Check {
+    pub(super) fn watch(&mut self, index: usize) -> Check {
         let (at, instant) = (self.now(), self.clock.instant());
-        let Some(node) = &mut self.node else { return Ok(()) };
+        let Some(node) = self.hosts.get_mut(index).and_then(|host| host.node.as_mut()) else { return Ok(()) };
         node.gateway.watch(instant);
         let mut given_up = Vec::new();
         for (link, serving) in &node.sessions {
@@ -172,22 +50,49 @@ impl World {
             } else {
                 node.untaken_since.remove(link);
             }
-            if let Serving::Greeting { since } = serving
-                && at - since >= PATIENCE
-            {
-                given_up.push((*link, Some(Code::HelloFirst.problem())));
+            match serving {
+                Serving::Greeting { since } if at - since >= PATIENCE => {
+                    given_up.push((*link, Some(Code::HelloFirst.problem())));
+                }
+                Serving::Behind { since, .. } if at - since >= BEHIND_PATIENCE => {
+                    given_up.push((*link, Some(node.gateway.behind())));
+                }
+                _ => {}
             }
         }
         for (link, problem) in given_up {
             self.end(link, problem);
         }
-        self.pump_all();
-        self.node_soon(250, NodeEvent::Watch);
+        self.pump_all(index);
+        self.node_soon(index, 250, NodeEvent::Watch);
         Ok(())
     }
 
-    fn pump_all(&mut self) {
-        let links: Vec<Link> = self.node.iter().flat_map(|node| node.sessions.keys().copied()).collect();
+    /// The view has come to what clients wait for.
+    pub(super) fn greet_late(&mut self, index: usize) -> Check {
+        let Some(node) = self.node_mut(index) else { return Ok(()) };
+        let ready = |serving: &Serving| match serving {
+            Serving::Behind { asked, .. } => !node.gateway.is_behind(asked.seen),
+            _ => false,
+        };
+        let links: Vec<Link> = node.sessions.iter().filter(|(_, of)| ready(of)).map(|(link, _)| *link).collect();
+        for link in links {
+            let Some(node) = self.node_mut(index) else { return Ok(()) };
+            if let Some(Serving::Behind { asked, .. }) = node.sessions.remove(&link) {
+                self.begin(link, &asked)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The node at the other end of a connection, if it runs.
+    fn server(&mut self, link: Link) -> Option<&mut Node> {
+        let host = self.host_of(self.network.endpoint(link)?);
+        self.node_mut(host)
+    }
+
+    fn pump_all(&mut self, index: usize) {
+        let links: Vec<Link> = self.node_mut(index).iter().flat_map(|node| node.sessions.keys().copied()).collect();
         for link in links {
             self.pump(link);
         }
@@ -195,9 +100,12 @@ impl World {
 
     /// Sends what waits in a session's queue, if the session was woken and its client takes what it is sent.
     fn pump(&mut self, link: Link) {
-        let Some(node) = &mut self.node else { return };
+        if self.network.untaken(link) > WINDOW {
+            return;
+        }
+        let Some(node) = self.server(link) else { return };
         let Some(Serving::Live(live)) = node.sessions.get_mut(&link) else { return };
-        if self.network.untaken(link) > WINDOW || now(live.session().woken()).is_none() {
+        if now(live.session().woken()).is_none() {
             return;
         }
         let mut out = Vec::new();
@@ -232,7 +140,7 @@ impl World {
     }
 
     fn forget(&mut self, link: Link) {
-        let Some(node) = &mut self.node else { return };
+        let Some(node) = self.server(link) else { return };
         node.untaken_since.remove(&link);
         // Its place in the hub is given back with it.
         node.sessions.remove(&link);
@@ -240,11 +148,13 @@ impl World {
 
     /// What has arrived from a client, as far as its session reads now.
     pub(crate) fn at_server(&mut self, link: Link) -> Check {
-        while let Some(node) = &self.node {
+        loop {
+            let full = self.network.untaken(link) > WINDOW;
+            let Some(node) = self.server(link) else { return Ok(()) };
             match node.sessions.get(&link) {
-                // The task writes, so it does not read.
-                Some(Serving::Opening(_)) => return Ok(()),
-                Some(_) if self.network.untaken(link) > WINDOW => return Ok(()),
+                // The task writes, or waits, so it does not read.
+                Some(Serving::Opening(_) | Serving::Behind { .. }) => return Ok(()),
+                Some(_) if full => return Ok(()),
                 _ => {}
             }
             match self.network.receive(link, End::Server, self.clock.now()) {
@@ -257,13 +167,13 @@ impl World {
                 None => return Ok(()),
             }
         }
-        Ok(())
     }
 
     fn client_frame(&mut self, link: Link, frame: &Bytes) -> Check {
         let Ok(text) = std::str::from_utf8(frame) else { return broken("a client sends what is not UTF-8") };
         let instant = self.clock.instant();
-        let Some(node) = &mut self.node else { return Ok(()) };
+        let Some(host) = self.network.endpoint(link).map(|endpoint| self.host_of(endpoint)) else { return Ok(()) };
+        let Some(node) = self.node_mut(host) else { return Ok(()) };
         match node.sessions.get_mut(&link) {
             Some(Serving::Greeting { .. }) => self.hello(link, text),
             Some(Serving::Live(live)) => {
@@ -273,32 +183,40 @@ impl World {
                 if let Err(problem) = result {
                     self.end(link, Some(problem));
                 }
-                self.append();
+                self.append(host);
                 Ok(())
             }
-            Some(Serving::Opening(_)) | None => Ok(()),
+            Some(Serving::Opening(_) | Serving::Behind { .. }) | None => Ok(()),
         }
     }
 
     fn hello(&mut self, link: Link, text: &str) -> Check {
-        let instant = self.clock.instant();
         let asked = match parse(text) {
             Ok(ClientFrame::Hello(hello)) => Asked::of(hello),
             Ok(_) => Err(Code::HelloFirst.problem()),
             Err(problem) => Err(problem),
         };
-        let Some(node) = &mut self.node else { return Ok(()) };
-        let begun = match asked {
-            Ok(asked) => {
-                let at = node.cell.applied();
-                holds(asked.seen.is_none_or(|seen| seen <= at), || {
-                    format!("a client has seen {:?}, the node stands at {at}", asked.seen)
-                })?;
-                Opening::begin(&node.gateway, &asked, node.hub.arrival(), instant)
+        let asked = match asked {
+            Ok(asked) => asked,
+            Err(problem) => {
+                self.end(link, Some(problem));
+                return Ok(());
             }
-            Err(problem) => Err(problem),
         };
-        match begun {
+        let since = self.now();
+        let Some(node) = self.server(link) else { return Ok(()) };
+        if node.gateway.is_behind(asked.seen) {
+            node.sessions.insert(link, Serving::Behind { asked: Box::new(asked), since });
+            return Ok(());
+        }
+        self.begin(link, &asked)
+    }
+
+    /// A session begins whose client has seen nothing that the view has not.
+    fn begin(&mut self, link: Link, asked: &Asked) -> Check {
+        let instant = self.clock.instant();
+        let Some(node) = self.server(link) else { return Ok(()) };
+        match Opening::begin(&node.gateway, asked, node.hub.arrival(), instant) {
             Ok((welcome, opening)) => {
                 node.sessions.insert(link, Serving::Opening(Box::new(opening)));
                 self.send_frame(link, &ServerFrame::Welcome(welcome));
@@ -311,24 +229,24 @@ impl World {
 
     fn next_step(&mut self, link: Link) {
         let after = self.random.between(0, 12);
-        self.node_soon(after, NodeEvent::Step(link));
+        if let Some(endpoint) = self.network.endpoint(link) {
+            self.node_soon(self.host_of(endpoint), after, NodeEvent::Step(link));
+        }
     }
 
     /// An opening session sends its next frame.
-    fn step(&mut self, link: Link) -> Check {
+    pub(super) fn step(&mut self, link: Link) -> Check {
         if self.network.untaken(link) > WINDOW {
             // It goes on when the client has taken some.
             return Ok(());
         }
-        let instant = self.clock.instant();
-        let Some(node) = &mut self.node else { return Ok(()) };
+        let (instant, pauses) = (self.clock.instant(), self.random.chance(500));
+        let Some(node) = self.server(link) else { return Ok(()) };
         let Some(Serving::Opening(opening)) = node.sessions.get_mut(&link) else { return Ok(()) };
         let step = opening.step(&node.gateway, instant);
         // A part that is sent ends here, or it goes on with the same look.
         let step = match step {
-            Ok(Step::More(frame)) if self.random.chance(500) => {
-                opening.pause(&node.gateway).map(|()| Step::More(frame))
-            }
+            Ok(Step::More(frame)) if pauses => opening.pause(&node.gateway).map(|()| Step::More(frame)),
             step => step,
         };
         match step {
@@ -344,7 +262,7 @@ impl World {
 
     fn goes_live(&mut self, link: Link, frame: &ServerFrame, live: Box<Live>) {
         live.listen(self.clock.instant());
-        if let Some(node) = &mut self.node {
+        if let Some(node) = self.server(link) {
             node.sessions.insert(link, Serving::Live(live));
         }
         self.send_frame(link, frame);
@@ -354,18 +272,12 @@ impl World {
 
     /// A client has taken enough for its session to go on.
     pub(crate) fn resume(&mut self, link: Link) {
-        let Some(node) = &self.node else { return };
+        let Some(node) = self.server(link) else { return };
         if let Some(Serving::Opening(_)) = node.sessions.get(&link) {
             self.next_step(link);
         }
         self.pump(link);
         self.after(0, Event::ToServer(link));
-    }
-
-    /// The digest of the node's view, and where it stands.
-    pub(crate) fn digest(&self) -> Check<ieum_core::tables::cell::Applied> {
-        let view = Arc::new(self.disk.clone()).snapshot();
-        Ok(applied(&view)?)
     }
 
     pub(crate) const fn window() -> usize {

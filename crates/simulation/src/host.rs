@@ -1,0 +1,174 @@
+//! A machine that a node runs on: its disk, its clock, and one life of the node's process after the other.
+
+use ieum_core::apply::applied;
+use ieum_core::ids::{NodeId, Position};
+use ieum_core::kv::Kv;
+use ieum_node::agreement::Checkpoints;
+use ieum_node::peers::{Peers, Phase, Report};
+use ieum_node::trimming::Trimming;
+use ieum_store::Memory;
+
+use crate::failure::Check;
+use crate::node::Node;
+use crate::random::Random;
+use crate::wan::DCS;
+
+/// A node's own copy of the log, as the ordinals that it reaches from and to: what a batch says does not change on its way.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Journal {
+    /// What lies up to here is not in it.
+    pub(crate) from: u64,
+    pub(crate) last: u64,
+    /// What a power cut leaves at least.
+    pub(crate) synced: u64,
+}
+
+impl Journal {
+    pub(crate) fn has(&self, ordinal: u64) -> bool {
+        self.from < ordinal && ordinal <= self.last
+    }
+
+    /// Power is lost: what was not synced may be gone, from its end.
+    fn crash(&mut self, random: &mut Random) {
+        self.last = random.between(self.synced, self.last);
+        self.synced = self.last;
+    }
+}
+
+/// A copy of another node's view on its way.
+pub(crate) struct Copy {
+    pub(crate) view: Memory,
+    pub(crate) at: Position,
+}
+
+/// What a node knows of the others and tells them.
+pub(crate) struct Circle {
+    /// The process's monotonic time counts from here.
+    pub(crate) started: u64,
+    pub(crate) peers: Peers,
+    pub(crate) own: Report,
+    pub(crate) trimming: Trimming,
+    pub(crate) checkpoints: Checkpoints,
+}
+
+/// A machine.
+pub(crate) struct Host {
+    pub(crate) index: usize,
+    /// The view as its disk has it.
+    pub(crate) disk: Memory,
+    pub(crate) journal: Journal,
+    /// The view began as a copy of another one, here.
+    pub(crate) copied: Option<Position>,
+    pub(crate) copying: Option<Copy>,
+    /// Counts lives of the process, so that what was meant for an earlier one is told apart.
+    pub(crate) lives: u64,
+    /// While the process runs.
+    pub(crate) circle: Option<Circle>,
+    /// While it serves.
+    pub(crate) node: Option<Node>,
+    /// The process stands still until then, and sees nothing.
+    pub(crate) frozen_until: u64,
+    /// The tail hangs on a sick member until then.
+    pub(crate) tail_hangs_until: u64,
+    /// How far its wall clock is off, in milliseconds.
+    pub(crate) skew: i64,
+    /// When it lost its disk, and up to where that had been synced. The others may count on it until they hear otherwise.
+    pub(crate) emptied: Option<(u64, u64)>,
+}
+
+impl Host {
+    pub(crate) fn new(index: usize) -> Self {
+        Self {
+            index,
+            disk: Memory::new(),
+            journal: Journal::default(),
+            copied: None,
+            copying: None,
+            lives: 0,
+            circle: None,
+            node: None,
+            frozen_until: 0,
+            tail_hangs_until: 0,
+            skew: 0,
+            emptied: None,
+        }
+    }
+
+    /// The node's number in the cell.
+    pub(crate) fn number(&self) -> NodeId {
+        u32::try_from(self.index + 1).unwrap_or(NodeId::MAX)
+    }
+
+    pub(crate) fn dc(&self) -> usize {
+        self.index % DCS
+    }
+
+    /// The process is gone. With the power goes what was not synced, but for the first `keep` commits of the view.
+    pub(crate) fn dies(&mut self, keep: usize, random: &mut Random) {
+        (self.node, self.circle, self.copying) = (None, None, None);
+        self.frozen_until = 0;
+        self.disk.crash(keep);
+        self.journal.crash(random);
+    }
+
+    /// Its disk is gone, and a new one is put in.
+    pub(crate) fn is_emptied(&mut self, now: u64) {
+        self.emptied = Some((now, self.journal.synced));
+        (self.disk, self.journal, self.copied) = (Memory::new(), Journal::default(), None);
+    }
+
+    /// The process is there, and says so.
+    pub(crate) fn comes_up(&mut self, life: u64, started: u64) -> Check {
+        self.lives += 1;
+        let own = Report {
+            node: self.number(),
+            dc: dc_name(self.dc()),
+            phase: Phase::Joining,
+            applied: applied(&self.disk.snapshot())?.position,
+            synced: Position::new(1, self.journal.synced),
+            build: 1,
+            life,
+            endpoint: Some(endpoint(self.index)),
+            addresses: Vec::new(),
+            digests: Vec::new(),
+            decided: Vec::new(),
+            copied: self.copied,
+        };
+        self.circle = Some(Circle {
+            started,
+            peers: Peers::default(),
+            own,
+            trimming: Trimming::default(),
+            checkpoints: Checkpoints::default(),
+        });
+        Ok(())
+    }
+
+    /// Whether clients are let in.
+    pub(crate) fn serves(&self) -> bool {
+        self.node.as_ref().is_some_and(|node| node.begun)
+    }
+
+    /// The copy has arrived whole: it is what the disk holds now.
+    pub(crate) fn takes_copy(&mut self) {
+        let Some(Copy { view, at }) = self.copying.take() else { return };
+        self.disk = view;
+        self.copied = Some(at);
+        self.journal = Journal { from: at.ordinal, last: at.ordinal, synced: at.ordinal };
+    }
+}
+
+/// What a data center is called.
+pub(crate) fn dc_name(dc: usize) -> String {
+    ["a", "b", "c"].get(dc).unwrap_or(&"?").to_string()
+}
+
+/// Where clients find the node with this index.
+pub(crate) fn endpoint(index: usize) -> String {
+    format!("ws://{index}.test:80")
+}
+
+/// The index in what [`endpoint`] gives.
+pub(crate) fn index_of(endpoint: &str) -> Option<usize> {
+    endpoint.strip_prefix("ws://")?.split('.').next()?.parse().ok()
+}

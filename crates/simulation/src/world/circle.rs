@@ -1,0 +1,182 @@
+//! What nodes tell each other beside the log, and what follows: where clients may go, who has to go, how far the log is trimmed, and whose
+//! view a newcomer copies. What `ieum_peer` does with connections is done here event by event.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+use ieum_core::apply::applied;
+use ieum_core::ids::{NodeId, Position};
+use ieum_core::kv::{Direction, Kv as _, Read};
+use ieum_core::tables::cell::NODES;
+use ieum_gateway::Cell as _;
+use ieum_node::peers::{Agreement, Phase, Report};
+use ieum_node::trimming::{News, Sight};
+
+use super::{Event, NodeEvent, World};
+use crate::failure::{Check, broken, holds};
+use crate::host::{self, Circle};
+
+/// How often a node says where it stands.
+pub(super) const BEAT_EVERY: u64 = 500;
+/// A command that has been waiting for so long means that the node does not keep up.
+const BEHIND_AFTER: u64 = 1_500;
+/// What was said is believed for so long, on its way included.
+const HEARD_FOR: u64 = 13_000;
+/// So many batches are kept though everybody has them.
+const MOST_KEPT: u64 = 200;
+
+impl World {
+    /// A node looks where it stands, and says so.
+    pub(super) fn beat(&mut self, host: usize) -> Check {
+        self.look(host)?;
+        self.tell(host);
+        self.node_soon(host, BEAT_EVERY, NodeEvent::Beat);
+        Ok(())
+    }
+
+    fn look(&mut self, index: usize) -> Check {
+        let at = self.now();
+        let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
+        let Some(Circle { started, peers, own, checkpoints, .. }) = &mut host.circle else { return Ok(()) };
+        let now = at - *started;
+        own.synced = Position::new(1, host.journal.synced);
+        own.copied = host.copied;
+        let Some(node) = &host.node else { return Ok(()) };
+        node.cell.pass(at);
+        let is_behind = node.cell.waiting().as_millis() > u128::from(BEHIND_AFTER);
+        own.phase = match own.phase {
+            Phase::Joining if node.begun => Phase::Ready,
+            Phase::Ready if is_behind => Phase::Behind,
+            Phase::Behind if !is_behind => Phase::Ready,
+            phase => phase,
+        };
+        own.applied = node.cell.applied();
+        (own.digests, own.decided) = (checkpoints.latest(), peers.decided());
+        peers.set_members(members(&node.cell.view())?);
+        peers.judge(own, now);
+        if own.copied.is_some() && peers.vouch_for(own) {
+            (host.copied, own.copied) = (None, None);
+        }
+        node.gateway.set_elsewhere(peers.endpoints(own, now));
+        match peers.agreement() {
+            Agreement::Same => Ok(()),
+            differs => broken(format!("node {} finds that views differ: {differs:?}", own.node)),
+        }
+    }
+
+    /// What a node says of itself goes to all others that it reaches.
+    fn tell(&mut self, from: usize) {
+        let Some(report) = self.hosts.get(from).and_then(|host| Some(host.circle.as_ref()?.own.clone())) else {
+            return;
+        };
+        for to in 0..self.hosts.len() {
+            if to == from || !self.wan.gets_through(self.dc_of(from), self.dc_of(to)) {
+                continue;
+            }
+            // Each way has a connection of its own, so that one may be late or lost and the next one not.
+            if self.troubled && self.random.chance(20) {
+                continue;
+            }
+            let after =
+                if self.random.chance(30) { self.random.between(100, 3_000) } else { self.random.between(1, 8) };
+            self.after(after, Event::Told { host: to, report: Box::new(report.clone()) });
+        }
+    }
+
+    /// Another node has said where it stands.
+    pub(super) fn told(&mut self, host: usize, report: Report) {
+        let now = self.now();
+        if let Some(Circle { started, peers, own, .. }) = self.hosts.get_mut(host).and_then(|host| host.circle.as_mut())
+        {
+            peers.heard(report, own, now - *started);
+        }
+    }
+
+    /// A node looks whether the log is to be trimmed by it.
+    pub(super) fn trim(&mut self, index: usize) -> Check {
+        let now = self.now();
+        let (last, trimmed) = (self.log.last(), Position::new(1, self.log.trimmed()));
+        let dc = self.dc_of(index);
+        let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
+        let (Some(node), Some(Circle { started, peers, own, trimming, .. })) = (&host.node, &mut host.circle) else {
+            return Ok(());
+        };
+        let now = now - *started;
+        let applied = node.cell.applied();
+        let nearest = Position::new(1, applied.ordinal.saturating_sub(MOST_KEPT));
+        let sight = Sight {
+            now,
+            before: peers.before(own, now),
+            applied,
+            trimmed,
+            most_kept: Some(nearest),
+            at_once: u64::MAX,
+            trim: peers.trim(own, nearest, now),
+        };
+        let step = trimming.look(&sight, |position| Some(last.saturating_sub(position.ordinal)));
+        let takes_over = step.news.contains(&News::TakesOver);
+        let Some(to) = step.trim else { return Ok(()) };
+        if self.wan.way_to_log(dc) != crate::wan::Way::Answered && self.hosts.len() > 1 {
+            return Ok(());
+        }
+        self.is_safe(to)?;
+        self.note(format_args!(
+            "node {} trims to {to}{}",
+            index + 1,
+            if takes_over { ", as nobody else does" } else { "" }
+        ));
+        self.log.trim(to.ordinal)
+    }
+
+    /// What is trimmed lies on the disks of nodes in two data centers.
+    fn is_safe(&self, to: Position) -> Check {
+        let now = self.now();
+        let had = |(at, synced): (u64, u64)| synced >= to.ordinal && now - at < HEARD_FOR;
+        let has = |host: &&host::Host| host.journal.synced >= to.ordinal || host.emptied.is_some_and(had);
+        let dcs: BTreeSet<usize> = self.hosts.iter().filter(has).map(host::Host::dc).collect();
+        holds(dcs.len() > 1, || {
+            format!("the log is trimmed to {to}, which only data centers {dcs:?} have on their disks")
+        })
+    }
+
+    /// A node that has not what the log has forgotten asks another one for a copy of its view.
+    pub(super) fn asks_for_copy(&mut self, index: usize) -> Check {
+        let now = self.now();
+        let (dc, number) = (self.dc_of(index), self.number_of(index));
+        let lends = |host: &&host::Host| {
+            let reached = host.index != index
+                && self.wan.gets_through(dc, host.dc())
+                && self.wan.gets_through(host.dc(), dc)
+                && host.frozen_until <= now;
+            let ready = host.serves() && host.copying.is_none();
+            let circle = host.circle.as_ref();
+            reached
+                && ready
+                && circle.is_some_and(|circle| circle.peers.doubted_for(number, &circle.own, now).is_none())
+        };
+        let lenders: Vec<usize> = self.hosts.iter().filter(lends).map(|host| host.index).collect();
+        let Some(lender) = self.random.pick(&lenders).copied() else {
+            self.node_soon(index, 500, NodeEvent::Open);
+            return Ok(());
+        };
+        let Some(view) = self.hosts.get(lender).map(|host| host.disk.copy()) else { return Ok(()) };
+        let at = applied(&view.snapshot())?.position;
+        self.note(format_args!("node {number} copies the view of node {}, at {at}", lender + 1));
+        if let Some(host) = self.hosts.get_mut(index) {
+            host.copying = Some(host::Copy { view, at });
+        }
+        let after = self.random.between(50, 3_000);
+        self.node_soon(index, after, NodeEvent::Copied);
+        Ok(())
+    }
+}
+
+/// The members of the cell, as a view has them.
+fn members(view: &impl Read) -> Check<BTreeMap<NodeId, String>> {
+    let mut members = BTreeMap::new();
+    NODES.range(view, &NodeId::MIN, &NodeId::MAX, Direction::Forward, |node, row| {
+        members.insert(node, row.dc);
+        ControlFlow::Continue(())
+    })?;
+    Ok(members)
+}

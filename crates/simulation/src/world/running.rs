@@ -1,0 +1,262 @@
+//! A node's life and its log: it starts, appends, applies and ends. What `ieum_node::service` does with threads is done here event by event.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ieum_core::apply::{Author, Skips, applied};
+use ieum_core::kv::Kv as _;
+use ieum_gateway::Cell as _;
+use ieum_node::applier::Applier;
+use ieum_node::machine;
+
+use super::{Event, NodeEvent, World};
+use crate::failure::{Broken, Check, broken, holds};
+use crate::host::{dc_name, endpoint};
+use crate::log::Placed;
+use crate::network::{End, Link};
+use crate::node::Node;
+use crate::wan::Way;
+
+/// How long an append that failed waits before it is repeated.
+const APPEND_RETRY: u64 = 100;
+
+impl World {
+    /// A host's process starts, if it has power and none runs.
+    pub(crate) fn node_starts(&mut self, index: usize) -> Check {
+        let dark = self.wan.is_dark(self.dc_of(index));
+        let Some(host) = self.hosts.get_mut(index).filter(|host| host.circle.is_none() && !dark) else {
+            return Ok(());
+        };
+        self.lives += 1;
+        host.comes_up(self.lives, self.clock.now())?;
+        let number = host.number();
+        self.note(format_args!("node {number} starts"));
+        self.node_soon(index, 0, NodeEvent::Beat);
+        self.open(index)
+    }
+
+    /// A node brings its view up to the log and goes on from there, or asks for help.
+    fn open(&mut self, index: usize) -> Check {
+        if self.way_to_log(index) != Way::Answered || self.clock.now() < self.log.stalled_until() {
+            self.node_soon(index, 500, NodeEvent::Open);
+            return Ok(());
+        }
+        let endpoints = (0..self.endpoints()).filter(|endpoint| self.host_of(*endpoint) == index);
+        let endpoints = endpoints.map(endpoint).collect();
+        let (last, trimmed, is_shared) = (self.log.last(), self.log.trimmed(), self.hosts.len() > 1);
+        let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
+        let at = applied(&host.disk.snapshot())?.position.ordinal;
+        if (at + 1..=last).any(|ordinal| ordinal <= trimmed && !host.journal.has(ordinal)) {
+            return self.asks_for_copy(index);
+        }
+        let mut applier = Applier::new(Arc::new(host.disk.clone()), Skips::new())?;
+        for ordinal in at + 1..=last {
+            let Some(entry) = self.log.batch(ordinal) else { return broken(format!("batch {ordinal} is nowhere")) };
+            let effects = applier.apply(entry).map_err(|error| Broken(ieum_node::chain(&error)))?;
+            if let Some(circle) = &mut host.circle {
+                circle.checkpoints.note(effects.applied.position, effects.applied.digest);
+            }
+        }
+        if at > host.journal.last {
+            host.journal.from = at;
+        }
+        host.journal.last = last;
+        let view = host.disk.snapshot();
+        let incarnation = self.log.register(host.number(), machine::incarnation(&view, host.number())?, is_shared);
+        let (who, now) = ((host.number(), dc_name(host.dc())), self.clock.now());
+        host.node = Some(Node::start(who, incarnation, &host.disk, endpoints, now)?);
+        let number = host.number();
+        self.note(format_args!("node {number} opens its view at {last}, as {incarnation}"));
+        self.node_soon(index, 1_000, NodeEvent::Second);
+        self.node_soon(index, 250, NodeEvent::Watch);
+        self.append(index);
+        Ok(())
+    }
+
+    /// How a request of a node to the log fares. A log that one node has for itself is on its own disk.
+    pub(crate) fn way_to_log(&self, index: usize) -> Way {
+        if self.hosts.len() == 1 { Way::Answered } else { self.wan.way_to_log(self.dc_of(index)) }
+    }
+
+    /// The process is gone, and with it what it did not persist beyond the first `keep` commits.
+    pub(crate) fn node_dies(&mut self, index: usize, keep: usize) {
+        let Some(host) = self.hosts.get_mut(index) else { return };
+        let links: Vec<Link> = host.node.iter().flat_map(|node| node.sessions.keys().copied()).collect();
+        host.dies(keep, &mut self.random);
+        for link in links {
+            self.cut(link);
+            self.network.close(link, End::Server, self.clock.now());
+        }
+    }
+
+    pub(crate) fn node_soon(&mut self, host: usize, ms: u64, event: NodeEvent) {
+        let Some(life) = self.hosts.get(host).map(|host| host.lives) else { return };
+        self.after(ms, Event::Node { host, life, event });
+    }
+
+    pub(crate) fn node_event(&mut self, index: usize, event: NodeEvent) -> Check {
+        match event {
+            NodeEvent::Open => return self.open(index),
+            NodeEvent::Beat => return self.beat(index),
+            NodeEvent::Copied => {
+                if let Some(host) = self.hosts.get_mut(index) {
+                    host.takes_copy();
+                }
+                return self.open(index);
+            }
+            _ => {}
+        }
+        let at = self.now();
+        let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
+        let Some(node) = &mut host.node else { return Ok(()) };
+        match event {
+            NodeEvent::Second => {
+                node.tick(at);
+                host.journal.synced = host.journal.last;
+                host.disk.persist()?;
+                self.node_soon(index, 1_000, NodeEvent::Second);
+                self.append(index);
+                self.trim(index)
+            }
+            NodeEvent::Watch => self.watch(index),
+            NodeEvent::Answered { attempt, .. } if attempt != node.attempts => Ok(()),
+            NodeEvent::Answered { well: true, .. } => {
+                node.in_flight = None;
+                node.cell.at(at, |machine, _| machine.appended());
+                self.append(index);
+                Ok(())
+            }
+            NodeEvent::Answered { well: false, .. } => {
+                self.node_soon(index, APPEND_RETRY, NodeEvent::Retry);
+                Ok(())
+            }
+            NodeEvent::Retry => {
+                self.send_append(index);
+                Ok(())
+            }
+            NodeEvent::Shown => self.shown(index),
+            NodeEvent::Deliver => self.deliver(index),
+            NodeEvent::Step(link) => self.step(link),
+            NodeEvent::Stop => {
+                host.disk.persist()?;
+                host.journal.synced = host.journal.last;
+                self.node_dies(index, usize::MAX);
+                self.after(500, Event::NodeStarts(index));
+                Ok(())
+            }
+            NodeEvent::Open | NodeEvent::Beat | NodeEvent::Copied => Ok(()),
+        }
+    }
+
+    /// Appends the next batch, if there is one and none is in flight.
+    pub(crate) fn append(&mut self, index: usize) {
+        let (at, clock) = (self.now(), self.wall_clock(index));
+        let Some(node) = self.node_mut(index) else { return };
+        if node.in_flight.is_some() {
+            return;
+        }
+        node.in_flight = node.cell.at(at, |machine, _| machine.append(clock));
+        if node.in_flight.is_some() {
+            self.send_append(index);
+        }
+    }
+
+    pub(crate) fn node_mut(&mut self, index: usize) -> Option<&mut Node> {
+        self.hosts.get_mut(index)?.node.as_mut()
+    }
+
+    /// Sends the batch in flight to the log. It may be slow, its answer may be lost, and one that was given up may arrive all the same.
+    fn send_append(&mut self, index: usize) {
+        let now = self.clock.now();
+        let way = self.way_to_log(index);
+        let Some(host) = self.hosts.get_mut(index) else { return };
+        let (life, Some(node)) = (host.lives, &mut host.node) else { return };
+        let Some(append) = &node.in_flight else { return };
+        node.attempts += 1;
+        let (author, bytes, attempt) = (append.author, append.bytes.clone(), node.attempts);
+        let random = &mut self.random;
+        let slow = if random.chance(20) { random.between(20, 400) } else { random.between(1, 5) };
+        let mut arrives = now.max(self.log.stalled_until()) + slow;
+        let sick = self.log.is_sick(now) && random.chance(500);
+        let is_lost = match way {
+            Way::Answered => sick && random.chance(500),
+            Way::AnswerLost => random.chance(500),
+            Way::Unheard => true,
+        };
+        let well = way == Way::Answered && !sick;
+        let answer = arrives + random.between(0, 3);
+        if !well {
+            // Given up after a while; it is on its way for longer now and then.
+            let given_up = now + random.between(200, 2_000);
+            if random.chance(200) {
+                arrives = given_up + random.between(0, 5_000);
+            }
+            let answered = NodeEvent::Answered { attempt, well: false };
+            self.clock.set(given_up, Event::Node { host: index, life, event: answered });
+        }
+        if !is_lost {
+            let answered = well.then_some(answer);
+            self.clock.set(arrives, Event::Append { host: index, life, attempt, author, bytes, answered });
+        }
+    }
+
+    /// A request to append arrives at the log.
+    pub(crate) fn append_arrives(
+        &mut self,
+        (host, life, attempt): (usize, u64, u64),
+        author: Author,
+        bytes: &Bytes,
+        answered: Option<u64>,
+    ) -> Check {
+        let before = self.log.last();
+        let placed = self.log.place(author, bytes)?;
+        if self.log.last() > before {
+            for index in 0..self.hosts.len() {
+                let after = self.random.between(0, 3);
+                self.node_soon(index, after, NodeEvent::Shown);
+            }
+        }
+        let Some(answered) = answered else { return Ok(()) };
+        let event = match placed {
+            Placed::There => NodeEvent::Answered { attempt, well: true },
+            // It begins a new life, which can do it better.
+            Placed::Fenced | Placed::Conflict => NodeEvent::Stop,
+        };
+        self.clock.set(answered, Event::Node { host, life, event });
+        Ok(())
+    }
+
+    /// Applies what the log's tail shows.
+    fn shown(&mut self, index: usize) -> Check {
+        let (at, way) = (self.now(), self.way_to_log(index));
+        let trimmed = self.log.trimmed();
+        loop {
+            let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
+            let Some(node) = &mut host.node else { return Ok(()) };
+            if host.tail_hangs_until > at || way != Way::Answered {
+                self.node_soon(index, 50, NodeEvent::Shown);
+                return Ok(());
+            }
+            let Some(entry) = self.log.batch(host.journal.last + 1).cloned() else { break };
+            if entry.position.ordinal <= trimmed {
+                self.note(format_args!("node {} is overtaken by the trim", index + 1));
+                return self.node_event(index, NodeEvent::Stop);
+            }
+            host.journal.last = entry.position.ordinal;
+            let delivery = node.cell.at(at, |machine, _| machine.entry(&entry));
+            let delivery = delivery.map_err(|error| Broken(ieum_node::chain(&error)))?;
+            holds(delivery.alarms.is_empty(), || format!("alarm: {:?}", delivery.alarms))?;
+            node.begun |= node.is_own(entry.id, host.index as u32 + 1);
+            let now_at = applied(&node.cell.view())?;
+            if let Some(circle) = &mut host.circle {
+                circle.checkpoints.note(now_at.position, now_at.digest);
+            }
+            node.undelivered.push_back(delivery);
+            self.trace.bytes(&entry.bytes);
+            self.note(format_args!("node {} applied {}, {} bytes", index + 1, entry.position, entry.bytes.len()));
+            let after = self.random.between(0, 4);
+            self.node_soon(index, after, NodeEvent::Deliver);
+        }
+        self.greet_late(index)
+    }
+}
