@@ -10,6 +10,7 @@ mod halted;
 mod invite;
 mod keys;
 mod level;
+mod marks;
 mod nodes;
 mod operate;
 mod owner;
@@ -85,7 +86,7 @@ enum Command {
     },
     /// Check that a node's log, snapshots and view agree, while it runs or not, and say what differs.
     Verify(Settings),
-    /// A cell's log: begin it anew when etcd has lost it, or mark commands to be skipped in that of a single node, which must be stopped.
+    /// A cell's log: begin it anew when etcd has lost it, or mark commands to be skipped.
     #[command(subcommand)]
     Log(LogCommand),
     /// Make a code with which people may register, where registration is by invitation. The node must run.
@@ -175,16 +176,15 @@ enum LevelCommand {
 
 #[derive(Debug, Subcommand)]
 enum LogCommand {
-    /// Have one command skipped, where it keeps the node from going on. Only for a position that was not applied yet.
+    /// Have one command skipped, where it keeps nodes from going on. Only for a position that was not applied yet; the node must be stopped. In a
+    /// cell with etcd run it on each of its nodes: the last one marks the command, and until then none of them starts.
     Skip {
         #[command(flatten)]
         settings: Settings,
-        /// Where the batch stands, such as 1.4711.
-        position: Position,
-        /// Which command of it, from 0.
-        index: u32,
+        #[command(flatten)]
+        asked: marks::Asked,
     },
-    /// List the commands that are skipped: position and number.
+    /// List the commands that are skipped: position and number. The node of a cell of one must be stopped.
     Skips(Settings),
     /// Begin the log of a cell with etcd anew where the furthest node stands, when etcd has lost it. Run it once, anywhere where the
     /// configuration of a node is; all nodes must run, and halt by themselves (docs/operating/log-lost.md).
@@ -272,9 +272,7 @@ fn run(command: Command, known: u32) -> Result<ExitCode, Failure> {
             return operate::restore(&settings.load_to_write()?, &from, replace, &without);
         }
         Command::Verify(settings) => return operate::verify(&settings.load()?),
-        Command::Log(LogCommand::Skip { settings, position, index }) => {
-            return operate::skip(&settings.load_to_write()?, position, index);
-        }
+        Command::Log(LogCommand::Skip { settings, asked }) => return operate::skip(&settings.load_to_write()?, &asked),
         Command::Log(LogCommand::Skips(settings)) => return operate::skips(&settings.load_to_write()?),
         Command::Log(LogCommand::Reseed { settings, asked }) => return reseed::run(&settings.load()?, &asked),
         Command::Invite { settings, uses, days } => return operate::invite(&settings.load()?, uses, days),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use ieum_core::ids::{NodeId, Position};
+use ieum_core::ids::NodeId;
 use ieum_node::folder::Folder;
 use ieum_node::{backup, marks, verify};
 
@@ -11,6 +11,7 @@ use crate::Failure;
 use crate::admin::{self, Answer, Request};
 use crate::bar::Bar;
 use crate::config::{Config, Engine};
+use crate::marks::Asked;
 use crate::nodes::{Row, Says};
 use crate::owner;
 use crate::reseed;
@@ -200,14 +201,30 @@ pub(crate) fn resync(config: &Config) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) fn skip(config: &Config, position: Position, index: u32) -> Result<ExitCode, Failure> {
+pub(crate) fn skip(config: &Config, asked: &Asked) -> Result<ExitCode, Failure> {
+    if config.log.engine == Engine::Etcd {
+        return crate::marks::skip(config, asked);
+    }
+    let &Asked { position, index, take_back, .. } = asked;
+    if take_back || !asked.without.is_empty() {
+        return Err(
+            "a cell of one node has no others who would have to agree: leave --without and --take-back out".into()
+        );
+    }
     let marked = marks::mark(&Folder::new(&config.node.data), config.node.cell, position, index)?;
-    println!("Command {index} ({}) of {} at {position} will be skipped.", marked.command, marked.of);
+    if marked.before {
+        println!("Command {index} ({}) of {} at {position} is marked already.", marked.command, marked.of);
+    } else {
+        println!("Command {index} ({}) of {} at {position} will be skipped.", marked.command, marked.of);
+    }
     println!("Start the node: ieum serve");
     Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn skips(config: &Config) -> Result<ExitCode, Failure> {
+    if config.log.engine == Engine::Etcd {
+        return crate::marks::list(config);
+    }
     for (position, index) in marks::list(&Folder::new(&config.node.data), config.node.cell)? {
         println!("{position} {index}");
     }

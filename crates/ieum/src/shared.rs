@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use ieum_core::apply;
 use ieum_core::ids::Position;
+use ieum_core::kv::Kv as _;
 use ieum_gateway::Ticket;
 use ieum_log::journaled::Journaled;
 use ieum_log::sqlite::{Journal, Meta};
@@ -13,6 +15,7 @@ use ieum_node::backup::{self, Reaches};
 use ieum_node::folder::{self, Folder, Opened};
 use ieum_node::halt;
 use ieum_node::leases::Leases;
+use ieum_node::marks;
 use ieum_node::reserve::Reserve;
 use ieum_node::service::Handle;
 use ieum_node::snapshot;
@@ -134,6 +137,7 @@ pub(crate) async fn open(
         return Err(Error::Double { node: node.number, address });
     }
     circle.set_copied(copied(folder)?);
+    mind_marks(folder, &opened, node.number).await?;
     let reserve = Arc::new(Reserve::new(folder.root(), node.reserve_mib << 20));
     let leases = Leases::beside(folder.snapshots(), reserve);
     leases.sweep().map_err(resync::Error::from)?;
@@ -149,13 +153,33 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
     TcpListener::bind(address).await.map_err(|source| Error::Peers { address, source })
 }
 
+/// Sees that the view fits the marks of commands to skip, before anything is applied, and takes back what this node agreed to with data that it no
+/// longer has.
+async fn mind_marks(folder: &Folder, opened: &Opened<SharedLog>, node: u32) -> Result<(), Error> {
+    let Opened { log, view, .. } = opened;
+    let applied = apply::applied(&view.snapshot()).map_err(folder::Error::Store)?.position;
+    if let Some((position, index)) = marks::passed(log, applied).await? {
+        let evidence = format!(
+            "its view, at {applied}, holds what command {index} at {position} did, which the cell skips: an operator marked it without this node"
+        );
+        folder.mark_differing(&evidence)?;
+        folder.refuse_differing()?;
+    }
+    let kept = log.journal().skips().await?;
+    for (mark, _) in log.shared().agreed().await?.into_iter().filter(|(mark, of)| *of == node && !kept.contains(mark)) {
+        // If it is marked already, that counts.
+        log.shared().agree(node, mark, false).await?;
+    }
+    Ok(())
+}
+
 /// By which the nodes know each other, if the cell has certificates.
 pub(crate) fn certificates(config: &Config) -> Result<Option<tls::Tls>, Error> {
     let Some(Certificates { authority, certificate, key }) = config.peers.certificates.clone() else { return Ok(None) };
     Ok(Some(tls::Tls::read(&Files { authority, certificate, key }, config.node.cell, config.node.number)?))
 }
 
-async fn open_log(config: &Config, found: bool) -> Result<Etcd, Error> {
+pub(crate) async fn open_log(config: &Config, found: bool) -> Result<Etcd, Error> {
     let options = etcd(config)?;
     // Which cluster is the cell's is what most of the endpoints say, not whoever answers first.
     let cluster = Some(record::look_patiently(&options).await?.cluster);

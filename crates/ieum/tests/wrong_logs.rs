@@ -8,24 +8,15 @@ mod common;
 use std::net::TcpStream;
 use std::path::PathBuf;
 
-use common::cell::{Cell, goes_on};
+use common::PATIENCE;
+use common::cell::{Cell, block, goes_on, log, refuses, register, stop};
 use common::rounds::check;
-use common::{PATIENCE, Run};
 use ieum_core::batch::{Batch, Envelope, Header, Origin};
 use ieum_core::commands::operate::{Activate, StartNode};
 use ieum_core::commands::{Command, LEVEL};
 use ieum_drill::crowd::{self, Crowd};
 use ieum_log::{BatchId, Log as _, Position};
-use ieum_log_etcd::{Etcd, Options};
-
-fn block<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
-}
-
-async fn log(cell: &Cell) -> Etcd {
-    let endpoints = cell.etcd.endpoints().iter().map(|endpoint| endpoint.parse().unwrap()).collect();
-    Etcd::open(Options::new(1, endpoints)).await.unwrap()
-}
+use ieum_log_etcd::Etcd;
 
 /// Where the log ends.
 fn last(cell: &Cell) -> Position {
@@ -37,37 +28,12 @@ fn is_shut(cell: &Cell, at: usize) -> bool {
     TcpStream::connect(cell.nodes[at].address().trim_start_matches("http://")).is_err()
 }
 
-/// An account, through one node. Fails where the handle is taken.
-fn register(cell: &Cell, at: usize, handle: &str) -> Run {
-    let home = tempfile::tempdir().unwrap();
-    let arguments = ["account", "register", "--handle", handle, "--name", "민지"];
-    let mut command = cell.command(at, &arguments, &[]);
-    command.env("IEUM_HOME", home.path()).env("IEUM_PASSWORD", "password of 민지");
-    Run(command.env("IEUM_SERVER", cell.nodes[at].address()).output().unwrap())
-}
-
-/// Starts a node that must end by itself, and gives what it says.
-fn refuses(cell: &mut Cell, at: usize) -> String {
-    let before = cell.nodes[at].stderr().unwrap().len();
-    cell.nodes[at].spawn().unwrap();
-    let status = cell.nodes[at].running().unwrap().wait(PATIENCE).unwrap();
-    let said = cell.nodes[at].stderr().unwrap().split_off(before);
-    assert!(status.code() == Some(1) && !said.contains("panicked"), "{status}: {said}");
-    said
-}
-
 /// Waits until a node that runs has halted, and gives what it says.
 fn halts(cell: &mut Cell, at: usize) -> String {
     let halted = |said: &str| said.contains("this node has halted");
     let said = cell.nodes[at].running().unwrap().wait_for_stderr(halted, PATIENCE).unwrap();
     assert!(is_shut(cell, at), "{said}");
     said
-}
-
-fn stop(cell: &mut Cell, nodes: &[usize]) {
-    for at in nodes {
-        assert!(cell.nodes[*at].stop(PATIENCE).unwrap().success());
-    }
 }
 
 /// What the members write once a later build runs on each of them and its operator raises the level.

@@ -9,6 +9,7 @@
 //! | `ieum/G/log/count` | [`Placed`] | its version is the newest ordinal; each value names the batch that has it |
 //! | `ieum/G/trim` | [`Trim`] | up to where batches were removed |
 //! | `ieum/G/skip/O/C` | both numbers | a command that is to be skipped |
+//! | `ieum/G/agreed/O/C/N` | [`Agreed`] | whether a node stands before that batch until the command is marked |
 //!
 //! Numbers in keys are hexadecimal of one width, so that keys sort as they do. Those of different generations never meet.
 
@@ -88,6 +89,15 @@ impl Keys {
 
     pub(crate) fn skips(&self) -> Range {
         self.under("skip")
+    }
+
+    pub(crate) fn agreed(&self, ordinal: u64, index: u32, node: u32) -> Bytes {
+        self.key(&format!("agreed/{ordinal:016x}/{index:08x}/{node:08x}"))
+    }
+
+    /// What nodes have agreed to, whatever it is.
+    pub(crate) fn all_agreed(&self) -> Range {
+        self.under("agreed")
     }
 }
 
@@ -251,6 +261,40 @@ pub(crate) fn decode_skip(key: &[u8], value: &[u8]) -> Result<(u64, u32), NotOur
     Ok((ordinal, index))
 }
 
+/// What a node says of a command that is to be skipped. It stays when it is taken back, so that a late double of what was sent before does
+/// not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Agreed {
+    pub(crate) ordinal: u64,
+    pub(crate) index: u32,
+    pub(crate) node: u32,
+    /// Not taken back.
+    pub(crate) stands: bool,
+}
+
+impl Agreed {
+    pub(crate) fn encode(self) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(18);
+        bytes.put_u8(FORMAT);
+        bytes.put_u64_le(self.ordinal);
+        bytes.put_u32_le(self.index);
+        bytes.put_u32_le(self.node);
+        bytes.put_u8(u8::from(self.stands));
+        bytes.freeze()
+    }
+
+    pub(crate) fn decode(key: &[u8], value: &[u8]) -> Result<Self, NotOurs> {
+        let mut reader = Reader::new(key, value)?;
+        let (ordinal, index, node) = (reader.u64()?, reader.u32()?, reader.u32()?);
+        let stands = match reader.take::<1>()? {
+            [0] => false,
+            [1] => true,
+            _ => return Err(reader.not_ours()),
+        };
+        reader.end().map(|()| Self { ordinal, index, node, stands })
+    }
+}
+
 fn pair(first: u64, second: u64) -> Bytes {
     let mut bytes = BytesMut::with_capacity(17);
     bytes.put_u8(FORMAT);
@@ -288,6 +332,9 @@ mod tests {
         let trim = Trim { ordinal: 4, revision: 5000 };
         assert_eq!(Trim::decode(b"k", &trim.encode()), Ok(trim));
         assert_eq!(decode_skip(b"k", &encode_skip(8, 1)), Ok((8, 1)));
+        let agreed = Agreed { ordinal: 8, index: 1, node: 3, stands: true };
+        assert_eq!(Agreed::decode(b"k", &agreed.encode()), Ok(agreed));
+        Agreed::decode(b"k", &[&agreed.encode()[..17], &[2]].concat()).unwrap_err();
         let good = placed.encode();
         for length in 0..good.len() {
             Placed::decode(b"k", &good[..length]).unwrap_err();

@@ -12,6 +12,7 @@
 //! - `history` reads what was appended at which revision; `assemble` reads a watch and notices what it leaves out; `lag` whether it hangs;
 //!   `tail` puts these together.
 //! - [`record`] looks whose log an etcd holds without opening it, and begins a new generation.
+//! - `marks` keeps which commands are to be skipped, and who has agreed to that.
 //! - `proto` and `rpc` speak to etcd.
 //!
 //! The etcd cluster is the cell's alone: compaction is the whole cluster's. Why it is made this way, with figures:
@@ -31,6 +32,7 @@ mod identity;
 mod keys;
 mod lag;
 mod lasting;
+mod marks;
 mod members;
 mod nodes;
 mod proto;
@@ -61,13 +63,13 @@ pub use self::endpoint::{Endpoint, NotAnEndpoint};
 pub use self::error::{AtQuota, CompactedElsewhere, Refused, Torn, Unreachable};
 use self::error::{CallError, failed};
 use self::identity::Identity;
-use self::keys::{Keys, decode_skip, encode_skip};
+use self::keys::Keys;
 pub use self::members::Health;
 use self::members::{Cluster, Member};
 use self::proto::TxnRequest;
 pub use self::tail::Tail;
 pub use self::tls::Tls;
-use self::txn::{Answers, Malformed, get_all, get_at, put, put_at, read, version_is_at_least};
+use self::txn::{Answers, Malformed, get_at, read};
 
 /// How to open a log.
 #[derive(Debug, Clone)]
@@ -326,39 +328,6 @@ impl Inner {
                 Err(error) => return Err(error.into_log(operation)),
             }
         }
-    }
-
-    async fn skip(&self, position: Position, index: u32) -> Result<()> {
-        let operation = "marking a command";
-        loop {
-            let ends = self.cluster.ends(&self.keys).await?;
-            ieum_log::can_be_skipped(position, self.position(ends.last), self.position(ends.trim.ordinal))?;
-            let ordinal = i64::try_from(position.ordinal).map_err(failed(operation))?;
-            let key = self.keys.skip(position.ordinal, index);
-            let request = TxnRequest {
-                compare: vec![
-                    put_at(self.keys.trim(), ends.trim_put_at),
-                    version_is_at_least(self.keys.count(), ordinal),
-                ],
-                success: vec![put(key, encode_skip(position.ordinal, index))],
-                failure: Vec::new(),
-            };
-            if self.ask(operation, request).await?.succeeded {
-                return Ok(());
-            }
-        }
-    }
-
-    async fn skips(&self) -> Result<Vec<Skip>> {
-        let operation = "reading the marks of commands to skip";
-        let mut answers = self.ask(operation, read(vec![get_all(self.keys.skips())])).await?;
-        let marks = answers.all().map_err(failed(operation))?;
-        let mark = |kv: &proto::KeyValue| {
-            let (ordinal, index) = decode_skip(&kv.key, &kv.value).map_err(failed(operation))?;
-            Ok((self.position(ordinal), index))
-        };
-        // Their keys sort as they do.
-        marks.iter().map(mark).collect()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod cut_off;
 mod faults;
+mod marks;
 mod record;
 mod refusals;
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  append, last, skip ──────────────► shared log
+//!  skips ◄── shared log ────────────► journal
 //!  tail ◄── journal, as far as it reaches
 //!       ◄── shared log ──each batch on its way──► journal
 //!  trim ──► journal                     (the shared log is trimmed by what is in the journals of others, too)
@@ -11,6 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ieum_planted::Bug;
 use parking_lot::Mutex;
 
 use crate::sqlite::{Journal, Meta};
@@ -58,6 +60,18 @@ impl<L: Log> Journaled<L> {
     #[must_use]
     pub fn journal(&self) -> &Arc<Journal> {
         &self.journal
+    }
+
+    /// Marks of the shared log that this node has not known of, at positions from which on its journal holds batches: a view of its own that has
+    /// passed one has not skipped the command.
+    ///
+    /// # Errors
+    /// As [`Log::skips`].
+    pub async fn new_skips(&self) -> Result<Vec<Skip>> {
+        let (mut marks, kept) = (self.shared.skips().await?, self.journal.skips().await?);
+        let trimmed = self.journal.trimmed();
+        marks.retain(|mark| mark.0 > trimmed && !kept.contains(mark));
+        Ok(marks)
     }
 
     /// The first position, to about 256 KiB, with no more than `bytes` of batches behind it; none when this process has seen less.
@@ -140,8 +154,19 @@ impl<L: Log> Log for Journaled<L> {
         self.shared.skip(position, index).await
     }
 
+    /// The shared log's, which the journal keeps from then on: it is replayed without that log as well. One that this node alone has agreed to
+    /// is [`Error::Held`].
     async fn skips(&self) -> Result<Vec<Skip>> {
-        self.shared.skips().await
+        let (marks, kept) = (self.shared.skips().await?, self.journal.skips().await?);
+        let agreed = kept.iter().find(|mark| !marks.contains(mark));
+        if let Some((position, index)) = agreed.filter(|_| !Bug::HeldNodeStarts.planted()) {
+            return Err(Error::Held { position: *position, index: *index });
+        }
+        let new: Vec<_> = marks.iter().filter(|mark| !kept.contains(mark)).copied().collect();
+        if !new.is_empty() && !Bug::JournalForgetsMarks.planted() {
+            self.journal.keep_skips(new).await?;
+        }
+        Ok(marks)
     }
 
     async fn last(&self) -> Result<Position> {

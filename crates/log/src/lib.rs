@@ -116,6 +116,17 @@ pub enum Error {
         /// The id.
         id: BatchId,
     },
+    /// This node has agreed to skip a command that is not marked: it stands before it until it is marked, or it disagrees.
+    #[error(
+        "this node stands before the batch at {position}, because it agreed to have command {index} of it skipped, and the other nodes have \
+         not all agreed: run `ieum log skip {position} {index}` on them, or take it back here with `ieum log skip {position} {index} --take-back`"
+    )]
+    Held {
+        /// Where the batch stands.
+        position: Position,
+        /// Which command of it, from 0.
+        index: u32,
+    },
     /// The log belongs to another cell or is not a log of ours.
     #[error("{0}")]
     Foreign(String),

@@ -344,10 +344,11 @@ impl Source {
         let view = Fjall::open(made.view(), &options).map_err(FolderError::View)?;
         let extent = Extent { last: self.position(span.end), ..Extent::of(&self.log) };
         folder::start_from(&view, asked.backup, &extent, watch, snapshot::unasked())?;
-        let skips = match &asked.whose {
-            Whose::Alone => crate::skips(&self.log.skips()?),
-            Whose::Shared(skips) => skips.clone(),
-        };
+        // A journal has kept those of its log.
+        let mut skips = crate::skips(&self.log.skips()?);
+        if let Whose::Shared(shared) = &asked.whose {
+            skips.extend(shared.iter().copied());
+        }
         let applier = Applier::new(Arc::new(view), skips).map_err(FolderError::Store)?;
         let mut applier = applier.keeping(applier::KEPT_BYTES);
         let mut copying = match asked.whose {

@@ -117,7 +117,9 @@ impl Halted {
             }
             Err(error) => return Err(error.into()),
         };
-        let mut applier = Applier::new(Arc::clone(&view), apply::Skips::new())?;
+        // With the log its marks are lost, too: the journal has kept them.
+        let skips = if Bug::HaltedForgetMarks.planted() { Vec::new() } else { journal.skips().await? };
+        let mut applier = Applier::new(Arc::clone(&view), crate::skips(&skips))?;
         let end = core_position(journal.last());
         let end = up_to.filter(|_| !Bug::CrossesBeyondTheEnd.planted()).map_or(end, |up_to| end.min(up_to));
         while applier.applied() < end {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{CELL, identity};
 use ieum_core::apply::applied;
-use ieum_core::batch::{Envelope, Origin};
+use ieum_core::batch::{Batch, Envelope, Header, Origin};
 use ieum_core::commands::account::Register;
 use ieum_core::commands::operate::{AddNode, RemoveNode};
 use ieum_core::commands::{Command, LEVEL};
@@ -22,13 +22,14 @@ use ieum_core::tables::cell::{Applied, NODES};
 use ieum_log::journaled::Journaled;
 use ieum_log::memory::Memory as Shared;
 use ieum_log::sqlite::{Journal, Meta, Predecessor};
-use ieum_log::{Entry, Log};
+use ieum_log::{BatchId, Entry, Error as LogError, Log};
 use ieum_node::folder::{self, Folder, Opened};
 use ieum_node::halt::{self, Halted, Stand};
 use ieum_node::machine::Delivery;
+use ieum_node::marks::{self, Before};
 use ieum_node::progress::unwatched;
 use ieum_node::service::{self, Handle, Identity, Node, Options, StartError};
-use ieum_node::{core_position, log_position, snapshot, verify};
+use ieum_node::{backup, core_position, log_position, snapshot, verify};
 use ieum_store::fjall::Fjall;
 use tempfile::TempDir;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
@@ -184,6 +185,104 @@ async fn what_one_node_takes_every_node_has() {
     }
     let ends = ends(&cell, &[1, 2, 3]).await;
     assert!(ends.iter().all(|end| *end == ends[0]), "{ends:?}");
+}
+
+/// Three stopped nodes, and behind what they have applied a batch of two registrations.
+async fn stopped_before_a_batch() -> (Cell, Position) {
+    let (cell, members) = Cell::of_three().await;
+    for member in members {
+        member.stop().await;
+    }
+    // Some have stopped before others.
+    ends(&cell, &[1, 2, 3]).await;
+    let (node, incarnation, number) = (1, 1_000, 1);
+    let header = Header { node, incarnation, number, clock: 2_000_000 };
+    let commands = ["one", "two"].map(|handle| Envelope { origin: Origin::Node, command: register(handle).into() });
+    let bytes = Batch { header, commands: commands.to_vec() }.encode();
+    let position = cell.log.append(BatchId { node, incarnation, number }, bytes).await.unwrap();
+    (cell, core_position(position))
+}
+
+fn before(cell: &Cell, number: u32, position: Position) -> Result<Before, marks::Error> {
+    Before::open(&Folder::new(cell.data(number)), CELL, position)
+}
+
+/// Of the two registrations, who is known to a node that starts.
+async fn registered(cell: &Cell, number: u32) -> [bool; 2] {
+    let member = cell.start(number).await;
+    let view = member.handle().view();
+    let known = ["one", "two"].map(|handle| HANDLES.has(&view, &handle.to_owned()).unwrap());
+    member.stop().await;
+    known
+}
+
+/// Also when the view is rebuilt without the log that has the mark.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_node_skips_what_is_marked_however_it_comes_past_it() {
+    let (cell, position) = stopped_before_a_batch().await;
+    for number in [1, 2, 3] {
+        let mut before = before(&cell, number, position).unwrap();
+        assert_eq!(before.members(), Some(&[1, 2, 3][..]));
+        before.agree(1).unwrap();
+    }
+    cell.log.skip(log_position(position), 1).await.unwrap();
+    for number in [1, 2, 3] {
+        assert_eq!(registered(&cell, number).await, [true, false], "node {number}");
+    }
+    let end = ends(&cell, &[1, 2, 3]).await;
+    assert!(end.iter().all(|at| *at == end[0]), "{end:?}");
+    let folder = Folder::new(cell.data(2));
+    std::fs::remove_dir_all(folder.view()).unwrap();
+    let file = cell.root.path().join("backup");
+    assert_eq!(backup::offline(&folder, CELL, &file, unwatched()).unwrap().digest, end[0].digest);
+    std::fs::remove_dir_all(folder.view()).unwrap();
+    assert_eq!(cell.halted(2, None).await.stand().await.unwrap().digest, Some(end[0].digest));
+    // A node that was not there when it was marked.
+    std::fs::remove_dir_all(cell.data(3)).unwrap();
+    assert_eq!(registered(&cell, 3).await, [true, false]);
+    let folder = Folder::new(cell.data(3));
+    std::fs::remove_dir_all(folder.view()).unwrap();
+    let end = ends(&cell, &[1]).await;
+    assert_eq!(backup::offline(&folder, CELL, &file.with_extension("3"), unwatched()).unwrap().digest, end[0].digest);
+    std::fs::remove_dir_all(folder.view()).unwrap();
+    assert_eq!(cell.halted(3, None).await.stand().await.unwrap().digest, Some(end[0].digest));
+}
+
+/// Else it might apply the command just before the last of the others agrees.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_agreed_to_skip_a_command_starts_when_it_is_marked_and_not_before() {
+    let (cell, position) = stopped_before_a_batch().await;
+    before(&cell, 1, position).unwrap().agree(1).unwrap();
+    for _ in 0..2 {
+        let refused = cell.try_start(1).await.err();
+        let Some(Refusal::Start(StartError::Log(error))) = refused else { panic!("{refused:?}") };
+        assert!(matches!(error, LogError::Held { position: at, index: 1 } if core_position(at) == position), "{error}");
+    }
+    let mut held = before(&cell, 1, position).unwrap();
+    held.disagree(1).unwrap();
+    drop(held);
+    assert_eq!(registered(&cell, 1).await, [true, true]);
+    let passed = before(&cell, 1, position).err();
+    assert!(matches!(passed, Some(marks::Error::Passed { what: "view", .. })), "{passed:?}");
+    // Its view is further back, so that others may have joined or left when the batch is applied.
+    let later = Position { ordinal: position.ordinal + 1, ..position };
+    assert_eq!(before(&cell, 2, later).unwrap().members(), None);
+}
+
+/// An operator has marked it without asking this node.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_that_has_passed_a_mark_unknown_to_it_is_found_and_no_other() {
+    let (cell, position) = stopped_before_a_batch().await;
+    before(&cell, 1, position).unwrap().agree(1).unwrap();
+    assert_eq!(registered(&cell, 3).await, [true, true]);
+    cell.log.skip(log_position(position), 1).await.unwrap();
+    assert_eq!(registered(&cell, 1).await, [true, false]);
+    for (number, found) in [(1, None), (2, None), (3, Some((position, 1)))] {
+        let folder = Folder::new(cell.data(number));
+        let opened = folder.open_shared(&cell.about, Arc::clone(&cell.log), &Default::default()).await.unwrap();
+        let at = applied(&opened.view.snapshot()).unwrap().position;
+        assert_eq!(marks::passed(opened.log.as_ref(), at).await.unwrap(), found, "node {number}");
+    }
 }
 
 /// What it has is evidence, and wrong.

@@ -63,7 +63,8 @@ async fn a_marked_command_is_skipped_by_the_node_and_by_the_check() {
     let (folder, _) = fixture.close();
     let position = logged(&folder).await;
     let marked = mark(&folder, CELL, position, 1).unwrap();
-    assert_eq!((marked.command, marked.of), ("Register", 3));
+    assert_eq!((marked.command, marked.of, marked.before), ("Register", 3, false));
+    assert!(mark(&folder, CELL, position, 1).unwrap().before);
     assert_eq!(marks::list(&folder, CELL).unwrap(), [(position, 1)]);
     run_a_node(&folder).await;
     assert_eq!(["one", "two", "three"].map(|handle| known(&folder, handle)), [true, false, true]);

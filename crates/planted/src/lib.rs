@@ -162,6 +162,16 @@ pub enum Bug {
     RepeatApplied,
     /// A view takes a batch that does not follow the one before.
     ApplyGapIgnored,
+    /// A node that agreed to skip a command starts before all others have agreed.
+    HeldNodeStarts,
+    /// A command is marked to be skipped although not every node has agreed.
+    SkipAsksNobody,
+    /// A node does not keep the marks of commands to skip in its journal.
+    JournalForgetsMarks,
+    /// A node that has halted applies what is marked to be skipped.
+    HaltedForgetMarks,
+    /// A node whose view has passed a mark that it did not know starts all the same.
+    PassedMarkIgnored,
     /// A journal goes on behind a gap.
     JournalGapIgnored,
     /// A node founds a cell although another is to.

@@ -23,7 +23,7 @@ pub(super) fn addresses(config: &Config) -> BTreeSet<String> {
 
 /// Whether nodes that have halted may move on afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stay {
+pub(crate) enum Stay {
     /// They may.
     Free,
     /// They stay for long enough to begin a generation where they stand.
@@ -31,7 +31,7 @@ pub(super) enum Stay {
 }
 
 /// Asks every node that is set, or that one of those knows of.
-pub(super) async fn ask(config: &Config, stay: Stay) -> Result<Seen, Failure> {
+pub(crate) async fn ask(config: &Config, stay: Stay) -> Result<Seen, Failure> {
     let set = addresses(config);
     let mut seen = Seen::default();
     let mut known = set.clone();

@@ -17,7 +17,9 @@ use ieum_node::backup::next_generation;
 use ieum_node::peers::{Phase, Report};
 use tokio::time::sleep;
 
-use self::ask::{Stay, addresses, ask, hear_at};
+pub(crate) use self::ask::{Stay, ask};
+use self::ask::{addresses, hear_at};
+pub(crate) use self::plan::without_each;
 use self::plan::{Obstacle, Plan, Seen, plan};
 pub(crate) use self::restore::restore;
 use crate::Failure;

@@ -12,13 +12,13 @@ use ieum_planted::Bug;
 
 /// What the nodes say.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// Who has halted.
-    pub(super) stood: BTreeMap<NodeId, Stood>,
+    pub(crate) stood: BTreeMap<NodeId, Stood>,
     /// Who runs, or is coming up, and where its view is.
-    pub(super) runs: BTreeMap<NodeId, Position>,
+    pub(crate) runs: BTreeMap<NodeId, Position>,
     /// Who comes up and has no data yet.
-    pub(super) empty: BTreeSet<NodeId>,
+    pub(crate) empty: BTreeSet<NodeId>,
     /// Why others say nothing.
     pub(super) silent: Vec<String>,
 }
@@ -175,7 +175,7 @@ pub(super) fn named(nodes: &[(NodeId, String)]) -> String {
 }
 
 /// What gives these nodes up.
-pub(super) fn without_each<'a>(nodes: impl IntoIterator<Item = &'a NodeId>) -> String {
+pub(crate) fn without_each<'a>(nodes: impl IntoIterator<Item = &'a NodeId>) -> String {
     nodes.into_iter().map(|node| format!("--without {node}")).collect::<Vec<_>>().join(" ")
 }
 

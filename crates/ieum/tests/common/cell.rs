@@ -8,6 +8,7 @@ use ieum_drill::crowd::{self, Crowd};
 use ieum_drill::etcd::{Certificates, Etcd, Settings};
 use ieum_drill::process::{self, Process};
 use ieum_drill::server::{Server, free_port};
+use ieum_log_etcd::{Etcd as Log, Options};
 use tempfile::TempDir;
 
 use super::{IEUM, PATIENCE, Run, operator};
@@ -152,4 +153,39 @@ impl Cell {
 /// Some messages are acknowledged from now on.
 pub(crate) fn goes_on(crowd: &Crowd) {
     crowd.wait_for(crowd.acknowledged() + 2_000, PATIENCE).unwrap();
+}
+
+pub(crate) fn block<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+/// The log of a cell without certificates, beside its nodes.
+pub(crate) async fn log(cell: &Cell) -> Log {
+    let endpoints = cell.etcd.endpoints().iter().map(|endpoint| endpoint.parse().unwrap()).collect();
+    Log::open(Options::new(1, endpoints)).await.unwrap()
+}
+
+/// An account, through one node. Fails where the handle is taken.
+pub(crate) fn register(cell: &Cell, at: usize, handle: &str) -> Run {
+    let home = tempfile::tempdir().unwrap();
+    let arguments = ["account", "register", "--handle", handle, "--name", "민지"];
+    let mut command = cell.command(at, &arguments, &[]);
+    command.env("IEUM_HOME", home.path()).env("IEUM_PASSWORD", "password of 민지");
+    Run(command.env("IEUM_SERVER", cell.nodes[at].address()).output().unwrap())
+}
+
+/// Starts a node that must end by itself, and gives what it says.
+pub(crate) fn refuses(cell: &mut Cell, at: usize) -> String {
+    let before = cell.nodes[at].stderr().unwrap().len();
+    cell.nodes[at].spawn().unwrap();
+    let status = cell.nodes[at].running().unwrap().wait(PATIENCE).unwrap();
+    let said = cell.nodes[at].stderr().unwrap().split_off(before);
+    assert!(status.code() == Some(1) && !said.contains("panicked"), "{status}: {said}");
+    said
+}
+
+pub(crate) fn stop(cell: &mut Cell, nodes: &[usize]) {
+    for at in nodes {
+        assert!(cell.nodes[*at].stop(PATIENCE).unwrap().success());
+    }
 }

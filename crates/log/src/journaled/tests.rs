@@ -194,3 +194,45 @@ async fn a_journal_is_no_log_and_a_log_is_no_journal() {
     assert!(marked.contains("would count for none of them"), "{marked}");
     assert_eq!(offline.check().unwrap(), []);
 }
+
+/// The journal is replayed without the shared log, too.
+#[tokio::test]
+async fn marks_of_the_shared_log_are_kept_in_the_journal() {
+    let disk = OnDisk::new();
+    let log = disk.open_at(0);
+    append(&log, 1..=4).await;
+    show(&mut log.tail(at(0)).await.unwrap(), 1..=3).await;
+    log.journal().trim(at(1)).await.unwrap();
+    for ordinal in [1, 2, 4] {
+        log.shared().skip(at(ordinal), 0).await.unwrap();
+    }
+    // Who begins behind a mark has not passed it by itself.
+    assert_eq!(log.new_skips().await.unwrap(), [(at(2), 0), (at(4), 0)]);
+    let all = [(at(1), 0), (at(2), 0), (at(4), 0)];
+    assert_eq!(log.skips().await.unwrap(), all);
+    assert_eq!(log.new_skips().await.unwrap(), []);
+    drop(log);
+    assert_eq!(Offline::open(disk.journal(), Some(CELL)).unwrap().skips().unwrap(), all);
+}
+
+#[tokio::test]
+async fn what_one_node_alone_agrees_to_skip_holds_it_back() {
+    let disk = OnDisk::new();
+    let log = disk.open_at(0);
+    append(&log, 1..=2).await;
+    drop(log);
+    let mut offline = Offline::open(disk.journal(), Some(CELL)).unwrap();
+    let other = Position { generation: 2, ordinal: 1 };
+    assert!(matches!(offline.agree(other, 0), Err(Error::NotInLog { .. })));
+    offline.agree(at(2), 1).unwrap();
+    drop(offline);
+    let log = disk.open_at(0);
+    assert!(matches!(log.skips().await, Err(Error::Held { position, index: 1 }) if position == at(2)));
+    log.shared().skip(at(2), 0).await.unwrap();
+    assert!(matches!(log.skips().await, Err(Error::Held { index: 1, .. })), "another command was marked");
+    log.shared().skip(at(2), 1).await.unwrap();
+    assert_eq!(log.skips().await.unwrap(), [(at(2), 0), (at(2), 1)]);
+    drop(log);
+    let mut alone = Offline::open(disk.folder.path().join("shared"), Some(CELL)).unwrap();
+    assert!(matches!(alone.agree(at(2), 0), Err(Error::Foreign(_))));
+}

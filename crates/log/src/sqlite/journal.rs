@@ -20,7 +20,7 @@ use super::error::failed;
 use super::folder::Folder;
 use super::store::{self, Kind, Store};
 use super::{Meta, Options};
-use crate::{Entry, Error, Position, Result};
+use crate::{Entry, Error, Position, Result, Skip};
 
 /// How long a batch may wait to be committed.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
@@ -39,6 +39,8 @@ enum Request {
     Flush(oneshot::Sender<Result<()>>),
     Read(u64, oneshot::Sender<Result<Vec<Entry>>>),
     Trim(u64, oneshot::Sender<Result<()>>),
+    Skips(oneshot::Sender<Result<Vec<Skip>>>),
+    KeepSkips(Vec<Skip>, oneshot::Sender<Result<()>>),
     Close,
 }
 
@@ -188,6 +190,16 @@ impl Journal {
         self.ask(|reply| Request::Trim(up_to.ordinal, reply)).await
     }
 
+    /// The marks of commands to skip that this node knows of, in order.
+    pub async fn skips(&self) -> Result<Vec<Skip>> {
+        self.ask(Request::Skips).await
+    }
+
+    /// Keeps marks of the shared log, durably: what is replayed from here without that log needs them too.
+    pub async fn keep_skips(&self, marks: Vec<Skip>) -> Result<()> {
+        self.ask(|reply| Request::KeepSkips(marks, reply)).await
+    }
+
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T>>) -> Request) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         self.check()?;
@@ -244,6 +256,13 @@ impl Worker {
                     let _ = reply.send(self.commit().and_then(|()| self.store.read(after, READ_ROWS, READ_BYTES)));
                 }
                 Next::Request(Request::Trim(up_to, reply)) => trims.push_back((up_to, reply)),
+                Next::Request(Request::Skips(reply)) => {
+                    let _ = reply.send(self.store.skips());
+                }
+                Next::Request(Request::KeepSkips(marks, reply)) => {
+                    let kept = marks.into_iter().try_for_each(|(at, index)| self.store.keep_skip(at, index));
+                    let _ = reply.send(kept);
+                }
                 Next::Request(Request::Close) | Next::Gone => break,
                 // Told to whoever asks next.
                 Next::Nothing => {}

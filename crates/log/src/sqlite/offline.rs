@@ -153,7 +153,38 @@ impl Offline {
         self.store.skip(position, index)
     }
 
-    /// Every mark, in order.
+    /// Has the node whose copy of a log this is skip a command: it starts only when the shared log has that mark, and nothing that reads this
+    /// copy applies the command. The caller MUST know that no view of this node has passed `position`.
+    ///
+    /// # Errors
+    /// [`Error::NotInLog`] when `position` is of another generation; [`Error::Foreign`] when this is no journal; [`Error::Full`],
+    /// [`Error::Engine`].
+    pub fn agree(&mut self, position: Position, index: u32) -> Result<()> {
+        self.check_journal(position)?;
+        self.store.keep_skip(position, index)
+    }
+
+    /// Takes that back. The caller MUST know that the shared log does not have the mark and will not get it.
+    ///
+    /// # Errors
+    /// As [`Offline::agree`].
+    pub fn disagree(&mut self, position: Position, index: u32) -> Result<()> {
+        self.check_journal(position)?;
+        self.store.forget_skip(position, index)
+    }
+
+    fn check_journal(&self, position: Position) -> Result<()> {
+        if !self.is_journal() {
+            let path = self.store.folder().path().display();
+            return Err(Error::Foreign(format!(
+                "{path} holds the log of a node that is alone, which has nobody to agree with"
+            )));
+        }
+        let last = self.last();
+        if position.generation == last.generation { Ok(()) } else { Err(Error::NotInLog { asked: position, last }) }
+    }
+
+    /// Every mark, in order; of a journal those that its node knows of.
     ///
     /// # Errors
     /// [`Error::Engine`], also when a mark is damaged.

@@ -17,9 +17,21 @@ impl Store {
         let ends = self.ends();
         let at = |ordinal| Position { generation: self.meta().generation, ordinal };
         can_be_skipped(position, at(ends.last), at(ends.trimmed))?;
+        self.keep_skip(position, index)
+    }
+
+    /// Keeps a mark of a log that lies elsewhere, wherever this copy of it begins and ends.
+    pub(super) fn keep_skip(&mut self, position: Position, index: u32) -> Result<()> {
         let row = params![position.ordinal.cast_signed(), index, sum(position, index)];
         let written = self.connection().execute("INSERT OR IGNORE INTO skips VALUES (?1, ?2, ?3)", row);
         written.map(drop).map_err(sqlite("marking a command"))
+    }
+
+    /// Forgets a mark.
+    pub(super) fn forget_skip(&mut self, position: Position, index: u32) -> Result<()> {
+        let row = params![position.ordinal.cast_signed(), index];
+        let gone = self.connection().execute("DELETE FROM skips WHERE ordinal = ?1 AND command = ?2", row);
+        gone.map(drop).map_err(sqlite("taking a mark back"))
     }
 
     /// Every mark, in order. One that is damaged is an error: to leave it out would be to apply what another node skips.
