@@ -61,7 +61,7 @@ simulate: ## Live a cell of NODES (3) with its clients from SEED, for MINUTES (6
 
 fuzz: ## Damage valid input and watch every decoder, for SECONDS (30) per target.
 	FUZZ_SECONDS=$(or $(SECONDS),30) $(CARGO) test --workspace --locked --no-fail-fast --test fuzz
-	FUZZ_SECONDS=$(or $(SECONDS),30) $(CARGO) test --locked -p ieum --bins damaged_settings
+	FUZZ_SECONDS=$(or $(SECONDS),30) $(CARGO) test --locked -p ieum --lib damaged_settings
 	FUZZ_SECONDS=$(or $(SECONDS),30) $(CARGO) test --locked -p ieum-peer -p ieum-log-etcd --lib fuzz::
 
 properties: ## Draw the property tests anew, SEEDS (20) times; a failure prints its seed.
