@@ -211,10 +211,11 @@ pub fn reaches(folder: &Folder) -> Result<Reaches, Error> {
         let unknown = || Reaches::Unknown("it holds a view or a snapshot, but no journal".to_owned());
         return Ok(if had { unknown() } else { Reaches::Nowhere });
     }
-    let of_log = match Offline::open(folder.log(), None) {
+    // It may be moved aside next: what is torn of it is kept.
+    let of_log = match Offline::open_noting(folder.log(), None) {
         // Nothing is in it yet but what it follows.
-        Ok(log) if log.last().ordinal == 0 => log.meta().predecessor.map(|before| before.end),
-        Ok(log) => Some(log.last()),
+        Ok((log, _)) if log.last().ordinal == 0 => log.meta().predecessor.map(|before| before.end),
+        Ok((log, _)) => Some(log.last()),
         Err(error) if in_use(&error) => return Err(error.into()),
         Err(error) => return Ok(Reaches::Unknown(format!("its journal cannot be read: {}", crate::chain(&error)))),
     };

@@ -246,7 +246,7 @@ impl Folder {
         Ok(self.view().exists() || !snapshots.is_empty() || !asides.is_empty())
     }
 
-    /// Where restores keep what was here before them.
+    /// Where restores keep what was here before them, the newest last.
     pub(crate) fn asides(&self) -> std::io::Result<Vec<Folder>> {
         let entries = match fs::read_dir(&self.root) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -259,6 +259,7 @@ impl Folder {
                 found.push(Folder::new(path));
             }
         }
+        found.sort_by_key(|folder| number(&folder.root));
         Ok(found)
     }
 
@@ -354,6 +355,12 @@ pub(crate) const ASIDE: &str = "before-restore-";
 /// Whether a restore keeps data in `path`.
 pub(crate) fn is_aside(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(ASIDE.as_bytes()))
+}
+
+/// Which one of them it is; what has no number is older than all.
+fn number(aside: &Path) -> u32 {
+    let name = aside.file_name().and_then(|name| name.to_str());
+    name.and_then(|name| name.strip_prefix(ASIDE)?.parse().ok()).unwrap_or_default()
 }
 
 /// Makes a folder and makes its name durable, and those of the folders above it that are made along: else the whole cell, every synced

@@ -9,7 +9,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ieum_log::sqlite::Offline;
+use ieum_log::sqlite;
 use ieum_planted::Bug;
 
 use crate::backup::{Error, io as failed};
@@ -43,6 +43,8 @@ impl Folder {
 struct Unfinished<'a> {
     folder: &'a Folder,
     path: PathBuf,
+    /// Whether one that was cut off has left it: what was there before is moved in part, perhaps.
+    was_cut_off: bool,
     /// Held until it is done.
     _lock: File,
 }
@@ -51,6 +53,7 @@ impl<'a> Unfinished<'a> {
     /// Begins with nothing, whatever one that was cut off has left.
     fn begin(folder: &'a Folder) -> Result<Self, Error> {
         let path = folder.unfinished();
+        let was_cut_off = path.exists();
         folder::create(&path).map_err(failed("creating", &path))?;
         let lock = File::options().create(true).append(true).open(path.join(LOCK));
         let lock = lock.map_err(failed("opening the lock of", &path))?;
@@ -59,18 +62,30 @@ impl<'a> Unfinished<'a> {
             Err(TryLockError::WouldBlock) => return Err(Error::AnotherRestores(path)),
             Err(TryLockError::Error(error)) => return Err(failed("locking", &path)(error)),
         }
-        for left in children(&path)?.into_iter().filter(|left| *left != path.join(LOCK)) {
+        let unfinished = Self { folder, path, was_cut_off, _lock: lock };
+        unfinished.empty()?;
+        Ok(unfinished)
+    }
+
+    fn empty(&self) -> Result<(), Error> {
+        for left in children(&self.path)?.into_iter().filter(|left| *left != self.path.join(LOCK)) {
             remove(&left).map_err(failed("removing", &left))?;
         }
-        Ok(Self { folder, path, _lock: lock })
+        Ok(())
     }
 
     fn made(&self) -> Folder {
         Folder::new(&self.path)
     }
 
-    /// Nothing came of it, and nothing was moved: the node may start on what there is.
+    /// Nothing came of it, and it moved nothing: the node may start on what there is, unless one before it was cut off.
     fn give_up(self) {
+        if self.was_cut_off && !Bug::CutOffRestoreForgotten.planted() {
+            if let Err(error) = self.empty() {
+                tracing::warn!(%error, "what the restore has made so far is left");
+            }
+            return;
+        }
         if let Err(error) = fs::remove_dir_all(&self.path) {
             let path = self.path.display();
             tracing::warn!(%error, "no node starts here before {path} is removed, which holds nothing that is needed");
@@ -89,6 +104,10 @@ impl<'a> Unfinished<'a> {
         for ((from, to), done) in moves.iter().zip(1..) {
             fs::rename(from, to).map_err(failed("putting in place", from))?;
             watch(Step { what: "folders put in place", done, of: Some(3) });
+        }
+        let copied = made.copied_marker();
+        if copied.exists() {
+            fs::rename(&copied, self.folder.copied_marker()).map_err(failed("putting in place", &copied))?;
         }
         snapshot::sync_folder_of(&self.path)?;
         fs::remove_dir_all(&self.path).map_err(failed("removing", &self.path))?;
@@ -133,18 +152,18 @@ pub(crate) fn in_place_of<T>(
     }
 }
 
-/// Opening the log makes sure that no node runs; one that cannot be read is moved aside all the same.
+/// The log is not opened for this: that would fold its write-ahead file in, torn or not, before anybody has looked at it.
 fn refuse_running(folder: &Folder) -> Result<(), Error> {
     if !folder.log().exists() {
         return Ok(());
     }
-    match Offline::open(folder.log(), None) {
+    match sqlite::refuse_in_use(folder.log()) {
         Err(error) if in_use(&error) => Err(error.into()),
         Err(error) => {
-            tracing::warn!(%error, "the log that is moved aside cannot be read");
+            tracing::warn!(%error, "what is moved aside is no log");
             Ok(())
         }
-        Ok(_) => Ok(()),
+        Ok(()) => Ok(()),
     }
 }
 

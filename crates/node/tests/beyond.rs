@@ -61,6 +61,11 @@ impl Lost {
         copying.close().unwrap();
         to
     }
+
+    /// So many batches behind the backup.
+    fn behind(&self, count: u64) -> Position {
+        Position { ordinal: self.at.ordinal + count, ..self.at }
+    }
 }
 
 /// What is asked for with the log in `journal`, of a node that is alone.
@@ -130,6 +135,8 @@ async fn the_journal_of_a_shared_log_brings_a_backup_up_and_stays_one() {
         let brought = restore(&Asked { replace: false, ..shared(&folder, &lost.backup, &journal) }).unwrap();
         assert_eq!((brought.end, brought.generation, brought.kept_aside), (lost.end, None, None));
         assert_eq!(stands(&folder).await.unwrap(), (lost.end, Some(lost.digest)));
+        // Whose view the backup was of is not known: this one has no vote of its own.
+        assert_eq!(folder.copied().unwrap(), Some(lost.at));
         // What it can give others who are behind.
         assert_eq!(Offline::open(folder.log(), None).unwrap().first().ordinal, after + 1);
         assert_eq!(verify::offline(&folder, CELL, unwatched()).unwrap().findings, []);
@@ -143,7 +150,10 @@ async fn a_journal_that_does_not_go_on_from_the_backup_is_refused() {
     let journal = lost.journal("gap", lost.at.ordinal + 1);
     let begin = Position { ordinal: lost.at.ordinal + 1, ..lost.at };
     let gap = refused(&shared(&folder, &lost.backup, &journal));
-    assert!(matches!(gap, Refusal::Gap { begin: at, backup } if (at, backup) == (begin, lost.at)), "{gap}");
+    assert!(
+        matches!(gap, Refusal::Gap { begin: at, backup, aside: None } if (at, backup) == (begin, lost.at)),
+        "{gap}"
+    );
     let kind = refused(&alone(&folder, &lost.backup, &journal));
     assert!(matches!(kind, Refusal::OtherKind { is_copy: true, .. }), "{kind}");
     let (cell, log) = (CELL + 1, lost.folder.log());
@@ -157,9 +167,15 @@ async fn a_journal_that_does_not_go_on_from_the_backup_is_refused() {
     assert!(matches!(before, Refusal::EndsBefore { .. }), "{before}");
     // The backup does not reach to where the generation began.
     let behind = refused(&alone(&folder, &lost.backup, &log));
-    assert!(matches!(behind, Refusal::Gap { begin, .. } if begin == lost.end), "{behind}");
-    let missing = refused(&alone(&lost.folder, &lost.backup, &lost.path("nowhere")));
-    assert!(matches!(&missing, Refusal::Missing { aside: Some(at), .. } if *at == aside.join("log")), "{missing}");
+    assert!(matches!(behind, Refusal::Gap { begin, aside: None, .. } if begin == lost.end), "{behind}");
+    for newest in ["before-restore-1", "before-restore-9", "before-restore-10"] {
+        let newest = lost.folder.root().join(newest).join("log");
+        if !newest.exists() {
+            copy_folder(&aside.join("log"), &newest);
+        }
+        let missing = refused(&alone(&lost.folder, &lost.backup, &lost.path("nowhere")));
+        assert!(matches!(&missing, Refusal::Missing { aside: Some(at), .. } if *at == newest), "{missing}");
+    }
     assert!(!folder.root().join("log").exists() && !folder.root().join("restore.unfinished").exists());
 
     // Two that went on from the same place, which both have a batch where the backup of the one ends.
@@ -195,10 +211,10 @@ async fn a_batch_that_is_damaged_within_the_journal_is_not_taken_for_its_end() {
     let file = log.join("generation-1.sqlite");
     let whole = fs::read(&file).unwrap();
     flip(&file, &entries[2].bytes);
-    let ordinal = |behind: u64| Position { ordinal: lost.at.ordinal + behind, ..lost.at };
+    let ordinal = |count| lost.behind(count);
     let damaged = refused(&alone(&lost.folder, &lost.backup, &log));
     let Refusal::Damaged { at, sound, last, before, .. } = &damaged else { panic!("{damaged}") };
-    assert_eq!([*at, *sound, *last, *before], [ordinal(3), ordinal(4), lost.end, ordinal(2)]);
+    assert_eq!([*at, sound.unwrap(), *last, *before], [ordinal(3), ordinal(4), lost.end, ordinal(2)]);
     assert!(damaged.to_string().ends_with(&format!("say --up-to {before}")), "{damaged}");
     // Nothing was moved, and the folder is as it was.
     assert!(log.exists() && !lost.folder.root().join("restore.unfinished").exists());
@@ -229,6 +245,46 @@ async fn a_batch_that_is_damaged_within_the_journal_is_not_taken_for_its_end() {
     fs::write(elsewhere.join("generation-1.sqlite"), whole).unwrap();
     restore(&alone(&lost.folder, &lost.backup, &elsewhere)).unwrap();
     assert_eq!(reopen(&lost.folder).await.unwrap().0, lost.digest);
+}
+
+#[tokio::test]
+async fn an_end_of_several_batches_that_cannot_be_read_is_given_up_only_when_asked() {
+    let lost = Lost::new().await;
+    let log = lost.folder.log();
+    for entry in Offline::open(&log, None).unwrap().read(log_position(lost.behind(4)), 10).unwrap() {
+        flip(&log.join("generation-1.sqlite"), &entry.bytes);
+    }
+    let damaged = refused(&alone(&lost.folder, &lost.backup, &log));
+    assert!(damaged.to_string().contains("none of the 2 batches from there on can be read"), "{damaged}");
+    let Refusal::Damaged { at, sound, before, .. } = damaged else { panic!("{damaged}") };
+    assert_eq!((at, sound, before), (lost.behind(5), None, lost.behind(4)));
+    let asked = Asked { up_to: Some(before), ..alone(&lost.folder, &lost.backup, &log) };
+    let brought = restore(&asked).unwrap();
+    assert_eq!((brought.end, brought.last, brought.damaged), (before, lost.end, None));
+}
+
+#[tokio::test]
+async fn the_marks_that_were_used_are_kept_with_the_journal() {
+    let lost = Lost::new().await;
+    let folder = Folder::new(lost.path("new"));
+    let [of_etcd, of_journal, later] = [2, 4, 9].map(|count| (lost.behind(count), 0));
+    let offline = Offline::open(lost.folder.log(), None).unwrap();
+    let journal = lost.path("journal");
+    let mut copying = Copying::begin(&journal, offline.meta(), lost.at.ordinal).unwrap();
+    // One of another generation has the number of a batch that is not to be skipped.
+    let other = (Position { generation: 7, ..lost.behind(1) }, 0);
+    copying.keep_skips([of_journal, other].map(|(at, index)| (log_position(at), index))).unwrap();
+    copying.put(&offline.read(log_position(lost.at), 10).unwrap()).unwrap();
+    copying.close().unwrap();
+    drop(offline);
+    let marked = Asked { whose: Whose::Shared([of_etcd, later].into()), ..shared(&folder, &lost.backup, &journal) };
+    let brought = restore(&marked).unwrap();
+    assert_eq!(brought.end, lost.end);
+    let kept = Offline::open(folder.log(), None).unwrap().skips().unwrap();
+    assert_eq!(kept, [of_etcd, of_journal, later].map(|(at, index)| (log_position(at), index)));
+    let (at, digest) = stands(&folder).await.unwrap();
+    assert!(at == lost.end && digest != Some(lost.digest), "two commands are skipped");
+    assert_eq!(verify::offline(&folder, CELL, unwatched()).unwrap().findings, []);
 }
 
 #[tokio::test]
@@ -304,6 +360,47 @@ async fn a_torn_write_ahead_file_is_noticed_and_kept() {
     }
 }
 
+/// In the call that there is most cause for: what is given is what is moved aside.
+#[tokio::test]
+async fn a_tear_in_the_folders_own_log_is_noticed_and_told_of_as_long_as_it_is_kept() {
+    let root = tempfile::tempdir().unwrap();
+    let mut fixture = Fixture::new(&root.path().join("data")).await;
+    let backup = root.path().join("backup");
+    let at = snapshot::copy(fixture.view().as_ref(), &backup, unwatched()).unwrap().position;
+    fixture.say(6).await;
+    let wal = "generation-1.sqlite-wal";
+    let mut bytes = Vec::new();
+    for (name, refusals, by_root) in [("at once", 0, false), ("at once, by its root", 0, true), ("again", 1, false)] {
+        let folder = Folder::new(root.path().join(name));
+        copy_folder(&fixture.folder.log(), &folder.log());
+        bytes = fs::read(folder.log().join(wal)).unwrap();
+        bytes.truncate(bytes.len() - 5_000);
+        fs::write(folder.log().join(wal), &bytes).unwrap();
+        let journal = if by_root { folder.root().to_owned() } else { folder.log() };
+        let asked = alone(&folder, &backup, &journal);
+        for _ in 0..refusals {
+            let beyond = Asked { up_to: Some(Position { ordinal: at.ordinal + 7, ..at }), ..asked.clone() };
+            assert!(matches!(refused(&beyond), Refusal::UpTo { .. }));
+        }
+        let brought = restore(&asked).unwrap();
+        assert_eq!(brought.end.ordinal, at.ordinal + 5, "{name}");
+        let kept = brought.kept_aside.unwrap().join("log").join(format!("{wal}.torn"));
+        let torn = brought.torn.unwrap();
+        assert_eq!((torn.kept, torn.length), (kept.clone(), bytes.len() as u64), "{name}");
+        assert_eq!(fs::read(kept).unwrap(), bytes, "{name}");
+    }
+    // The folder's own journal is read also when another one is given, and moved aside.
+    let folder = Folder::new(root.path().join("other"));
+    copy_folder(&fixture.folder.log(), &folder.log());
+    fs::write(folder.log().join(wal), &bytes).unwrap();
+    let whole = root.path().join("whole");
+    copy_folder(&fixture.folder.log(), &whole);
+    let brought = restore(&alone(&folder, &backup, &whole)).unwrap();
+    assert_eq!((brought.end.ordinal, brought.torn), (at.ordinal + 6, None));
+    let kept = brought.kept_aside.unwrap().join("log").join(format!("{wal}.torn"));
+    assert_eq!(fs::read(kept).unwrap(), bytes);
+}
+
 fn copy_tree(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -342,6 +439,17 @@ async fn a_restore_that_is_killed_leaves_what_no_node_starts_on_and_is_done_agai
         assert!(matches!(error, FolderError::Unfinished { .. }), "{step}: {error}");
         assert!(verify::offline(folder, CELL, unwatched()).is_err(), "{step}");
         let aside = folder.root().join("before-restore-1/log");
+        // The same once more may be of no use by then: it says where the journal is, and what the first one was cut off at stays known.
+        let again = aside.exists().then(|| refused(&alone(folder, &lost.backup, &folder.log())));
+        if let Some(again) = again {
+            let named = match &again {
+                Refusal::Gap { aside, .. } | Refusal::Missing { aside, .. } => aside.as_ref(),
+                _ => None,
+            };
+            assert_eq!(named, Some(&aside), "{step}: {again}");
+            let error = reopen(folder).await.unwrap_err();
+            assert!(matches!(error, FolderError::Unfinished { .. }), "{step}: {error}");
+        }
         let log = if aside.exists() { aside } else { folder.log() };
         let brought = restore(&alone(folder, &lost.backup, &log)).unwrap();
         assert_eq!(brought.end, lost.end, "{step}");

@@ -250,6 +250,12 @@ pub enum Bug {
     ReseedWithoutAsking,
     /// A node starts in a folder in which a restore was cut off.
     UnfinishedRestoreStarts,
+    /// A restore that does not come to anything says that there was none, although one before it was cut off.
+    CutOffRestoreForgotten,
+    /// A journal that is brought up from another one does not keep the marks that were used.
+    BroughtJournalForgetsMarks,
+    /// A view that was brought up with a journal passes for a node's own.
+    BroughtViewVotes,
     /// A backup is brought up with a journal of another history.
     JournalJoinUnchecked,
     /// A damaged batch within a journal counts as its end.

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::folder::Folder;
 use super::store::{Kind, Store};
 use super::{Journal, Meta, Options};
-use crate::{Entry, Error, Position, Result};
+use crate::{Entry, Error, Position, Result, Skip};
 
 /// A journal in the making.
 #[derive(Debug)]
@@ -24,6 +24,16 @@ impl Copying {
         let folder = Folder::lock(directory, false)?;
         let checkpoint_bytes = Options::new(meta.cell).checkpoint_bytes;
         Ok(Self { store: Store::open(folder, Some(Kind::Journal), Some(meta.cell), checkpoint_bytes)? })
+    }
+
+    /// Keeps marks of commands to skip that were made. Those of another generation are not this journal's.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::Engine`].
+    pub fn keep_skips(&mut self, marks: impl IntoIterator<Item = Skip>) -> Result<()> {
+        let generation = self.store.meta().generation;
+        let own = marks.into_iter().filter(|(position, _)| position.generation == generation);
+        own.into_iter().try_for_each(|(position, index)| self.store.keep_skip(position, index))
     }
 
     /// Writes batches, in order, the first right behind the last one here. All are durable when it returns, and none is when it fails.

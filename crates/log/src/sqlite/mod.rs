@@ -41,7 +41,7 @@ pub use self::copy::Copying;
 pub use self::error::{Damaged, InUse};
 use self::folder::Folder;
 pub use self::journal::Journal;
-pub use self::offline::{Offline, Problem, damage};
+pub use self::offline::{Offline, Problem, damage, refuse_in_use};
 use self::store::{Kind, Store};
 pub use self::tail::Tail;
 pub use self::torn::Torn;

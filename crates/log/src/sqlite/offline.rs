@@ -77,7 +77,7 @@ impl Offline {
     }
 
     /// The same, and says whether the write-ahead file is torn, which it is no longer afterwards: what cannot be used of it is passed over. A
-    /// copy of it as it was is kept beside it.
+    /// copy of it as it was is kept beside it, and told of again as long as it lies there.
     ///
     /// # Errors
     /// As [`Offline::open`].
@@ -237,6 +237,14 @@ impl Offline {
             Err(error) => Err(sqlite("checking the database")(error)),
         }
     }
+}
+
+/// Refuses the log in `directory` when a process has it open. Nothing of it is opened or changed.
+///
+/// # Errors
+/// [`Error::Engine`] with [`super::InUse`] as its source; [`Error::Foreign`] when there is no such folder.
+pub fn refuse_in_use(directory: impl AsRef<Path>) -> Result<()> {
+    Folder::lock(directory.as_ref(), false).map(drop)
 }
 
 /// The batch that cannot be read, if that is what `error` tells of.

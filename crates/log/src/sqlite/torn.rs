@@ -25,23 +25,38 @@ pub struct Torn {
     pub kept: PathBuf,
 }
 
-/// Looks at the write-ahead file of `database`, if there is one, and keeps a copy of one that is torn.
+/// Looks at the write-ahead file of `database`, if there is one, and keeps a copy of one that is torn. Where none is any more, one that was kept
+/// before is told of: whoever kept it may have been killed before anybody heard of it.
 pub(super) fn look(database: &Path) -> Result<Option<Torn>> {
     let beside = |ending: &str| {
         let mut path = database.as_os_str().to_owned();
         path.push(ending);
         PathBuf::from(path)
     };
-    let (path, kept) = (beside("-wal"), beside("-wal.torn"));
+    let (path, kept, copy) = (beside("-wal"), beside("-wal.torn"), beside("-wal.torn.part"));
+    let Some((at, length)) = tear(&path)? else {
+        return Ok(tear(&kept)?.map(|(at, length)| Torn { at, length, kept }));
+    };
+    // Whole or not at all: it is looked at again when this is cut off.
+    let keep = || {
+        fs::copy(&path, &copy)?;
+        File::open(&copy)?.sync_all()?;
+        fs::rename(&copy, &kept)
+    };
+    keep().map_err(failed("keeping a torn write-ahead file"))?;
+    Ok(Some(Torn { at, length, kept }))
+}
+
+/// The first byte of a file that cannot be used, and how many there are; none when there is no such file or it is whole.
+fn tear(path: &Path) -> Result<Option<(u64, u64)>> {
     let operation = "looking at the log's write-ahead file";
-    let file = match File::open(&path) {
+    let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file.map_err(failed(operation))?,
     };
     let length = file.metadata().map_err(failed(operation))?.len();
-    let Some(at) = torn_at(BufReader::new(file)).map_err(failed(operation))? else { return Ok(None) };
-    fs::copy(&path, &kept).map_err(failed("keeping a torn write-ahead file"))?;
-    Ok(Some(Torn { at, length, kept }))
+    let at = torn_at(BufReader::new(file)).map_err(failed(operation))?;
+    Ok(at.map(|at| (at, length)))
 }
 
 /// The first byte that cannot be used, if what follows it was written with what is before it.

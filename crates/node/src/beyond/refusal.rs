@@ -1,10 +1,14 @@
 //! Why a backup is not brought up with a journal.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ieum_core::ids::Position;
 
 use crate::applier;
+
+fn moved_to(aside: Option<&Path>) -> String {
+    aside.map(|aside| format!(": a restore has moved one to {}", aside.display())).unwrap_or_default()
+}
 
 /// Why a journal is of no use for a backup.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +22,7 @@ pub enum Refusal {
         asked: u16,
     },
     /// There is none.
-    #[error("there is no journal in {path}{}", aside.as_ref().map(|aside| format!(": a restore has moved one to {}", aside.display())).unwrap_or_default())]
+    #[error("there is no journal in {path}{}", moved_to(aside.as_deref()))]
     Missing {
         /// Where it should be.
         path: PathBuf,
@@ -50,13 +54,16 @@ pub enum Refusal {
     /// It begins behind the backup.
     #[error(
         "the backup ends at {backup}, but the journal begins only behind {begin}: what is between is in neither. Give a later backup (a snapshot \
-         from a node's snapshots folder is one), or a journal that reaches back further"
+         from a node's snapshots folder is one), or a journal that reaches back further{}",
+        moved_to(aside.as_deref())
     )]
     Gap {
         /// Behind which batch it begins.
         begin: Position,
         /// The backup's end.
         backup: Position,
+        /// Where the one lies that a restore has moved aside, if it is what a restore has begun that was given.
+        aside: Option<PathBuf>,
     },
     /// The batches are not those that the backup came from.
     #[error(
@@ -70,16 +77,20 @@ pub enum Refusal {
     },
     /// A batch within it cannot be read.
     #[error(
-        "the journal is damaged at {at} ({reason}), but {sound} behind it can be read: this is no torn end. Give the journal of another node, or \
-         a copy of this one, if there is any. To give up what it holds from {at} on, up to {last}, say --up-to {before}"
+        "the journal is damaged at {at} ({reason}), {}: this is no torn end. Give the journal of another node, or a copy of this one, if there is \
+         any. To give up what it holds from {at} on, up to {last}, say --up-to {before}",
+        match sound {
+            Some(sound) => format!("but {sound} behind it can be read"),
+            None => format!("and none of the {} batches from there on can be read", last.ordinal - before.ordinal),
+        }
     )]
     Damaged {
         /// The first batch that cannot be read.
         at: Position,
         /// How it shows.
         reason: String,
-        /// A later one that can.
-        sound: Position,
+        /// The first one behind it that can, if any can.
+        sound: Option<Position>,
         /// The last one.
         last: Position,
         /// The last one before it.
