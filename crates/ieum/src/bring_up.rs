@@ -56,17 +56,22 @@ fn marks(config: &Config) -> Result<Skips, Failure> {
     let etcd = shared::etcd(config)?;
     let asking = async {
         let found = record::look_patiently(&etcd).await?;
-        if found.log.is_none_or(|held| held.cell != u32::from(config.node.cell)) {
+        if found.log.is_none() {
             return Ok(Vec::new());
         }
+        // One of another cell is refused there.
         let log = Etcd::open(ieum_log_etcd::Options { cluster: Some(found.cluster), ..etcd.clone() }).await?;
         log.skips().await
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let marks: Result<_, ieum_log::Error> = runtime.block_on(asking);
     let marks = marks.map_err(|error| {
-        let error = ieum_node::chain(&error);
-        format!("whether commands are to be skipped is kept in etcd: start it, or, if its data is lost, one that is empty ({error})")
+        let what = if matches!(error, ieum_log::Error::Foreign(_)) {
+            "which holds no log of this cell: correct [log] endpoints or [node] cell"
+        } else {
+            "start it, or, if its data is lost, one that is empty"
+        };
+        format!("whether commands are to be skipped is kept in etcd, {what} ({})", ieum_node::chain(&error))
     })?;
     Ok(ieum_node::skips(&marks))
 }
