@@ -273,7 +273,7 @@ fn run(command: Command, known: u32) -> Result<ExitCode, Failure> {
         }
         Command::Verify(settings) => return operate::verify(&settings.load()?),
         Command::Log(LogCommand::Skip { settings, asked }) => return operate::skip(&settings.load_to_write()?, &asked),
-        Command::Log(LogCommand::Skips(settings)) => return operate::skips(&settings.load_to_write()?),
+        Command::Log(LogCommand::Skips(settings)) => return operate::skips(&settings.load()?),
         Command::Log(LogCommand::Reseed { settings, asked }) => return reseed::run(&settings.load()?, &asked),
         Command::Invite { settings, uses, days } => return operate::invite(&settings.load()?, uses, days),
         Command::Node(NodeCommand::List(settings)) => return operate::nodes(&settings.load()?),

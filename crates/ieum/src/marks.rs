@@ -94,6 +94,7 @@ async fn take_back(config: &Config, asked: &Asked, mut before: Before, log: &Etc
 async fn agree(config: &Config, asked: &Asked, mut before: Before, log: &Etcd) -> Result<ExitCode, Failure> {
     let (node, position, index) = (config.node.number, asked.position, asked.index);
     if log.skips().await?.contains(&asked.mark()) {
+        before.keep(index)?;
         println!("Command {index} at {position} is marked already; every node skips it.");
         return Ok(ExitCode::SUCCESS);
     }
@@ -134,6 +135,7 @@ async fn agree(config: &Config, asked: &Asked, mut before: Before, log: &Etcd) -
     if !log.skip_agreed(asked.mark(), &needed).await? {
         return Err("it was not marked, because a node has taken its word back just now: run it again".into());
     }
+    before.keep(index)?;
     println!("Marked: every node of the cell skips {command} at {position}.");
     println!("Start the nodes: ieum serve");
     Ok(ExitCode::SUCCESS)

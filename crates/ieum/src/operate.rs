@@ -223,8 +223,10 @@ pub(crate) fn skip(config: &Config, asked: &Asked) -> Result<ExitCode, Failure> 
 
 pub(crate) fn skips(config: &Config) -> Result<ExitCode, Failure> {
     if config.log.engine == Engine::Etcd {
+        // Which only asks etcd.
         return crate::marks::list(config);
     }
+    owner::check(&config.node.data)?;
     for (position, index) in marks::list(&Folder::new(&config.node.data), config.node.cell)? {
         println!("{position} {index}");
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ieum_core::apply::Skips;
 use ieum_core::ids::Position;
 use ieum_core::kv::{Kv, Read};
 use ieum_gateway::{Gateway, Hub, SigningKeys, Ticket};
@@ -210,7 +211,7 @@ async fn serve_alone(config: &Config, start: Start) -> Result<(), Error> {
     let door = Ground::door(socket, address, tls)?;
     let opened = folder.open(config.node.cell, &view).await?;
     let leases = Leases::new(folder.snapshots());
-    let running = run_node(config, start, &folder, &opened, (leases, true)).await?;
+    let running = run_node(config, start, &folder, &opened, (leases, true, None)).await?;
     let mut signals = Signals::new()?;
     let until = Until { signals: &mut signals, lost: std::future::pending() };
     serve_clients(config, &folder, opened.log, running, door, None, until).await
@@ -221,7 +222,8 @@ async fn serve(config: &Config, start: Start, passage: &Passage, signals: &mut S
     let Ground { socket, address, tls, folder, view } = Ground::of(config)?;
     let starting = async {
         let shared = shared::open(config, &folder, &view, passage).await?;
-        let running = run_node(config, start, &folder, &shared.opened, (shared.leases(), start.found)).await;
+        let rest = (shared.leases(), start.found, Some(shared.skips.clone()));
+        let running = run_node(config, start, &folder, &shared.opened, rest).await;
         Ok::<_, Error>((shared, running.map_err(overtaken)?))
     };
     let (shared, running) = tokio::select! {
@@ -289,7 +291,7 @@ async fn run_node<L: Kept>(
     start: Start,
     folder: &Folder,
     opened: &Opened<L>,
-    (leases, founds): (Arc<Leases>, bool),
+    (leases, founds, skips): (Arc<Leases>, bool, Option<Skips>),
 ) -> Result<Running<L>, Error> {
     if let Some(reason) = &opened.rebuilt {
         tracing::warn!(%reason, "the view was rebuilt");
@@ -309,9 +311,12 @@ async fn run_node<L: Kept>(
         leases,
         snapshots: policy(&config.snapshots),
         reserve: Arc::new(Reserve::new(folder.root(), config.node.reserve_mib << 20)),
+        skips,
         ..service::Options::new(identity, folder)
     };
-    service::catch_up(opened.log.as_ref(), Arc::clone(&opened.view), start.known).await?;
+    // Both times the same marks: by what its journal has not, the next start finds what this one did not skip.
+    let skips = options.skips.as_ref();
+    service::catch_up(opened.log.as_ref(), Arc::clone(&opened.view), start.known, skips).await?;
     if let Some(ahead) = clock::ahead(&opened.view.snapshot(), clock::wall()).map_err(service::StartError::from)? {
         ask_about_clock(ahead / 3_600_000, start.clock_is_right)?;
     }

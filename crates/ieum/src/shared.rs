@@ -4,22 +4,21 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use ieum_core::apply;
+use ieum_core::apply::{self, Skips};
 use ieum_core::ids::Position;
 use ieum_core::kv::Kv as _;
 use ieum_gateway::Ticket;
-use ieum_log::journaled::Journaled;
+use ieum_log::journaled::{Journaled, Settled};
 use ieum_log::sqlite::{Journal, Meta};
 use ieum_log_etcd::{Endpoint, Etcd, Tls, record};
 use ieum_node::backup::{self, Reaches};
 use ieum_node::folder::{self, Folder, Opened};
 use ieum_node::halt;
 use ieum_node::leases::Leases;
-use ieum_node::marks;
 use ieum_node::reserve::Reserve;
 use ieum_node::service::Handle;
 use ieum_node::snapshot;
-use ieum_node::{chain, core_position};
+use ieum_node::{chain, core_position, log_position};
 use ieum_peer::circle::{Circle, Settings};
 use ieum_peer::client;
 use ieum_peer::resync::{self, Came};
@@ -66,6 +65,8 @@ pub(crate) type SharedLog = Journaled<Etcd>;
 /// A node that is about to run.
 pub(crate) struct Shared {
     pub(crate) opened: Opened<SharedLog>,
+    /// What the node skips, and nothing else in this life.
+    pub(crate) skips: Skips,
     pub(crate) circle: Arc<Circle>,
     leases: Arc<Leases>,
     shelf: Arc<Shelf>,
@@ -137,7 +138,7 @@ pub(crate) async fn open(
         return Err(Error::Double { node: node.number, address });
     }
     circle.set_copied(copied(folder)?);
-    mind_marks(folder, &opened, node.number).await?;
+    let skips = mind_marks(folder, &opened, node.number).await?;
     let reserve = Arc::new(Reserve::new(folder.root(), node.reserve_mib << 20));
     let leases = Leases::beside(folder.snapshots(), reserve);
     leases.sweep().map_err(resync::Error::from)?;
@@ -145,7 +146,7 @@ pub(crate) async fn open(
     let doubting = Arc::clone(&circle);
     shelf.put_doubt(Arc::new(move |newcomer| doubting.doubt(newcomer)));
     shelf.put_snapshots(find_snapshot(view, Arc::clone(&leases), journal));
-    Ok(Shared { opened, circle, leases, shelf, parts, coming_up, copying })
+    Ok(Shared { opened, skips, circle, leases, shelf, parts, coming_up, copying })
 }
 
 /// Listens for other nodes.
@@ -153,24 +154,29 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
     TcpListener::bind(address).await.map_err(|source| Error::Peers { address, source })
 }
 
-/// Sees that the view fits the marks of commands to skip, before anything is applied, and takes back what this node agreed to with data that it no
-/// longer has.
-async fn mind_marks(folder: &Folder, opened: &Opened<SharedLog>, node: u32) -> Result<(), Error> {
+/// Sees that the view fits the marks of commands to skip, before anything is applied, and gives what is skipped. Before that it takes back what this
+/// node agreed to with data that it no longer has: from then on the command is marked only without this node's word.
+async fn mind_marks(folder: &Folder, opened: &Opened<SharedLog>, node: u32) -> Result<Skips, Error> {
     let Opened { log, view, .. } = opened;
-    let applied = apply::applied(&view.snapshot()).map_err(folder::Error::Store)?.position;
-    if let Some((position, index)) = marks::passed(log, applied).await? {
-        let evidence = format!(
-            "its view, at {applied}, holds what command {index} at {position} did, which the cell skips: an operator marked it without this node"
-        );
-        folder.mark_differing(&evidence)?;
-        folder.refuse_differing()?;
-    }
-    let kept = log.journal().skips().await?;
-    for (mark, _) in log.shared().agreed().await?.into_iter().filter(|(mark, of)| *of == node && !kept.contains(mark)) {
+    let (kept, agreed) = (log.journal().skips().await?, log.journal().agreed().await?);
+    let said = log.shared().agreed().await?.into_iter().filter(|(_, of)| *of == node);
+    for (mark, _) in said.filter(|(mark, _)| !kept.contains(mark) && !agreed.contains(mark)) {
         // If it is marked already, that counts.
         log.shared().agree(node, mark, false).await?;
     }
-    Ok(())
+    let applied = apply::applied(&view.snapshot()).map_err(folder::Error::Store)?.position;
+    match log.settle(log_position(applied)).await? {
+        Settled::Skips(marks) => Ok(ieum_node::skips(&marks)),
+        Settled::Passed((position, index)) => {
+            let evidence = format!(
+                "its view, at {applied}, holds what command {index} at {} did, which the cell skips: an operator marked it without this node",
+                core_position(position)
+            );
+            folder.mark_differing(&evidence)?;
+            folder.refuse_differing()?;
+            Err(Error::Stopped(evidence))
+        }
+    }
 }
 
 /// By which the nodes know each other, if the cell has certificates.
@@ -322,7 +328,7 @@ impl Shared {
 
     /// Takes part among the others, from when the node runs until what is given back is dropped.
     pub(crate) fn take_part(self, node: &Handle<Fjall, Ticket>) -> Part {
-        let Self { opened: Opened { log, .. }, circle, leases, shelf, mut parts, coming_up, copying } = self;
+        let Self { opened: Opened { log, .. }, circle, leases, shelf, mut parts, coming_up, copying, skips: _ } = self;
         coming_up.abort();
         drop(copying);
         let shared = Arc::downgrade(log.shared());

@@ -264,7 +264,9 @@ fn root_writes_nothing_into_the_folder_of_another_user() {
     assert!(scene.server.stop(PATIENCE).unwrap().success());
     std::os::unix::fs::chown(&data, Some(65_534), None).unwrap();
     let restore = ["restore", copy, "--replace"];
-    for arguments in [&["verify"][..], &["backup", copy], &restore, &["log", "skip", "1.1", "0"], &["node", "resync"]] {
+    let log = [&["log", "skip", "1.1", "0"][..], &["log", "skips"]];
+    let others = [&["verify"][..], &["backup", copy], &restore, &["node", "resync"]];
+    for arguments in log.into_iter().chain(others) {
         let said = scene.operator(arguments).failure();
         assert!(said.contains("is nobody's") && said.contains("runuser -u nobody"), "{arguments:?}: {said}");
     }

@@ -45,7 +45,7 @@ impl Etcd {
 }
 
 impl Inner {
-    async fn agreed(&self) -> Result<Vec<(Agreed, i64)>> {
+    pub(crate) async fn agreed(&self) -> Result<Vec<(Agreed, i64)>> {
         let operation = "reading which nodes agree to skip a command";
         let mut answers = self.ask(operation, read(vec![get_all(self.keys.all_agreed())])).await?;
         let found = answers.all().map_err(failed(operation))?;
@@ -70,10 +70,9 @@ impl Inner {
             }
             let was = found.map(|kv| Agreed::decode(&kv.key, &kv.value).map(|said| (said.stands, kv.mod_revision)));
             let was = was.transpose().map_err(failed(operation))?;
-            match was {
-                Some((stood, _)) if stood == stands => return Ok(true),
-                None if !stands => return Ok(true),
-                _ => {}
+            // Also taking back what was never said is written: a late double of a request to agree must find that it comes too late.
+            if was.is_some_and(|(stood, _)| stood == stands) {
+                return Ok(true);
             }
             let said = Agreed { ordinal, index, node, stands };
             let request = TxnRequest {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  append, last, skip ──────────────► shared log
-//!  skips ◄── shared log ────────────► journal
+//!  skips ◄── shared log
+//!  settle ◄── shared log ───────────► journal
 //!  tail ◄── journal, as far as it reaches
 //!       ◄── shared log ──each batch on its way──► journal
 //!  trim ──► journal                     (the shared log is trimmed by what is in the journals of others, too)
@@ -62,16 +63,35 @@ impl<L: Log> Journaled<L> {
         &self.journal
     }
 
-    /// Marks of the shared log that this node has not known of, at positions from which on its journal holds batches: a view of its own that has
-    /// passed one has not skipped the command.
+    /// What a node that starts has to skip, when its view stands at `applied`. The journal keeps it: it is replayed without the shared log, too.
+    /// The node MUST skip just these, whatever is marked from then on: by what its journal has not, its next start finds what it did not skip.
     ///
     /// # Errors
-    /// As [`Log::skips`].
-    pub async fn new_skips(&self) -> Result<Vec<Skip>> {
-        let (mut marks, kept) = (self.shared.skips().await?, self.journal.skips().await?);
+    /// [`Error::Held`] when the shared log has no mark for what this node has agreed to; when log or journal fail. Then nothing is kept.
+    pub async fn settle(&self, applied: Position) -> Result<Settled> {
+        let (marks, kept) = (self.shared.skips().await?, self.journal.skips().await?);
+        let agreed = self.journal.agreed().await?;
         let trimmed = self.journal.trimmed();
-        marks.retain(|mark| mark.0 > trimmed && !kept.contains(mark));
-        Ok(marks)
+        let new: Vec<_> = marks.iter().filter(|mark| !kept.contains(mark)).copied().collect();
+        // Before what it agreed to it stood. Who begins behind a mark has not passed it by itself.
+        let own = |mark: &&Skip| mark.0 > trimmed && !agreed.contains(mark);
+        let passed = new.iter().filter(own).find(|mark| mark.0 <= applied && !Bug::PassedMarkIgnored.planted());
+        if let Some(passed) = passed {
+            return Ok(Settled::Passed(*passed));
+        }
+        Self::refuse_held(&marks, kept.iter().chain(&agreed))?;
+        if !new.is_empty() && !Bug::JournalForgetsMarks.planted() {
+            self.journal.keep_skips(new).await?;
+        }
+        Ok(Settled::Skips(marks))
+    }
+
+    /// A command that this node alone has agreed to have skipped holds it back.
+    fn refuse_held<'a>(marks: &[Skip], mut own: impl Iterator<Item = &'a Skip>) -> Result<()> {
+        match own.find(|mark| !marks.contains(mark) && !Bug::HeldNodeStarts.planted()) {
+            Some((position, index)) => Err(Error::Held { position: *position, index: *index }),
+            None => Ok(()),
+        }
     }
 
     /// The first position, to about 256 KiB, with no more than `bytes` of batches behind it; none when this process has seen less.
@@ -86,6 +106,15 @@ impl<L: Log> Journaled<L> {
     pub fn behind(&self, position: Position) -> Option<u64> {
         self.weights.lock().behind(position.ordinal)
     }
+}
+
+/// What a node that starts finds out about commands to skip.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    /// It skips these, and no others.
+    Skips(Vec<Skip>),
+    /// Its view has passed this mark without skipping the command, because the node did not know of it.
+    Passed(Skip),
 }
 
 impl<L: Log> Kept for Journaled<L> {
@@ -154,17 +183,14 @@ impl<L: Log> Log for Journaled<L> {
         self.shared.skip(position, index).await
     }
 
-    /// The shared log's, which the journal keeps from then on: it is replayed without that log as well. One that this node alone has agreed to
-    /// is [`Error::Held`].
+    /// The shared log's. Nothing is kept of them: by that a node that starts knows which of them it has skipped, see [`Journaled::settle`]. One
+    /// that this node alone has agreed to is [`Error::Held`].
     async fn skips(&self) -> Result<Vec<Skip>> {
         let (marks, kept) = (self.shared.skips().await?, self.journal.skips().await?);
-        let agreed = kept.iter().find(|mark| !marks.contains(mark));
-        if let Some((position, index)) = agreed.filter(|_| !Bug::HeldNodeStarts.planted()) {
-            return Err(Error::Held { position: *position, index: *index });
-        }
-        let new: Vec<_> = marks.iter().filter(|mark| !kept.contains(mark)).copied().collect();
-        if !new.is_empty() && !Bug::JournalForgetsMarks.planted() {
-            self.journal.keep_skips(new).await?;
+        let agreed = self.journal.agreed().await?;
+        Self::refuse_held(&marks, kept.iter().chain(&agreed))?;
+        if Bug::SkipsReadMarksJournal.planted() {
+            self.journal.keep_skips(marks.clone()).await?;
         }
         Ok(marks)
     }

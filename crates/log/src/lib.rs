@@ -21,7 +21,7 @@ use std::future::Future;
 
 use bytes::Bytes;
 
-pub use self::numbering::can_be_skipped;
+pub use self::numbering::{can_be_skipped, stands_before};
 
 /// Where a batch stands: which life of the log, and its dense number 1, 2, 3 … in it. Ordinal 0 is the place before the
 /// first batch.
@@ -116,10 +116,11 @@ pub enum Error {
         /// The id.
         id: BatchId,
     },
-    /// This node has agreed to skip a command that is not marked: it stands before it until it is marked, or it disagrees.
+    /// This node has agreed to skip a command, and does not know it to be marked: it stands before it until it is marked, or it disagrees.
     #[error(
-        "this node stands before the batch at {position}, because it agreed to have command {index} of it skipped, and the other nodes have \
-         not all agreed: run `ieum log skip {position} {index}` on them, or take it back here with `ieum log skip {position} {index} --take-back`"
+        "this node stands before the batch at {position}, because it agreed to have command {index} of it skipped, and as far as it knows the \
+         other nodes have not all agreed: run `ieum log skip {position} {index}` on them and then here again, or take it back here with \
+         `ieum log skip {position} {index} --take-back`"
     )]
     Held {
         /// Where the batch stands.

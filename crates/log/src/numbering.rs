@@ -1,6 +1,6 @@
 //! Which batch of a node comes next, the same for every engine that keeps the answer itself.
 
-use crate::{BatchId, Error, Position, Result};
+use crate::{BatchId, Error, Position, Result, Skip};
 
 /// The highest batch that a node has appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,18 @@ pub fn can_be_skipped(asked: Position, last: Position, trimmed: Position) -> Res
         Err(Error::Trimmed { after, trimmed })
     } else {
         Ok(())
+    }
+}
+
+/// Refuses to go past the batch at `position`, if this node has agreed to have a command of it skipped and does not know whether it is: for
+/// whoever replays a journal without the log that it is a copy of.
+///
+/// # Errors
+/// [`Error::Held`].
+pub fn stands_before(agreed: &[Skip], position: Position) -> Result<()> {
+    match agreed.iter().find(|(at, _)| *at == position) {
+        Some((position, index)) => Err(Error::Held { position: *position, index: *index }),
+        None => Ok(()),
     }
 }
 

@@ -83,7 +83,12 @@ fn open_offline(folder: &Folder, cell: u16, watch: Watch<'_>) -> Result<fjall::F
     let log = Offline::open(folder.log(), Some(u32::from(cell)))?;
     let (view, _) = folder.open_view(&Extent::of(&log), &fjall::Options::default())?;
     let view = std::sync::Arc::new(view);
-    let skips = crate::skips(&log.skips()?);
+    // Whether the others skip what this node has agreed to is not known here, so that it goes neither way.
+    let (mut marks, mut agreed) = (log.skips()?, log.agreed()?);
+    if Bug::AgreedSkipped.planted() {
+        marks.append(&mut agreed);
+    }
+    let skips = crate::skips(&marks);
     let mut applier = crate::applier::Applier::new(std::sync::Arc::clone(&view), skips).map_err(FolderError::Store)?;
     let from = applier.applied().ordinal;
     let of = Some(log.last().ordinal.saturating_sub(from));
@@ -93,6 +98,7 @@ fn open_offline(folder: &Folder, cell: u16, watch: Watch<'_>) -> Result<fjall::F
             break;
         }
         for entry in &entries {
+            ieum_log::stands_before(&agreed, entry.position)?;
             applier.apply(entry).map_err(|e| FolderError::Store(ieum_core::kv::Error::new("apply", e)))?;
         }
         watch(Step { what: "batches applied", done: applier.applied().ordinal.saturating_sub(from), of });

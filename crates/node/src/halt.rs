@@ -9,7 +9,7 @@ use ieum_core::apply;
 use ieum_core::ids::{NodeId, Position};
 use ieum_core::kv::Kv;
 use ieum_log::sqlite::{self, Journal, Meta, Predecessor};
-use ieum_log::{Entry, Error as LogError};
+use ieum_log::{Entry, Error as LogError, Skip};
 use ieum_planted::Bug;
 use ieum_store::fjall::{self, Fjall};
 use tokio::sync::Mutex;
@@ -84,6 +84,8 @@ pub struct Halted {
 struct Held {
     view: Arc<Fjall>,
     applier: Mutex<Applying>,
+    /// Commands that this node has agreed to have skipped. Whether they are is not known without the log, so that it stands before them.
+    agreed: Vec<Skip>,
 }
 
 struct Applying {
@@ -93,7 +95,8 @@ struct Applying {
 }
 
 impl Halted {
-    /// Opens the data of a node of `cell` and brings its view up to its journal, but not beyond `up_to`. Where there is no view and nothing to
+    /// Opens the data of a node of `cell` and brings its view up to its journal, but not beyond `up_to`, nor past a batch of which the node has
+    /// agreed to have a command skipped without knowing it to be marked. Where there is no view and nothing to
     /// make one of, the journal alone counts. Blocks.
     ///
     /// # Errors
@@ -122,15 +125,20 @@ impl Halted {
         let mut applier = Applier::new(Arc::clone(&view), crate::skips(&skips))?;
         let end = core_position(journal.last());
         let end = up_to.filter(|_| !Bug::CrossesBeyondTheEnd.planted()).map_or(end, |up_to| end.min(up_to));
-        while applier.applied() < end {
+        let agreed = journal.agreed().await?;
+        'journal: while applier.applied() < end {
             for entry in journal.read(log_position(applier.applied())).await? {
+                if let Err(error) = ieum_log::stands_before(&agreed, entry.position) {
+                    tracing::warn!(%error, "the view is not brought up to the journal's end");
+                    break 'journal;
+                }
                 if core_position(entry.position) <= end {
                     applier.apply(&entry)?;
                 }
             }
         }
-        let applier = Mutex::new(Applying { applier, still: None });
-        Ok(Self { journal: Arc::new(journal), held: Some(Held { view, applier }), others: Default::default() })
+        let held = Held { view, applier: Mutex::new(Applying { applier, still: None }), agreed };
+        Ok(Self { journal: Arc::new(journal), held: Some(held), others: Default::default() })
     }
 
     /// Its journal, for others who are behind.
@@ -181,7 +189,7 @@ impl Halted {
     }
 
     async fn say(&self, still: Option<Instant>) -> Result<Stand, Error> {
-        let Some(Held { view, applier }) = &self.held else {
+        let Some(Held { view, applier, .. }) = &self.held else {
             self.journal.flush().await?;
             let (applied, others) = (core_position(self.journal.last()), Vec::new());
             return Ok(Stand { applied, digest: None, members: Vec::new(), others });
@@ -223,7 +231,7 @@ impl Levelling<'_> {
     /// Takes a batch of the other node's journal, in order from [`Levelling::after`] on.
     ///
     /// # Errors
-    /// [`Error::OtherHistory`], [`Error::StandsStill`], and then nothing was taken; when journal or view fail.
+    /// [`Error::OtherHistory`], [`Error::StandsStill`], [`LogError::Held`], and then nothing was taken; when journal or view fail.
     pub async fn take(&mut self, entry: &Entry) -> Result<(), Error> {
         match self.joint.take() {
             Some(joint) if joint != *entry && !Bug::LevelsAnyHistory.planted() => {
@@ -245,6 +253,7 @@ impl Levelling<'_> {
         if applying.still.is_some_and(|until| Instant::now() < until) && !Bug::MovesWhenHeld.planted() {
             return Err(Error::StandsStill);
         }
+        ieum_log::stands_before(&self.held.agreed, entry.position)?;
         let applier = &mut applying.applier;
         self.halted.journal.put(entry).await?;
         let Position { generation, ordinal } = applier.applied();

@@ -8,9 +8,7 @@ use ieum_core::batch::Batch;
 use ieum_core::ids::{NodeId, Position};
 use ieum_core::kv::{self, Kv};
 use ieum_log::Entry;
-use ieum_log::journaled::Journaled;
 use ieum_log::sqlite::Offline;
-use ieum_planted::Bug;
 use ieum_store::fjall::{self, Fjall, OpenError};
 
 use crate::folder::Folder;
@@ -156,12 +154,20 @@ impl Before {
         Ok(self.log.read(log_position(behind(self.position)), 1)?.into_iter().next())
     }
 
-    /// From now on the node does not start until the shared log has this mark, and nothing that is rebuilt from its journal applies the command.
+    /// From now on the node does not start until the shared log has this mark, and nothing that is rebuilt from its journal goes past the batch.
     ///
     /// # Errors
     /// When it is a node that is alone; when the journal cannot be written.
     pub fn agree(&mut self, index: u32) -> Result<(), Error> {
         Ok(self.log.agree(log_position(self.position), index)?)
+    }
+
+    /// The shared log has the mark: nothing that is rebuilt from the journal applies the command.
+    ///
+    /// # Errors
+    /// As [`Before::agree`].
+    pub fn keep(&mut self, index: u32) -> Result<(), Error> {
+        Ok(self.log.keep(log_position(self.position), index)?)
     }
 
     /// Takes that back. The shared log MUST NOT have the mark, nor get it on the word of this node.
@@ -171,18 +177,6 @@ impl Before {
     pub fn disagree(&mut self, index: u32) -> Result<(), Error> {
         Ok(self.log.disagree(log_position(self.position), index)?)
     }
-}
-
-/// A mark of the shared log whose command the view at `applied` has not skipped, because the node did not know of it.
-///
-/// # Errors
-/// When log or journal fail.
-pub async fn passed<L: ieum_log::Log>(
-    log: &Journaled<L>,
-    applied: Position,
-) -> ieum_log::Result<Option<(Position, u32)>> {
-    let new = if Bug::PassedMarkIgnored.planted() { Vec::new() } else { log.new_skips().await? };
-    Ok(new.into_iter().map(|(position, index)| (core_position(position), index)).find(|(at, _)| *at <= applied))
 }
 
 /// Every mark, in the folder of a node that is alone and does not run.

@@ -18,7 +18,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ieum_core::apply::Author;
+use ieum_core::apply::{Author, Skips};
 use ieum_core::batch::{Envelope, Origin};
 use ieum_core::commands::LEVEL;
 use ieum_core::commands::operate::Tick;
@@ -84,6 +84,8 @@ pub struct Options {
     pub leases: Arc<Leases>,
     /// Room on the disk to keep free.
     pub reserve: Arc<Reserve>,
+    /// What it skips, if that is settled (see [`ieum_log::journaled::Journaled::settle`]); else what the log has marked when it starts.
+    pub skips: Option<Skips>,
 }
 
 impl Options {
@@ -98,6 +100,7 @@ impl Options {
             snapshots: Policy::default(),
             leases: Leases::new(folder.snapshots()),
             reserve: Arc::new(Reserve::new(folder.root(), 0)),
+            skips: None,
         }
     }
 }
@@ -222,7 +225,7 @@ impl<L: Log, K: Kv, T: Send + 'static> Node<L, K, T> {
         options: Options,
         deliver: impl Deliver<T>,
     ) -> Result<Self, StartError> {
-        let mut applier = Applier::new(Arc::clone(&view), crate::skips(&log.skips().await?))?
+        let mut applier = Applier::new(Arc::clone(&view), to_skip(log.as_ref(), options.skips.as_ref()).await?)?
             .keeping(KEPT_BYTES)
             .knowing(options.known);
         let tail = start::bring_up(log.as_ref(), &mut applier).await?;
@@ -319,10 +322,22 @@ fn spawn<K: Kv, T: Send + 'static>(
     })
 }
 
-/// Brings `view` up to the log's end, as a node does when it starts, and stops before a level above `known`.
-pub async fn catch_up<L: Log, K: Kv>(log: &L, view: Arc<K>, known: u32) -> Result<(), StartError> {
-    let mut applier = Applier::new(view, crate::skips(&log.skips().await?))?.knowing(known);
+/// Brings `view` up to the log's end, as a node does when it starts, and stops before a level above `known`. It skips as [`Options::skips`] says.
+pub async fn catch_up<L: Log, K: Kv>(
+    log: &L,
+    view: Arc<K>,
+    known: u32,
+    skips: Option<&Skips>,
+) -> Result<(), StartError> {
+    let mut applier = Applier::new(view, to_skip(log, skips).await?)?.knowing(known);
     start::bring_up(log, &mut applier).await.map(drop)
+}
+
+async fn to_skip<L: Log>(log: &L, settled: Option<&Skips>) -> ieum_log::Result<Skips> {
+    match settled {
+        Some(skips) => Ok(skips.clone()),
+        None => Ok(crate::skips(&log.skips().await?)),
+    }
 }
 
 /// Submits the node's first commands.

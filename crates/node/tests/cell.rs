@@ -19,10 +19,10 @@ use ieum_core::kv::Kv;
 use ieum_core::outcome::{Accepted, Outcome, Reject};
 use ieum_core::tables::accounts::HANDLES;
 use ieum_core::tables::cell::{Applied, NODES};
-use ieum_log::journaled::Journaled;
+use ieum_log::journaled::{Journaled, Settled};
 use ieum_log::memory::Memory as Shared;
 use ieum_log::sqlite::{Journal, Meta, Predecessor};
-use ieum_log::{BatchId, Entry, Error as LogError, Log};
+use ieum_log::{BatchId, Entry, Error as LogError, Log, Skip, Tail as _};
 use ieum_node::folder::{self, Folder, Opened};
 use ieum_node::halt::{self, Halted, Stand};
 use ieum_node::machine::Delivery;
@@ -47,6 +47,8 @@ struct Member {
 enum Refusal {
     Folder(folder::Error),
     Start(StartError),
+    /// Its view has passed a mark.
+    Passed(Skip),
 }
 
 struct Cell {
@@ -68,8 +70,12 @@ impl Cell {
         let folder = Folder::new(self.data(number));
         let opened = folder.open_shared(&self.about, Arc::clone(&self.log), &Default::default()).await;
         let Opened { log, view, .. } = opened.map_err(Refusal::Folder)?;
+        let skips = match settle(&log, &view).await.map_err(|error| Refusal::Start(error.into()))? {
+            Settled::Skips(marks) => Some(ieum_node::skips(&marks)),
+            Settled::Passed(mark) => return Err(Refusal::Passed(mark)),
+        };
         let identity = Identity { node: number, dc: number.to_string(), key_id: number.into(), ..identity() };
-        let options = Options { founds: number == 1, ..Options::new(identity, &folder) };
+        let options = Options { founds: number == 1, skips, ..Options::new(identity, &folder) };
         let (answers, outcomes) = mpsc::unbounded_channel();
         let deliver = move |Delivery { replies, unanswered, .. }: Delivery<u32>| {
             let known = replies.into_iter().map(|(ticket, outcome)| (ticket, Some(outcome)));
@@ -132,6 +138,10 @@ impl Member {
     }
 }
 
+async fn settle(log: &Journaled<Shared>, view: &Fjall) -> ieum_log::Result<Settled> {
+    log.settle(log_position(applied(&view.snapshot()).unwrap().position)).await
+}
+
 fn add(node: u32) -> AddNode {
     AddNode { node, dc: node.to_string(), level: ieum_core::commands::LEVEL, cell: CELL }
 }
@@ -153,7 +163,7 @@ async fn ends(cell: &Cell, numbers: &[u32]) -> Vec<Applied> {
     for number in numbers {
         let folder = Folder::new(cell.data(*number));
         let opened = folder.open_shared(&cell.about, Arc::clone(&cell.log), &Default::default()).await.unwrap();
-        service::catch_up(opened.log.as_ref(), Arc::clone(&opened.view), LEVEL).await.unwrap();
+        service::catch_up(opened.log.as_ref(), Arc::clone(&opened.view), LEVEL, None).await.unwrap();
         ends.push(applied(&opened.view.snapshot()).unwrap());
         drop(opened);
         assert_eq!(verify::offline(&folder, CELL, unwatched()).unwrap().findings, []);
@@ -277,12 +287,74 @@ async fn a_view_that_has_passed_a_mark_unknown_to_it_is_found_and_no_other() {
     assert_eq!(registered(&cell, 3).await, [true, true]);
     cell.log.skip(log_position(position), 1).await.unwrap();
     assert_eq!(registered(&cell, 1).await, [true, false]);
-    for (number, found) in [(1, None), (2, None), (3, Some((position, 1)))] {
+    let mark = (log_position(position), 1);
+    for (number, found) in [(1, None), (2, None), (3, Some(mark))] {
         let folder = Folder::new(cell.data(number));
         let opened = folder.open_shared(&cell.about, Arc::clone(&cell.log), &Default::default()).await.unwrap();
-        let at = applied(&opened.view.snapshot()).unwrap().position;
-        assert_eq!(marks::passed(opened.log.as_ref(), at).await.unwrap(), found, "node {number}");
+        let passed = match settle(&opened.log, &opened.view).await.unwrap() {
+            Settled::Skips(marks) => (marks != [mark]).then_some(mark),
+            Settled::Passed(mark) => Some(mark),
+        };
+        assert_eq!(passed, found, "node {number}");
     }
+}
+
+/// An operator has marked it without asking this node, which runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_a_running_node_for_marks_does_not_hide_what_it_passed() {
+    let (cell, position) = stopped_before_a_batch().await;
+    let folder = Folder::new(cell.data(2));
+    let opened = folder.open_shared(&cell.about, Arc::clone(&cell.log), &Default::default()).await.unwrap();
+    let Settled::Skips(none) = settle(&opened.log, &opened.view).await.unwrap() else { panic!("nothing is marked") };
+    let mark = (log_position(position), 1);
+    cell.log.skip(mark.0, mark.1).await.unwrap();
+    // What it goes by is what its journal knows, from its first batch to its last.
+    let skips = Some(ieum_node::skips(&none));
+    let Opened { log, view, .. } = opened;
+    service::catch_up(log.as_ref(), Arc::clone(&view), LEVEL, skips.as_ref()).await.unwrap();
+    let identity = Identity { node: 2, dc: "2".to_owned(), key_id: 2, ..identity() };
+    let options = Options { founds: false, skips, ..Options::new(identity, &folder) };
+    let node = Node::start(Arc::clone(&log), Arc::clone(&view), options, |_: Delivery<u32>| {}).await.unwrap();
+    assert!(HANDLES.has(&node.handle().view(), &"two".to_owned()).unwrap(), "it did not know");
+    assert_eq!(log.skips().await.unwrap(), [mark], "as a check of the running node asks");
+    drop(node.stop(PATIENCE).await);
+    drop((log, view));
+    let refused = cell.try_start(2).await.err();
+    assert!(matches!(refused, Some(Refusal::Passed(passed)) if passed == mark), "{refused:?}");
+}
+
+/// The others may have gone on with it, or without.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_alone_agreed_to_skip_is_neither_skipped_nor_applied() {
+    let (cell, position) = stopped_before_a_batch().await;
+    let behind = Position { ordinal: position.ordinal - 1, ..position };
+    let folder = Folder::new(cell.data(1));
+    let opened = folder.open_shared(&cell.about, Arc::clone(&cell.log), &Default::default()).await.unwrap();
+    // The journal has it.
+    opened.log.tail(log_position(behind)).await.unwrap().next().await.unwrap();
+    drop(opened);
+    before(&cell, 1, position).unwrap().agree(1).unwrap();
+    assert_eq!(registered(&cell, 2).await, [true, true]);
+    let file = cell.root.path().join("backup");
+    for _ in 0..2 {
+        let refused = backup::offline(&folder, CELL, &file, unwatched()).unwrap_err();
+        let said = ieum_node::chain(&refused);
+        assert!(said.contains(&format!("ieum log skip {position} 1 --take-back")), "{said}");
+        assert!(!file.exists());
+        assert_eq!(before(&cell, 1, position).unwrap().stands(), behind);
+    }
+    assert_eq!(verify::offline(&folder, CELL, unwatched()).unwrap().findings, []);
+    let (halted, other) = (cell.halted(1, None).await, cell.halted(2, None).await);
+    assert_eq!(halted.stand().await.unwrap().applied, behind);
+    let refused = level(&halted, &other).await;
+    assert!(matches!(refused, Err(halt::Error::Journal(LogError::Held { index: 1, .. }))), "{refused:?}");
+    assert_eq!(halted.stand().await.unwrap().applied, behind);
+    drop((halted, other));
+    before(&cell, 1, position).unwrap().disagree(1).unwrap();
+    backup::offline(&folder, CELL, &file, unwatched()).unwrap();
+    assert_eq!(registered(&cell, 1).await, [true, true]);
+    let end = ends(&cell, &[1, 2]).await;
+    assert_eq!(end[0], end[1]);
 }
 
 /// What it has is evidence, and wrong.

@@ -270,7 +270,7 @@ async fn a_sound_journal_without_a_view_begins_anew_from_another_node() {
     let options = Default::default();
     let open = || folder.open_shared(&ABOUT, Arc::clone(&log), &options);
     let opened = open().await.unwrap();
-    service::catch_up(opened.log.as_ref(), Arc::clone(&opened.view), LEVEL).await.unwrap();
+    service::catch_up(opened.log.as_ref(), Arc::clone(&opened.view), LEVEL, None).await.unwrap();
     drop(opened);
     std::fs::remove_dir_all(folder.view()).unwrap();
     std::fs::remove_dir_all(folder.snapshots()).unwrap();

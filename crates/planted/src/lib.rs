@@ -168,6 +168,10 @@ pub enum Bug {
     SkipAsksNobody,
     /// A node does not keep the marks of commands to skip in its journal.
     JournalForgetsMarks,
+    /// Who only asks for the marks has the journal keep them, as if the node had skipped the commands.
+    SkipsReadMarksJournal,
+    /// What a node alone has agreed to is skipped as if it were marked, when its journal is replayed.
+    AgreedSkipped,
     /// A node that has halted applies what is marked to be skipped.
     HaltedForgetMarks,
     /// A node whose view has passed a mark that it did not know starts all the same.

@@ -1,6 +1,7 @@
 //! Marks of commands to skip that need every node's word.
 
 use super::*;
+use crate::keys::Agreed;
 
 fn at(ordinal: u64) -> Position {
     Position { ordinal, ..START }
@@ -47,4 +48,7 @@ async fn nobody_agrees_to_skip_what_is_not_in_the_log() {
     assert_eq!(log.agreed().await.unwrap(), []);
     assert!(log.agree(1, (at(1), 0), false).await.unwrap(), "nothing was to be taken back");
     assert_eq!(log.agreed().await.unwrap(), []);
+    // What is written all the same stops a first request to agree that arrives only now.
+    let said: Vec<_> = log.inner.agreed().await.unwrap().into_iter().map(|(said, _)| said).collect();
+    assert_eq!(said, [Agreed { ordinal: 1, index: 0, node: 1, stands: false }]);
 }

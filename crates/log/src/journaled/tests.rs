@@ -6,6 +6,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::conformance::Harness;
 use crate::sqlite::{Meta, Offline, Options, Sqlite};
+use crate::stands_before;
 
 const CELL: u32 = 7;
 const META: Meta = Meta { cell: CELL, generation: 1, predecessor: None };
@@ -197,7 +198,7 @@ async fn a_journal_is_no_log_and_a_log_is_no_journal() {
 
 /// The journal is replayed without the shared log, too.
 #[tokio::test]
-async fn marks_of_the_shared_log_are_kept_in_the_journal() {
+async fn a_node_that_starts_keeps_the_marks_of_the_shared_log_in_its_journal() {
     let disk = OnDisk::new();
     let log = disk.open_at(0);
     append(&log, 1..=4).await;
@@ -206,11 +207,16 @@ async fn marks_of_the_shared_log_are_kept_in_the_journal() {
     for ordinal in [1, 2, 4] {
         log.shared().skip(at(ordinal), 0).await.unwrap();
     }
-    // Who begins behind a mark has not passed it by itself.
-    assert_eq!(log.new_skips().await.unwrap(), [(at(2), 0), (at(4), 0)]);
     let all = [(at(1), 0), (at(2), 0), (at(4), 0)];
+    // Who only asks does not hide from the next start what was passed.
     assert_eq!(log.skips().await.unwrap(), all);
-    assert_eq!(log.new_skips().await.unwrap(), []);
+    for ordinal in [2, 3] {
+        assert_eq!(log.settle(at(ordinal)).await.unwrap(), Settled::Passed((at(2), 0)));
+    }
+    assert_eq!(log.journal().skips().await.unwrap(), []);
+    // Who begins behind a mark has not passed it by itself.
+    assert_eq!(log.settle(at(1)).await.unwrap(), Settled::Skips(all.to_vec()));
+    assert_eq!(log.settle(at(4)).await.unwrap(), Settled::Skips(all.to_vec()), "it has skipped them");
     drop(log);
     assert_eq!(Offline::open(disk.journal(), Some(CELL)).unwrap().skips().unwrap(), all);
 }
@@ -225,14 +231,30 @@ async fn what_one_node_alone_agrees_to_skip_holds_it_back() {
     let other = Position { generation: 2, ordinal: 1 };
     assert!(matches!(offline.agree(other, 0), Err(Error::NotInLog { .. })));
     offline.agree(at(2), 1).unwrap();
+    assert_eq!(
+        (offline.skips().unwrap(), offline.agreed().unwrap()),
+        (vec![], vec![(at(2), 1)]),
+        "it is not skipped yet"
+    );
+    assert!(stands_before(&offline.agreed().unwrap(), at(1)).is_ok());
+    let held = stands_before(&offline.agreed().unwrap(), at(2));
+    assert!(matches!(held, Err(Error::Held { position, index: 1 }) if position == at(2)), "{held:?}");
     drop(offline);
     let log = disk.open_at(0);
     assert!(matches!(log.skips().await, Err(Error::Held { position, index: 1 }) if position == at(2)));
     log.shared().skip(at(2), 0).await.unwrap();
     assert!(matches!(log.skips().await, Err(Error::Held { index: 1, .. })), "another command was marked");
+    assert!(matches!(log.settle(at(1)).await, Err(Error::Held { index: 1, .. })), "another command was marked");
     log.shared().skip(at(2), 1).await.unwrap();
-    assert_eq!(log.skips().await.unwrap(), [(at(2), 0), (at(2), 1)]);
+    let both = vec![(at(2), 0), (at(2), 1)];
+    assert_eq!(log.skips().await.unwrap(), both);
+    assert_eq!(log.settle(at(1)).await.unwrap(), Settled::Skips(both.clone()));
     drop(log);
+    let mut offline = Offline::open(disk.journal(), Some(CELL)).unwrap();
+    assert_eq!((offline.skips().unwrap(), offline.agreed().unwrap()), (both.clone(), vec![]), "it is marked");
+    offline.agree(at(2), 1).unwrap();
+    assert_eq!((offline.skips().unwrap(), offline.agreed().unwrap()), (both, vec![]), "it is marked");
+    drop(offline);
     let mut alone = Offline::open(disk.folder.path().join("shared"), Some(CELL)).unwrap();
     assert!(matches!(alone.agree(at(2), 0), Err(Error::Foreign(_))));
 }

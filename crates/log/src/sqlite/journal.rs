@@ -40,6 +40,7 @@ enum Request {
     Read(u64, oneshot::Sender<Result<Vec<Entry>>>),
     Trim(u64, oneshot::Sender<Result<()>>),
     Skips(oneshot::Sender<Result<Vec<Skip>>>),
+    Agreed(oneshot::Sender<Result<Vec<Skip>>>),
     KeepSkips(Vec<Skip>, oneshot::Sender<Result<()>>),
     Close,
 }
@@ -190,12 +191,18 @@ impl Journal {
         self.ask(|reply| Request::Trim(up_to.ordinal, reply)).await
     }
 
-    /// The marks of commands to skip that this node knows of, in order.
+    /// The marks of commands to skip that this node knows the shared log to have, in order.
     pub async fn skips(&self) -> Result<Vec<Skip>> {
         self.ask(Request::Skips).await
     }
 
-    /// Keeps marks of the shared log, durably: what is replayed from here without that log needs them too.
+    /// The commands that this node has agreed to have skipped and does not know to be marked, see [`super::Offline::agreed`].
+    pub async fn agreed(&self) -> Result<Vec<Skip>> {
+        self.ask(Request::Agreed).await
+    }
+
+    /// Keeps marks of the shared log, durably: what is replayed from here without that log needs them too. What was only agreed to is marked
+    /// from then on.
     pub async fn keep_skips(&self, marks: Vec<Skip>) -> Result<()> {
         self.ask(|reply| Request::KeepSkips(marks, reply)).await
     }
@@ -258,6 +265,9 @@ impl Worker {
                 Next::Request(Request::Trim(up_to, reply)) => trims.push_back((up_to, reply)),
                 Next::Request(Request::Skips(reply)) => {
                     let _ = reply.send(self.store.skips());
+                }
+                Next::Request(Request::Agreed(reply)) => {
+                    let _ = reply.send(self.store.agreed());
                 }
                 Next::Request(Request::KeepSkips(marks, reply)) => {
                     let kept = marks.into_iter().try_for_each(|(at, index)| self.store.keep_skip(at, index));

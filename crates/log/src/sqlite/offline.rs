@@ -153,15 +153,15 @@ impl Offline {
         self.store.skip(position, index)
     }
 
-    /// Has the node whose copy of a log this is skip a command: it starts only when the shared log has that mark, and nothing that reads this
-    /// copy applies the command. The caller MUST know that no view of this node has passed `position`.
+    /// Has the node whose copy of a log this is stand before a batch until the shared log has the mark to skip a command of it: it does not
+    /// start before, and nothing that reads this copy goes beyond. The caller MUST know that no view of this node has passed `position`.
     ///
     /// # Errors
     /// [`Error::NotInLog`] when `position` is of another generation; [`Error::Foreign`] when this is no journal; [`Error::Full`],
     /// [`Error::Engine`].
     pub fn agree(&mut self, position: Position, index: u32) -> Result<()> {
         self.check_journal(position)?;
-        self.store.keep_skip(position, index)
+        self.store.agree(position, index)
     }
 
     /// Takes that back. The caller MUST know that the shared log does not have the mark and will not get it.
@@ -170,7 +170,17 @@ impl Offline {
     /// As [`Offline::agree`].
     pub fn disagree(&mut self, position: Position, index: u32) -> Result<()> {
         self.check_journal(position)?;
-        self.store.forget_skip(position, index)
+        self.store.disagree(position, index)
+    }
+
+    /// Keeps a mark that the shared log has, in its copy: it is replayed without that log as well. The caller MUST know that no view of this node
+    /// has passed `position`.
+    ///
+    /// # Errors
+    /// As [`Offline::agree`].
+    pub fn keep(&mut self, position: Position, index: u32) -> Result<()> {
+        self.check_journal(position)?;
+        self.store.keep_skip(position, index)
     }
 
     fn check_journal(&self, position: Position) -> Result<()> {
@@ -184,12 +194,21 @@ impl Offline {
         if position.generation == last.generation { Ok(()) } else { Err(Error::NotInLog { asked: position, last }) }
     }
 
-    /// Every mark, in order; of a journal those that its node knows of.
+    /// Every mark, in order; of a journal those that its node knows the shared log to have.
     ///
     /// # Errors
     /// [`Error::Engine`], also when a mark is damaged.
     pub fn skips(&self) -> Result<Vec<Skip>> {
         self.store.skips()
+    }
+
+    /// Of a journal, the commands that its node has agreed to have skipped and does not know to be marked, in order. Whether they count is not
+    /// known: whoever reads the journal stands before them, see [`crate::stands_before`].
+    ///
+    /// # Errors
+    /// As [`Offline::skips`].
+    pub fn agreed(&self) -> Result<Vec<Skip>> {
+        self.store.agreed()
     }
 
     /// How many bytes the log's folder takes on disk, earlier generations and the write-ahead log included.
@@ -217,7 +236,7 @@ impl Offline {
             Err(error) if is_damage(&error) => scan.problems.push(scan.unreadable(&error)),
             Err(error) => return Err(sqlite("checking batches")(error)),
         }
-        if let Err(error) = self.store.skips() {
+        if let Err(error) = self.store.skips().and_then(|_| self.store.agreed()) {
             problems.push(Problem::Database(error.to_string()));
         }
         match self.store.newest_ordinals() {

@@ -8,7 +8,7 @@ use super::store::Store;
 use crate::numbering::can_be_skipped;
 use crate::{BatchId, Error, Position, Result, Skip};
 
-/// The table, made where there is none.
+/// The tables, made where there are none.
 pub(super) const TABLE: &str = include_str!("skips.sql");
 
 impl Store {
@@ -20,26 +20,56 @@ impl Store {
         self.keep_skip(position, index)
     }
 
-    /// Keeps a mark of a log that lies elsewhere, wherever this copy of it begins and ends.
+    /// Keeps a mark of a log that lies elsewhere, wherever this copy of it begins and ends. What was only agreed to is marked from then on.
     pub(super) fn keep_skip(&mut self, position: Position, index: u32) -> Result<()> {
-        let row = params![position.ordinal.cast_signed(), index, sum(position, index)];
-        let written = self.connection().execute("INSERT OR IGNORE INTO skips VALUES (?1, ?2, ?3)", row);
-        written.map(drop).map_err(sqlite("marking a command"))
+        let (ordinal, sum) = (position.ordinal.cast_signed(), sum(position, index));
+        let keep = || {
+            let transaction = self.connection().unchecked_transaction()?;
+            transaction.execute("INSERT OR IGNORE INTO skips VALUES (?1, ?2, ?3)", params![ordinal, index, sum])?;
+            transaction.execute("DELETE FROM agreed WHERE ordinal = ?1 AND command = ?2", params![ordinal, index])?;
+            transaction.commit()
+        };
+        keep().map_err(sqlite("marking a command"))
     }
 
-    /// Forgets a mark.
-    pub(super) fn forget_skip(&mut self, position: Position, index: u32) -> Result<()> {
+    /// Keeps that the node stands before a command until it is marked; nothing when it is.
+    pub(super) fn agree(&mut self, position: Position, index: u32) -> Result<()> {
+        let row = params![position.ordinal.cast_signed(), index, sum(position, index)];
+        let written = self.connection().execute(
+            "INSERT OR IGNORE INTO agreed SELECT ?1, ?2, ?3
+             WHERE NOT EXISTS (SELECT 1 FROM skips WHERE ordinal = ?1 AND command = ?2)",
+            row,
+        );
+        written.map(drop).map_err(sqlite("agreeing to skip a command"))
+    }
+
+    /// Forgets that, and the mark.
+    pub(super) fn disagree(&mut self, position: Position, index: u32) -> Result<()> {
         let row = params![position.ordinal.cast_signed(), index];
-        let gone = self.connection().execute("DELETE FROM skips WHERE ordinal = ?1 AND command = ?2", row);
-        gone.map(drop).map_err(sqlite("taking a mark back"))
+        let forget = || {
+            let transaction = self.connection().unchecked_transaction()?;
+            transaction.execute("DELETE FROM agreed WHERE ordinal = ?1 AND command = ?2", row)?;
+            // Where a build that did not tell the two apart has kept it.
+            transaction.execute("DELETE FROM skips WHERE ordinal = ?1 AND command = ?2", row)?;
+            transaction.commit()
+        };
+        forget().map_err(sqlite("taking back that a command is to be skipped"))
     }
 
     /// Every mark, in order. One that is damaged is an error: to leave it out would be to apply what another node skips.
     pub(super) fn skips(&self) -> Result<Vec<Skip>> {
+        self.commands_in("SELECT ordinal, command, checksum FROM skips ORDER BY ordinal, command")
+    }
+
+    /// Every command that the node has agreed to have skipped and does not know to be marked, in order. It MUST NOT be applied, nor skipped.
+    pub(super) fn agreed(&self) -> Result<Vec<Skip>> {
+        self.commands_in("SELECT ordinal, command, checksum FROM agreed ORDER BY ordinal, command")
+    }
+
+    fn commands_in(&self, query: &str) -> Result<Vec<Skip>> {
         let operation = "reading the marks of commands to skip";
         let read = || {
-            let mut statement =
-                self.connection().prepare("SELECT ordinal, command, checksum FROM skips ORDER BY ordinal, command")?;
+            let mut statement = self.connection().prepare(query)?;
             let rows = statement.query_map([], |row| {
                 let ordinal = row.get::<_, i64>(0)?.cast_unsigned();
                 let position = Position { generation: self.meta().generation, ordinal };

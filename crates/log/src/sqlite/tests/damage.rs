@@ -77,8 +77,9 @@ async fn a_changed_mark_is_named_and_not_left_out() {
 
 #[tokio::test]
 async fn a_log_without_a_place_for_marks_gets_one() {
-    let folder = tampered("DROP TABLE skips").await;
+    let folder = tampered("DROP TABLE skips; DROP TABLE agreed").await;
     let mut log = Offline::open(folder.path(), None).unwrap();
+    assert_eq!(log.agreed().unwrap(), []);
     log.skip(at(1), 0).unwrap();
     assert_eq!(log.skips().unwrap(), [(at(1), 0)]);
 }
