@@ -19,8 +19,8 @@ use ieum_core::batch::Batch;
 use ieum_core::ids::{NodeId, Position};
 use ieum_core::kv::{self, Kv as _, Read};
 use ieum_core::tables::cell::{CLOCK, NODES, ONLY};
-use ieum_log::Entry;
 use ieum_log::sqlite::{self, Copying, Offline, Predecessor, Torn};
+use ieum_log::{Entry, Skip};
 use ieum_planted::Bug;
 use ieum_store::fjall::{self, Fjall};
 
@@ -105,6 +105,7 @@ pub fn restore(asked: &Asked<'_>, watch: Watch<'_>) -> Result<Brought, backup::E
         let joint = source.joint(&from)?;
         source.compare(joint, &from, &rows.snapshot())?;
         let span = source.span(joint, asked.up_to, &from, watch)?;
+        source.refuse_to_pass_agreed(asked, joint, span.end)?;
         source.refuse_if_less(asked.folder, source.position(span.end))?;
         let generation = source.make(asked, &from, joint, &span, made, watch)?;
         Ok((source.position(span.end), source.last(), span.end - joint, span.damaged, source.torn.clone(), generation))
@@ -334,6 +335,21 @@ impl Source {
         let [at, before] = [ordinal, ordinal - 1].map(|ordinal| self.position(ordinal));
         let sound = self.log.sound_behind(ordinal).map(|ordinal| self.position(ordinal));
         Err(Refusal::Damaged { at, reason, sound, last, before }.into())
+    }
+
+    /// Refuses to apply a batch of which the journal's node has agreed to have a command skipped, if the shared log is not known to have that mark:
+    /// whether the other nodes skip it is not known either.
+    fn refuse_to_pass_agreed(&self, asked: &Asked<'_>, joint: u64, end: u64) -> Result<(), ieum_log::Error> {
+        let is_marked = |(position, index): &Skip| match &asked.whose {
+            Whose::Alone => false,
+            Whose::Shared(marks) => marks.contains(&(core_position(*position), *index)),
+        };
+        let agreed: Vec<Skip> = self.log.agreed()?.into_iter().filter(|mark| !is_marked(mark)).collect();
+        let passed = agreed.iter().find(|(position, _)| position.ordinal > joint && position.ordinal <= end);
+        match passed.filter(|_| !Bug::BroughtPastAgreed.planted()) {
+            Some((position, _)) => ieum_log::stands_before(&agreed, *position),
+            None => Ok(()),
+        }
     }
 
     /// Refuses to put less in the place of what is there.

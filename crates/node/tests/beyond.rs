@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use common::{CELL, Digest, Fixture, copy_folder, reopen};
 use ieum_core::apply::Skips;
 use ieum_core::ids::Position;
+use ieum_log::Error as LogError;
 use ieum_log::sqlite::{Copying, Offline};
 use ieum_node::backup::{self, Error};
 use ieum_node::beyond::{self, Asked, Brought, Refusal, Whose};
@@ -285,6 +286,33 @@ async fn the_marks_that_were_used_are_kept_with_the_journal() {
     let (at, digest) = stands(&folder).await.unwrap();
     assert!(at == lost.end && digest != Some(lost.digest), "two commands are skipped");
     assert_eq!(verify::offline(&folder, CELL, unwatched()).unwrap().findings, []);
+}
+
+#[tokio::test]
+async fn what_was_only_agreed_to_be_skipped_is_not_passed() {
+    let lost = Lost::new().await;
+    let journal = lost.journal("journal", 1);
+    let (agreed, folder) = ((lost.behind(4), 0), Folder::new(lost.path("new")));
+    // What the backup has passed was decided before it was made.
+    for position in [lost.at, agreed.0] {
+        Offline::open(&journal, None).unwrap().agree(log_position(position), 0).unwrap();
+    }
+    let asked = shared(&folder, &lost.backup, &journal);
+    let up_to = |count| Asked { up_to: Some(lost.behind(count)), ..asked.clone() };
+    for asked in [&asked, &up_to(4)] {
+        let error = restore(asked).unwrap_err();
+        let Error::Log(LogError::Held { position, index: 0 }) = error else { panic!("{error}") };
+        assert_eq!(position, log_position(agreed.0));
+        assert!(!folder.log().exists());
+    }
+    assert_eq!(restore(&up_to(3)).unwrap().end, lost.behind(3));
+    // With etcd's word for it, it is skipped.
+    let marked = Asked { whose: Whose::Shared([agreed].into()), ..asked };
+    assert_eq!(restore(&marked).unwrap().end, lost.end);
+    let log = Offline::open(folder.log(), None).unwrap();
+    assert_eq!((log.skips().unwrap(), log.agreed().unwrap()), (vec![(log_position(agreed.0), 0)], vec![]));
+    drop(log);
+    assert_ne!(stands(&folder).await.unwrap().1, Some(lost.digest));
 }
 
 #[tokio::test]

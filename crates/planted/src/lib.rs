@@ -258,6 +258,8 @@ pub enum Bug {
     CutOffRestoreForgotten,
     /// A journal that is brought up from another one does not keep the marks that were used.
     BroughtJournalForgetsMarks,
+    /// A backup is brought up past a command that the journal's node has only agreed to have skipped.
+    BroughtPastAgreed,
     /// A view that was brought up with a journal passes for a node's own.
     BroughtViewVotes,
     /// A backup is brought up with a journal of another history.
