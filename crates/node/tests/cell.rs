@@ -163,7 +163,9 @@ async fn ends(cell: &Cell, numbers: &[u32]) -> Vec<Applied> {
     for number in numbers {
         let folder = Folder::new(cell.data(*number));
         let opened = folder.open_shared(&cell.about, Arc::clone(&cell.log), &Default::default()).await.unwrap();
-        service::catch_up(opened.log.as_ref(), Arc::clone(&opened.view), LEVEL, None).await.unwrap();
+        let Settled::Skips(marks) = settle(&opened.log, &opened.view).await.unwrap() else { panic!("node {number}") };
+        let skips = Some(ieum_node::skips(&marks));
+        service::catch_up(opened.log.as_ref(), Arc::clone(&opened.view), LEVEL, skips.as_ref()).await.unwrap();
         ends.push(applied(&opened.view.snapshot()).unwrap());
         drop(opened);
         assert_eq!(verify::offline(&folder, CELL, unwatched()).unwrap().findings, []);
@@ -355,6 +357,25 @@ async fn what_a_node_alone_agreed_to_skip_is_neither_skipped_nor_applied() {
     assert_eq!(registered(&cell, 1).await, [true, true]);
     let end = ends(&cell, &[1, 2]).await;
     assert_eq!(end[0], end[1]);
+}
+
+/// It was left out, and stands before the command.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_node_that_is_told_of_a_mark_skips_the_command_without_the_log() {
+    let (cell, position) = stopped_before_a_batch().await;
+    cell.log.skip(log_position(position), 1).await.unwrap();
+    let folder = Folder::new(cell.data(1));
+    let opened = folder.open_shared(&cell.about, Arc::clone(&cell.log), &Default::default()).await.unwrap();
+    let behind = Position { ordinal: position.ordinal - 1, ..position };
+    opened.log.tail(log_position(behind)).await.unwrap().next().await.unwrap();
+    drop(opened);
+    // One that had agreed, and then hears of it, too.
+    before(&cell, 1, position).unwrap().agree(1).unwrap();
+    before(&cell, 1, position).unwrap().keep(1).unwrap();
+    let made = backup::offline(&folder, CELL, &cell.root.path().join("backup"), unwatched()).unwrap();
+    assert_eq!(made.position, position);
+    assert_eq!(ends(&cell, &[2]).await, [Applied { position, digest: made.digest }]);
+    assert_eq!(registered(&cell, 1).await, [true, false]);
 }
 
 /// What it has is evidence, and wrong.
