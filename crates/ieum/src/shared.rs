@@ -235,6 +235,8 @@ impl Coming<'_> {
             }
             copying.shutdown().await;
             self.shelf.clear().await?;
+            // What was said of it is said of one that is about to be replaced.
+            self.shelf.set_compared(false);
             drop(log);
             self.begin_anew().await?;
         }

@@ -246,7 +246,7 @@ impl Circle {
     }
 
     /// Takes part while the node comes up, until the future is dropped: it hears the others, and tells them how far the journal on the `shelf`
-    /// is, so that they wait for it before they trim the log, within their bounds.
+    /// is, once that is known to be the log's: they count it for its data center, and wait for it before they trim the log, within their bounds.
     pub async fn come_up(self: Arc<Self>, shelf: Arc<Shelf>) {
         self.peers.lock().listen(self.now());
         let mut asking = Asking::default();
@@ -259,11 +259,9 @@ impl Circle {
             if beats {
                 beat = Instant::now();
             }
-            let synced = shelf.synced().await;
-            self.own.send_if_modified(|own| {
-                let synced = synced.unwrap_or(own.synced);
-                std::mem::replace(&mut own.synced, synced) != synced || beats
-            });
+            let before = self.own.borrow().synced;
+            let synced = shelf.synced(before).await;
+            self.own.send_if_modified(|own| std::mem::replace(&mut own.synced, synced) != synced || beats);
             let addresses = self.addresses.lock().where_to_ask(self.now());
             asking.only(addresses, |address| Arc::clone(&self).ask(address));
         }

@@ -79,11 +79,24 @@ pub enum Came {
 }
 
 /// Makes the data in `folder` such that a node can go on with `shared`, of which `about` is what it says of itself. No node may run there.
-/// Meanwhile others may have what is on the `shelf`.
+/// Meanwhile others may have what is on the `shelf`; afterwards the journal is known to be the log's.
 ///
 /// # Errors
 /// [`Error::NoPeer`] may be tried again: what has arrived of a snapshot is kept.
 pub async fn bring_back<L: Log>(
+    folder: &Folder,
+    about: &Meta,
+    shared: &L,
+    peers: &[Peer],
+    shelf: &Shelf,
+) -> Result<Came, Error> {
+    shelf.set_compared(false);
+    let came = reach(folder, about, shared, peers, shelf).await?;
+    shelf.set_compared(true);
+    Ok(came)
+}
+
+async fn reach<L: Log>(
     folder: &Folder,
     about: &Meta,
     shared: &L,

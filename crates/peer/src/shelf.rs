@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ieum_core::ids::{NodeId, Position};
@@ -10,6 +11,7 @@ use ieum_log::Entry;
 use ieum_log::sqlite::Journal;
 use ieum_node::leases::{Lent, Newcomer};
 use ieum_node::{core_position, log_position};
+use ieum_planted::Bug;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore, watch};
 use tokio::time::timeout;
@@ -47,6 +49,8 @@ pub struct Shelf {
     /// Changes when all that is given to them ends.
     cleared: watch::Sender<()>,
     journal: RwLock<Option<Arc<Journal>>>,
+    /// Whether what the journal holds was found to be the log's.
+    compared: AtomicBool,
     snapshots: Mutex<Option<Arc<FindSnapshot>>>,
     doubt: Mutex<Option<Arc<Doubt>>>,
     stand: Mutex<Option<Arc<SayStand>>>,
@@ -57,7 +61,8 @@ impl Default for Shelf {
     fn default() -> Self {
         let newcomers = Arc::new(Semaphore::new(NEWCOMERS as usize));
         let (journal, snapshots, doubt, stand, signals) = Default::default();
-        Self { newcomers, cleared: watch::Sender::new(()), journal, snapshots, doubt, stand, signals }
+        let (cleared, compared) = (watch::Sender::new(()), AtomicBool::new(false));
+        Self { newcomers, cleared, journal, compared, snapshots, doubt, stand, signals }
     }
 }
 
@@ -65,6 +70,11 @@ impl Shelf {
     /// From now on others may have the batches of `journal`.
     pub async fn put_journal(&self, journal: Arc<Journal>) {
         *self.journal.write().await = Some(journal);
+    }
+
+    /// Whether what the node's journal holds was found to be the log's: an etcd that was restored from a backup goes on in another way.
+    pub fn set_compared(&self, compared: bool) {
+        self.compared.store(compared, Ordering::SeqCst);
     }
 
     /// From now on others may have snapshots.
@@ -129,9 +139,14 @@ impl Shelf {
         journal.read(log_position(after)).await.map_err(told)
     }
 
-    /// Up to where the journal survives a power cut, if there is one.
-    pub(crate) async fn synced(&self) -> Option<Position> {
-        self.journal.read().await.as_ref().map(|journal| core_position(journal.synced()))
+    /// Up to where the journal survives a power cut; `before` when there is none just now. Of no generation as long as it was not compared with the
+    /// log: nobody trims by it then, and that the node has data shows all the same.
+    pub(crate) async fn synced(&self, before: Position) -> Position {
+        let synced = self.journal.read().await.as_ref().map_or(before, |journal| core_position(journal.synced()));
+        if self.compared.load(Ordering::SeqCst) || Bug::UncomparedVouches.planted() {
+            return synced;
+        }
+        Position { generation: 0, ..synced }
     }
 
     pub(crate) fn signals(&self) -> Result<Arc<Signals>, Status> {

@@ -16,7 +16,7 @@ use ieum_node::core_position;
 use ieum_node::folder::Folder;
 use ieum_node::peers::{Agreement, Phase, Report};
 use ieum_peer::client::{Caller, Peer};
-use ieum_peer::resync::begin_anew;
+use ieum_peer::resync::{Came, begin_anew, bring_back};
 use ieum_peer::server::{self, Offer};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -48,7 +48,7 @@ async fn nodes_find_each_other_through_one_and_send_clients_to_those_that_are_re
 
 /// Those who trim must know how far it is, long before it runs.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_comes_up_says_how_far_its_journal_is() {
+async fn a_node_that_comes_up_is_waited_for_once_its_journal_is_known_to_be_the_logs() {
     let (root, log) = (tempfile::tempdir().unwrap(), Arc::new(Shared::new(1)));
     let mut first = join(&log, &root.path().join("1"), 1, &[]).await;
     first.member.ask(add(2)).await;
@@ -56,11 +56,21 @@ async fn a_node_that_comes_up_says_how_far_its_journal_is() {
     let folder = Folder::new(root.path().join("2"));
     let copied = folder.open_journal(&ABOUT, Arc::clone(&log)).await.unwrap();
     let (circle, shelf, _) = node(2, &[first.address.clone()], copied.journal(), |_| ()).await;
-    let coming_up = tokio::spawn(circle.come_up(shelf));
+    let coming_up = tokio::spawn(circle.come_up(Arc::clone(&shelf)));
     let copying = tokio::spawn(async move { copied.copy().await });
     let end = core_position(log.last().await.unwrap());
-    let waited_for = |report: &Report| report.node == 2 && report.phase == Phase::Joining && report.synced >= end;
-    first.until(|circle| circle.heard().iter().any(waited_for)).await;
+    let comes_up = |report: &Report| report.node == 2 && report.phase == Phase::Joining;
+    let has_all = |report: &Report| comes_up(report) && report.synced.ordinal >= end.ordinal;
+    first.until(|circle| circle.heard().iter().any(has_all)).await;
+    assert_eq!(first.circle.heard()[0].synced.generation, 0, "it may be another history");
+    shelf.clear().await.unwrap();
+    copying.abort();
+    assert!(copying.await.unwrap_err().is_cancelled());
+    assert_eq!(bring_back(&folder, &ABOUT, log.as_ref(), &[], &shelf).await.unwrap(), Came::FromLog);
+    let copied = folder.open_journal(&ABOUT, Arc::clone(&log)).await.unwrap();
+    shelf.put_journal(Arc::clone(copied.journal())).await;
+    let copying = tokio::spawn(async move { copied.copy().await });
+    first.until(|circle| circle.heard().iter().any(|report| comes_up(report) && report.synced >= end)).await;
     coming_up.abort();
     copying.abort();
     first.leave().await;

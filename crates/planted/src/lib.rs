@@ -136,6 +136,8 @@ pub enum Bug {
     TrimWithOneDataCenter,
     /// What a node that has halted has on its disk counts for its data center when the shared log is trimmed.
     HaltedVouches,
+    /// What a node that comes up has on its disk counts before it was compared with the log.
+    UncomparedVouches,
     /// A node whose view differs from the others' goes on.
     MinorityStays,
     /// Which view is the wrong one is decided before all have voted who are there.

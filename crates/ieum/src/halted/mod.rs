@@ -24,6 +24,7 @@ use ieum_peer::client::{Caller, Peer};
 use ieum_peer::resync;
 use ieum_peer::server::{self, Offer};
 use ieum_peer::shelf::Shelf;
+use ieum_planted::Bug;
 use ieum_store::fjall::{self, Fjall};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -208,7 +209,7 @@ impl Halt<'_> {
             self.level(&halted, &mut lacking).await;
             let (applied, addresses) = (halted.stand().await?.applied, self.addresses());
             report.send_modify(|report| {
-                (report.applied, report.synced, report.addresses) = (applied, applied, addresses);
+                *report = says(report.node, report.dc.clone(), report.life, applied, addresses);
             });
             sleep(LOOK_EVERY).await;
         }
@@ -226,20 +227,7 @@ impl Halt<'_> {
     async fn answer(&self, halted: &Arc<Halted>) -> Result<watch::Sender<Report>, Error> {
         let (node, dc) = (self.config.node.number, self.config.node.dc.clone());
         let applied = halted.stand().await?.applied;
-        let report = watch::Sender::new(Report {
-            node,
-            dc: dc.clone(),
-            phase: Phase::Joining,
-            applied,
-            synced: applied,
-            build: shared::BUILD,
-            life: shared::life()?,
-            endpoint: None,
-            addresses: self.addresses(),
-            digests: Vec::new(),
-            copied: None,
-            decided: Vec::new(),
-        });
+        let report = watch::Sender::new(says(node, dc.clone(), shared::life()?, applied, self.addresses()));
         let Some(address) = self.config.peers.listen else {
             tracing::error!("this node has no [peers] listen: neither `ieum log reseed` nor another node can ask it");
             return Ok(report);
@@ -290,6 +278,25 @@ impl Halt<'_> {
                 tracing::warn!(error, peer = peer.address(), "what another node has is not here yet");
             }
         }
+    }
+}
+
+/// What a node says of itself that has halted. What is on its disk counts for nothing when others trim the log: it may be of another history, as
+/// beside an etcd that was restored from a backup.
+fn says(node: NodeId, dc: String, life: u64, applied: Position, addresses: Vec<String>) -> Report {
+    Report {
+        node,
+        dc,
+        phase: Phase::Joining,
+        applied,
+        synced: if Bug::HaltedVouches.planted() { applied } else { Position::default() },
+        build: shared::BUILD,
+        life,
+        endpoint: None,
+        addresses,
+        digests: Vec::new(),
+        copied: None,
+        decided: Vec::new(),
     }
 }
 
@@ -410,4 +417,34 @@ pub(crate) async fn own_etcd(config: &Config, applied: Position) -> Shows {
     let seen =
         found.map(|found| (shared_log(&found), found.log.is_some_and(|held| held.cell != u32::from(config.node.cell))));
     shows(seen.as_ref().map(|(log, foreign)| (log.as_ref(), *foreign)), applied)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use ieum_node::peers::{Peers, Trim};
+
+    use super::*;
+
+    /// An etcd that was restored from a backup at 400 goes on with two nodes; the third stood at 900, and has halted.
+    #[test]
+    fn what_a_halted_node_has_on_its_disk_does_not_count_for_its_data_center() {
+        let at = |ordinal| Position::new(5, ordinal);
+        let halted = says(3, "c".to_owned(), 3, at(900), Vec::new());
+        let runs = |node, dc: &str, synced| Report {
+            phase: Phase::Ready,
+            synced: at(synced),
+            ..says(node, dc.to_owned(), node.into(), at(synced), Vec::new())
+        };
+        let own = runs(1, "a", 600);
+        let trim = |others: &[Report]| {
+            let mut peers = Peers::default();
+            peers.set_members(BTreeMap::from([(1, "a"), (2, "b"), (3, "c")].map(|(node, dc)| (node, dc.to_owned()))));
+            others.iter().for_each(|other| peers.heard(other.clone(), &own, 0));
+            peers.trim(&own, Position::default(), 0)
+        };
+        assert_eq!(trim(&[runs(2, "b", 500), halted.clone()]), Trim::UpTo(at(500)));
+        assert_eq!(trim(&[halted]), Trim::OneDataCenter, "b is down: what follows 400 lies in a alone");
+    }
 }
