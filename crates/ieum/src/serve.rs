@@ -24,7 +24,6 @@ use ieum_peer::circle::Circle;
 use ieum_peer::shelf::Hangs;
 use ieum_store::fjall::{self, Fjall};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use crate::cell::NodeCell;
@@ -181,6 +180,8 @@ struct Ground {
     socket: TcpSocket,
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
+    /// Where figures are shown apart, if the settings name an address.
+    apart: Option<(TcpSocket, SocketAddr)>,
     folder: Folder,
     view: fjall::Options,
 }
@@ -191,24 +192,36 @@ impl Ground {
         let address = config.listen.address;
         // Bound first: a port that is taken is the most common mistake, and nothing has been touched yet.
         let socket = bind(address).map_err(|source| Error::Listen { address, source })?;
+        let for_figures = |address| match bind(address) {
+            Ok(socket) => Ok((socket, address)),
+            Err(source) => Err(Error::Metrics { address, source }),
+        };
+        let apart = config.listen.metrics.map(for_figures).transpose()?;
         let folder = Folder::new(&config.node.data);
         warn_if_open_to_others(folder.root());
         let view = fjall::Options { cache_bytes: config.view.cache_mib << 20, ..fjall::Options::default() };
-        Ok(Self { socket, address, tls, folder, view })
+        Ok(Self { socket, address, tls, apart, folder, view })
     }
 
     /// Clients may come.
-    fn door(socket: TcpSocket, address: SocketAddr, tls: Option<TlsAcceptor>) -> Result<Door, Error> {
+    fn door(
+        socket: TcpSocket,
+        address: SocketAddr,
+        tls: Option<TlsAcceptor>,
+        apart: Option<(TcpSocket, SocketAddr)>,
+    ) -> Result<Door, Error> {
         let listener = socket.listen(BACKLOG).map_err(|source| Error::Listen { address, source })?;
-        Ok(Door { listener, tls })
+        let apart =
+            apart.map(|(socket, address)| socket.listen(BACKLOG).map_err(|source| Error::Metrics { address, source }));
+        Ok(Door { listener, tls, apart: apart.transpose()? })
     }
 }
 
 /// A node that is its cell.
 async fn serve_alone(config: &Config, start: Start) -> Result<(), Error> {
-    let Ground { socket, address, tls, folder, view } = Ground::of(config)?;
+    let Ground { socket, address, tls, apart, folder, view } = Ground::of(config)?;
     // Its clients may as well wait for it.
-    let door = Ground::door(socket, address, tls)?;
+    let door = Ground::door(socket, address, tls, apart)?;
     let opened = folder.open(config.node.cell, &view).await?;
     let leases = Leases::new(folder.snapshots());
     let running = run_node(config, start, &folder, &opened, (leases, true, None)).await?;
@@ -219,7 +232,7 @@ async fn serve_alone(config: &Config, start: Start) -> Result<(), Error> {
 
 /// A node among others.
 async fn serve(config: &Config, start: Start, passage: &Passage, signals: &mut Signals) -> Result<(), Error> {
-    let Ground { socket, address, tls, folder, view } = Ground::of(config)?;
+    let Ground { socket, address, tls, apart, folder, view } = Ground::of(config)?;
     let starting = async {
         let shared = shared::open(config, &folder, &view, passage).await?;
         let rest = (shared.leases(), start.found, Some(shared.skips.clone()));
@@ -234,7 +247,7 @@ async fn serve(config: &Config, start: Start, passage: &Passage, signals: &mut S
     let part = shared.take_part(&running.node.handle());
     let circle = Arc::clone(&part.circle);
     // Not before the node is ready: until then its clients are better served elsewhere.
-    let door = Ground::door(socket, address, tls)?;
+    let door = Ground::door(socket, address, tls, apart)?;
     circle.set_phase(Phase::Ready);
     let node = running.node.handle();
     let lost = halted::noticed(config, Arc::clone(log.shared()), node.clone(), Arc::clone(&circle));
@@ -272,10 +285,11 @@ fn overtaken(error: Error) -> Error {
     }
 }
 
-/// Where clients come in.
+/// Where clients come in, and who asks for figures.
 struct Door {
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
+    apart: Option<TcpListener>,
 }
 
 /// A node that runs.
@@ -341,10 +355,10 @@ async fn serve_clients<L: Kept>(
     until: Until<'_, impl Future<Output = String>>,
 ) -> Result<(), Error> {
     let circle = part.map(|part| Arc::clone(&part.circle));
-    let (Running { node, hub, keys }, Door { listener, tls }) = (running, door);
+    let (Running { node, hub, keys }, Door { listener, tls, apart }) = (running, door);
     let (handle, address) = (node.handle(), listener.local_addr()?);
     let gateway = Gateway::new(NodeCell::new(handle.clone(), part, config), hub, config.gateway(), keys);
-    let apart = show_apart(config, &gateway).await?;
+    let apart = apart.map(|listener| tokio::spawn(ieum_gateway::apart::serve(Arc::clone(&gateway), listener)));
     let drain = Duration::from_secs(config.node.drain_seconds);
     let context = admin::Context {
         folder: folder.clone(),
@@ -393,13 +407,6 @@ async fn serve_clients<L: Kept>(
         Err(Error::Stopped(_)) if handle.is_overtaken() && among_others => Err(Error::Overtaken),
         ended => unless_it_hangs(ended, closed),
     }
-}
-
-/// Shows figures at an address of their own, if the settings name one.
-async fn show_apart(config: &Config, gateway: &Arc<Gateway<NodeCell>>) -> Result<Option<JoinHandle<()>>, Error> {
-    let Some(address) = config.listen.metrics else { return Ok(None) };
-    let listener = TcpListener::bind(address).await.map_err(|source| Error::Metrics { address, source })?;
-    Ok(Some(tokio::spawn(ieum_gateway::apart::serve(Arc::clone(gateway), listener))))
 }
 
 /// Keeps clients told where else they may go.

@@ -249,8 +249,10 @@ fn figures_may_be_kept_from_where_clients_come_in() {
         assert!(page(&apart, path).starts_with("HTTP/1.1 404"), "{path}");
     }
     // Not twice, and it is said which setting is meant.
-    let second = Scene::new().set("LISTEN__METRICS", &format!("{apart:?}")).server.start(PATIENCE).unwrap_err();
-    assert!(second.to_string().contains("[listen] metrics"), "{second}");
+    let mut second = Scene::new().set("LISTEN__METRICS", &format!("{apart:?}"));
+    let refused = second.server.start(PATIENCE).unwrap_err();
+    assert!(refused.to_string().contains("[listen] metrics"), "{refused}");
+    assert!(!second.path("data").join("log").exists(), "it begins nothing, however often it is started");
     assert!(scene.server.stop(PATIENCE).unwrap().success());
 }
 
