@@ -24,13 +24,22 @@ const DECISIONS: usize = 64;
 
 type Digest = [u8; 32];
 
-/// The digests of a view at positions that every node of the cell passes.
+/// The digests of a view at positions that every node of the cell passes, and where this life began.
 #[derive(Debug, Clone, Default)]
 pub struct Checkpoints {
     latest: BTreeMap<Position, Digest>,
 }
 
 impl Checkpoints {
+    /// Of a life that begins here, whatever the ordinal: nodes that begin at the end of a log which takes nothing have no other to compare.
+    #[must_use]
+    pub fn begin(position: Position, digest: Digest) -> Self {
+        // That two had nothing says nothing.
+        let tells = position.ordinal > 0 && !Bug::BeginningNotCompared.planted();
+        let beginning = Some((position, digest)).filter(|_| tells);
+        Self { latest: beginning.into_iter().collect() }
+    }
+
     /// Notes where the view stands, if that is a checkpoint.
     pub fn note(&mut self, position: Position, digest: Digest) {
         if !position.ordinal.is_multiple_of(CHECKPOINT_EVERY) {

@@ -18,7 +18,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ieum_core::apply::{Author, Skips};
+use ieum_core::apply::{self, Author, Skips};
 use ieum_core::batch::{Envelope, Origin};
 use ieum_core::commands::LEVEL;
 use ieum_core::commands::operate::Tick;
@@ -229,6 +229,7 @@ impl<L: Log, K: Kv, T: Send + 'static> Node<L, K, T> {
             .keeping(KEPT_BYTES)
             .knowing(options.known);
         let tail = start::bring_up(log.as_ref(), &mut applier).await?;
+        let began = apply::applied(&view.snapshot())?;
         start::check_identity(&view.snapshot(), &options)?;
         levels::warn_if_below(&view.snapshot(), options.known)?;
         let identity = &options.identity;
@@ -245,7 +246,7 @@ impl<L: Log, K: Kv, T: Send + 'static> Node<L, K, T> {
             alarms: Mutex::default(),
             reserve: Arc::clone(&options.reserve),
             clock: Mutex::new(Clock::new(clock::wall(), 0)),
-            checkpoints: Mutex::default(),
+            checkpoints: Mutex::new(Checkpoints::begin(began.position, began.digest)),
             overtaken: AtomicBool::new(false),
         });
         shared.reserve.look();

@@ -6,20 +6,26 @@ mod common;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use common::{ABOUT, CALLER, CELL, add, join, node, report, shelf};
+use bytes::Bytes;
+use common::{ABOUT, CALLER, CELL, add, join, node, report, shelf, start};
 use ieum_core::ids::Position;
-use ieum_log::Log as _;
 use ieum_log::memory::Memory as Shared;
 use ieum_log::sqlite::Journal;
+use ieum_log::{BatchId, Log as _};
 use ieum_node::core_position;
 use ieum_node::folder::Folder;
 use ieum_node::peers::{Agreement, Phase, Report};
+use ieum_peer::circle::Circle;
 use ieum_peer::client::{Caller, Peer};
 use ieum_peer::resync::{Came, begin_anew, bring_back};
 use ieum_peer::server::{self, Offer};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+
+/// What does not come to be so fails its test, rather than to hang.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_find_each_other_through_one_and_send_clients_to_those_that_are_ready() {
@@ -158,6 +164,37 @@ async fn who_was_just_started_gives_no_copy_before_it_has_compared() {
     let gives = refuses(&first, &log, root.path(), 3).await;
     assert!(gives.contains("not here"), "it is asked for what it has: {gives}");
     first.leave().await;
+}
+
+/// A data center is lost, the log has filled up, and both nodes of the other one are started again: the newcomers that end this need a copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_begin_at_the_end_of_a_log_that_takes_nothing_are_compared() {
+    const MOST: usize = 1 << 20;
+    let (root, log) = (tempfile::tempdir().unwrap(), Arc::new(Shared::bounded(1, MOST as u64)));
+    let mut before = start(&log, &root.path().join("1"), 1).await;
+    before.ask(add(2)).await;
+    before.ask(add(3)).await;
+    before.stop().await;
+    let filling = (1..).map(|number| (BatchId { node: 99, incarnation: 1, number }, Bytes::from(vec![7; MOST])));
+    for (id, bytes) in filling {
+        if log.append(id, bytes).await.is_err() {
+            break;
+        }
+    }
+    let end = core_position(log.last().await.unwrap());
+    let first = join(&log, &root.path().join("1"), 1, &[]).await;
+    let second = join(&log, &root.path().join("2"), 2, std::slice::from_ref(&first.address)).await;
+    for (node, other) in [(&first, 2), (&second, 1)] {
+        node.circle.set_phase(Phase::Ready);
+        let serves = |report: &Report| report.node == other && report.phase != Phase::Joining && report.applied == end;
+        let hears = |circle: &Circle| circle.members().len() == 3 && circle.heard().iter().any(serves);
+        tokio::time::timeout(PATIENCE, node.until(|circle| hears(circle) && circle.doubt(3).is_none())).await.unwrap();
+    }
+    // Who stops waits for what it wants to append.
+    log.trim(log.last().await.unwrap()).await.unwrap();
+    for present in [second, first] {
+        present.leave().await;
+    }
 }
 
 /// Why a node gives another one, which begins anew, no snapshot.

@@ -138,6 +138,8 @@ pub enum Bug {
     HaltedVouches,
     /// What a node that comes up has on its disk counts before it was compared with the log.
     UncomparedVouches,
+    /// Nodes that were started while the log takes nothing are never compared.
+    BeginningNotCompared,
     /// A node whose view differs from the others' goes on.
     MinorityStays,
     /// Which view is the wrong one is decided before all have voted who are there.
