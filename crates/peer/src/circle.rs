@@ -23,7 +23,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::addresses::Addresses;
 use crate::client::{Caller, Error as PeerError, Peer};
 use crate::connect::CONNECT;
-use crate::shelf::Shelf;
+use crate::shelf::{Refusal, Shelf};
 use crate::signals::Signals;
 use crate::tls::Tls;
 use crate::trimmer::State;
@@ -135,9 +135,9 @@ impl Circle {
 
     /// Why a newcomer must not have a copy of this node's view, if it must not.
     #[must_use]
-    pub fn doubt(&self, newcomer: NodeId) -> Option<String> {
+    pub fn doubt(&self, newcomer: NodeId) -> Option<Refusal> {
         let doubt = self.peers.lock().doubted_for(newcomer, &self.own.borrow(), self.now())?;
-        Some(match doubt {
+        let why = match doubt {
             Doubt::Differs { at } => format!(
                 "at {at} views of the cell differ, this node's is one of them, and it is open which is the wrong one: set that one aside with \
                  `ieum node resync`, or remove its node with `ieum node remove`"
@@ -146,7 +146,8 @@ impl Circle {
                 format!("its view was not compared with that of node {node} yet, since it was started: it will be soon")
             }
             Doubt::ComesUp => "it is coming up itself".to_owned(),
-        })
+        };
+        Some(Refusal { why, passes: !matches!(doubt, Doubt::Differs { .. }) })
     }
 
     /// What was heard lately of the others.

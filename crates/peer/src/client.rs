@@ -62,6 +62,14 @@ pub enum Error {
         /// What it says.
         reason: String,
     },
+    /// It refuses, and that passes in a while.
+    #[error("the node at {address} does not give it yet: {reason}")]
+    NotYet {
+        /// Which.
+        address: String,
+        /// What it says.
+        reason: String,
+    },
     /// It sent what cannot be.
     #[error("the node at {address} sent garbage: {reason}")]
     Garbage {
@@ -250,6 +258,7 @@ impl Peer {
         match status.code() {
             Code::AlreadyExists => Error::Itself { address },
             Code::OutOfRange => Error::Trimmed { address, reason },
+            Code::Aborted => Error::NotYet { address, reason },
             Code::FailedPrecondition | Code::InvalidArgument | Code::Unimplemented | Code::PermissionDenied => {
                 Error::Refused { address, reason }
             }

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use ieum_core::batch::plain_length;
@@ -14,7 +15,9 @@ use ieum_node::folder::Folder;
 use ieum_node::snapshot::io_error;
 use ieum_node::{core_position, snapshot};
 use ieum_planted::Bug;
+use tokio::time::{Instant, sleep};
 
+use crate::circle::ASK_AGAIN;
 use crate::client::{Error as PeerError, Peer};
 use crate::messages::Piece;
 use crate::shelf::{Hangs, Shelf};
@@ -30,6 +33,8 @@ pub enum Error {
     NoPeer {
         /// One for each node that was asked.
         reasons: Vec<String>,
+        /// Whether what one of them has against it passes in a while.
+        passes: bool,
     },
     /// The log is another one than this node has a copy of.
     #[error(
@@ -91,9 +96,7 @@ pub async fn bring_back<L: Log>(
     shelf: &Shelf,
 ) -> Result<Came, Error> {
     shelf.set_compared(false);
-    let came = reach(folder, about, shared, peers, shelf).await?;
-    shelf.set_compared(true);
-    Ok(came)
+    reach(folder, about, shared, peers, shelf).await.inspect(|_| shelf.set_compared(true))
 }
 
 async fn reach<L: Log>(
@@ -111,15 +114,15 @@ async fn reach<L: Log>(
             return Ok(came);
         }
         Filled::No(reasons) => reasons,
-        Filled::Far => match start_over(folder, about, shared, peers, Vec::new()).await {
-            Err(Error::NoPeer { reasons }) => {
+        Filled::Far => match start_over_patiently(folder, about, shared, peers).await {
+            Err(Error::NoPeer { reasons, .. }) => {
                 tracing::info!(
                     reasons = reasons.join("; "),
                     "nobody gives a snapshot: all that is missing is applied, which takes longer"
                 );
                 match fill_journal(folder, about, shared, peers, shelf, None).await? {
                     Filled::Yes(came) => return Ok(came),
-                    Filled::No(reasons) => return Err(Error::NoPeer { reasons }),
+                    Filled::No(reasons) => return Err(Error::NoPeer { reasons, passes: false }),
                     Filled::Far => Vec::new(),
                 }
             }
@@ -219,6 +222,28 @@ pub async fn begin_anew<L: Log>(folder: &Folder, about: &Meta, shared: &L, peers
     start_over(folder, about, shared, peers, Vec::new()).await
 }
 
+/// As [`start_over`], which is asked for again while a peer's refusal is one that passes: to apply all that is missing may take far longer.
+async fn start_over_patiently<L: Log>(
+    folder: &Folder,
+    about: &Meta,
+    shared: &L,
+    peers: &[Peer],
+) -> Result<Position, Error> {
+    let until = Instant::now() + PASSES_WITHIN;
+    loop {
+        match start_over(folder, about, shared, peers, Vec::new()).await {
+            Err(Error::NoPeer { reasons, passes: true }) if Instant::now() < until && !Bug::RefusalsLast.planted() => {
+                tracing::info!(reasons = reasons.join("; "), "a snapshot will be given soon, and is asked for again");
+                sleep(ASK_AGAIN).await;
+            }
+            came => return came,
+        }
+    }
+}
+
+/// A lender that was just started has compared its view by then: docs/decisions/cell-of-nodes.md.
+const PASSES_WITHIN: Duration = Duration::from_secs(20);
+
 /// Begins again with a snapshot of one of the `peers` and what their journals have behind it; gives where the snapshot stands. `reasons` says
 /// why they could not help otherwise.
 async fn start_over<L: Log>(
@@ -228,10 +253,12 @@ async fn start_over<L: Log>(
     peers: &[Peer],
     mut reasons: Vec<String>,
 ) -> Result<Position, Error> {
+    let mut passes = false;
     for (at, peer) in peers.iter().enumerate() {
         let position = match fetch(folder, about, shared, peer).await {
             Ok(position) => position,
             Err(Failure::Peer(reason)) => {
+                passes |= matches!(reason, PeerError::NotYet { .. });
                 reasons.push(reason.to_string());
                 continue;
             }
@@ -250,7 +277,7 @@ async fn start_over<L: Log>(
         }
         break;
     }
-    Err(Error::NoPeer { reasons })
+    Err(Error::NoPeer { reasons, passes })
 }
 
 enum Failure {

@@ -150,7 +150,11 @@ impl Offer {
         if self.report.borrow().phase == Phase::Out && !Bug::DifferingGives.planted() {
             return Err(Status::failed_precondition("its view differs from the others' of the cell: ask another node"));
         }
-        self.shelf.doubts(newcomer).map_or(Ok(()), |why| Err(Status::failed_precondition(why)))
+        match self.shelf.doubts(newcomer) {
+            None => Ok(()),
+            Some(Refusal { why, passes: true }) => Err(Status::aborted(why)),
+            Some(Refusal { why, passes: false }) => Err(Status::failed_precondition(why)),
+        }
     }
 }
 

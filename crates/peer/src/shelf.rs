@@ -38,7 +38,16 @@ pub const CLEARS_WITHIN: Duration = Duration::from_secs(10);
 pub struct Hangs;
 
 /// Says why a node must not have a copy of this one's view, if it must not.
-pub type Doubt = dyn Fn(NodeId) -> Option<String> + Send + Sync;
+pub type Doubt = dyn Fn(NodeId) -> Option<Refusal> + Send + Sync;
+
+/// Why a newcomer is given no copy of the view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// In words.
+    pub why: String,
+    /// Whether that passes in a while without anybody.
+    pub passes: bool,
+}
 
 /// Says where a halted node stands, once that is on its disk; with `true` it stays there for a while.
 pub type SayStand = dyn Fn(bool) -> Pin<Box<dyn Future<Output = Result<Stood, String>> + Send>> + Send + Sync;
@@ -154,7 +163,7 @@ impl Shelf {
     }
 
     /// Why `newcomer` must not have a copy of the view.
-    pub(crate) fn doubts(&self, newcomer: NodeId) -> Option<String> {
+    pub(crate) fn doubts(&self, newcomer: NodeId) -> Option<Refusal> {
         let doubt = self.doubt.lock().clone();
         doubt.and_then(|doubt| doubt(newcomer))
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{ABOUT, CALLER, CELL, Member, peer, report, serve, start};
+use common::{ABOUT, CALLER, CELL, Member, peer, report, serve, shelf, start};
 use futures_util::StreamExt as _;
 use ieum_core::apply::position_alone;
 use ieum_core::codec::{Code as _, put_varint};
@@ -30,11 +30,13 @@ use ieum_node::progress::unwatched;
 use ieum_node::{core_position, log_position, service, snapshot, verify};
 use ieum_peer::client::{Caller, Error as PeerError, Peer};
 use ieum_peer::resync::{Came, Error, begin_anew, bring_back};
-use ieum_peer::shelf::Shelf;
+use ieum_peer::server::{self, Offer};
+use ieum_peer::shelf::{Refusal, Shelf};
 use ieum_store::memory::Memory;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 /// A cell of two nodes of which only the first runs, and whose log has forgotten its first batches.
 async fn left_behind() -> (TempDir, Arc<Shared>, Member, Folder) {
@@ -152,7 +154,10 @@ async fn a_damaged_snapshot_is_refused_and_another_node_helps() {
         })
         .await;
     let error = back(&folder, &log, &[peer(&damaged)]).await.unwrap_err();
-    assert!(matches!(&error, Error::NoPeer { reasons } if reasons.iter().any(|r| r.contains("damaged"))), "{error}");
+    assert!(
+        matches!(&error, Error::NoPeer { reasons, .. } if reasons.iter().any(|r| r.contains("damaged"))),
+        "{error}"
+    );
     assert_eq!(std::fs::read_dir(folder.snapshots()).unwrap().count(), 0, "nothing is kept of it");
     let peers = [peer(&damaged), peer(&first.offer().await)];
     back(&folder, &log, &peers).await.unwrap();
@@ -377,9 +382,30 @@ async fn a_snapshot_is_asked_for_when_there_is_much_to_apply() {
     let refusing = serve(&journal, |_| Err("no room for one".to_owned())).await;
     assert_eq!(back(&folder, &log, &[peer(&refusing)]).await.unwrap(), Came::FromJournal);
     std::fs::remove_dir_all(folder.root()).unwrap();
+    let kept = file.clone();
     let giving = serve(&journal, move |_| Ok(Lent::kept(position, file.clone()))).await;
     let came = back(&folder, &log, &[peer(&refusing), peer(&giving)]).await.unwrap();
     assert_eq!(came, Came::FromSnapshot(position));
+    std::fs::remove_dir_all(folder.root()).unwrap();
+    let soon = gives_soon(&journal, move |_| Ok(Lent::kept(position, kept.clone()))).await;
+    assert_eq!(back(&folder, &log, &[soon]).await.unwrap(), Came::FromSnapshot(position), "it has yet to compare");
+}
+
+/// One that was just started, and gives a snapshot when it is asked for the second time.
+async fn gives_soon(
+    journal: &Arc<Journal>,
+    snapshot: impl Fn(Option<Position>) -> Result<Lent, String> + Send + Sync + 'static,
+) -> Peer {
+    let (listener, shelf) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), shelf(journal, snapshot).await);
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let asked = AtomicUsize::new(0);
+    let refuses = move || asked.fetch_add(1, Ordering::SeqCst) == 0;
+    shelf.put_doubt(Arc::new(move |_| {
+        refuses().then(|| Refusal { why: "it was not compared yet".to_owned(), passes: true })
+    }));
+    let offer = Offer { cell: CELL, report: watch::channel(report(1)).1, shelf, met: Arc::new(|_| ()) };
+    tokio::spawn(server::serve(offer, listener, None));
+    peer(&address)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -140,6 +140,8 @@ pub enum Bug {
     UncomparedVouches,
     /// Nodes that were started while the log takes nothing are never compared.
     BeginningNotCompared,
+    /// A node that is given no snapshot yet takes that for a refusal that lasts, and applies everything.
+    RefusalsLast,
     /// A node whose view differs from the others' goes on.
     MinorityStays,
     /// Which view is the wrong one is decided before all have voted who are there.
