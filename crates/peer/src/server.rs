@@ -29,7 +29,7 @@ use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
 use crate::messages::{Batch, BatchesAsked, Hello, Piece, Place, Said, SnapshotAsked, StandAsked, Stands, WatchAsked};
-use crate::shelf::{FindSnapshot, Shelf};
+use crate::shelf::{FindSnapshot, Refusal, Shelf};
 use crate::signals::tell::Tell;
 use crate::tls::{self, Tls};
 use crate::{ANSWER, MOST, PIECE, PING, SMALL, door};

@@ -13,7 +13,7 @@ use common::{ABOUT, CALLER, CELL, add, join, node, report, shelf, start};
 use ieum_core::ids::Position;
 use ieum_log::memory::Memory as Shared;
 use ieum_log::sqlite::Journal;
-use ieum_log::{BatchId, Log as _};
+use ieum_log::{BatchId, Error as LogError, Log as _};
 use ieum_node::core_position;
 use ieum_node::folder::Folder;
 use ieum_node::peers::{Agreement, Phase, Report};
@@ -175,17 +175,20 @@ async fn nodes_that_begin_at_the_end_of_a_log_that_takes_nothing_are_compared() 
     before.ask(add(2)).await;
     before.ask(add(3)).await;
     before.stop().await;
-    let filling = (1..).map(|number| (BatchId { node: 99, incarnation: 1, number }, Bytes::from(vec![7; MOST])));
+    let filling = (1..).map(|number| (BatchId { node: 99, incarnation: 1, number }, Bytes::from(vec![7; MOST / 8])));
     for (id, bytes) in filling {
-        if log.append(id, bytes).await.is_err() {
+        if let Err(error) = log.append(id, bytes).await {
+            assert!(matches!(error, LogError::Full), "{error}");
             break;
         }
     }
     let end = core_position(log.last().await.unwrap());
     let first = join(&log, &root.path().join("1"), 1, &[]).await;
     let second = join(&log, &root.path().join("2"), 2, std::slice::from_ref(&first.address)).await;
-    for (node, other) in [(&first, 2), (&second, 1)] {
+    for node in [&first, &second] {
         node.circle.set_phase(Phase::Ready);
+    }
+    for (node, other) in [(&first, 2), (&second, 1)] {
         let serves = |report: &Report| report.node == other && report.phase != Phase::Joining && report.applied == end;
         let hears = |circle: &Circle| circle.members().len() == 3 && circle.heard().iter().any(serves);
         tokio::time::timeout(PATIENCE, node.until(|circle| hears(circle) && circle.doubt(3).is_none())).await.unwrap();
