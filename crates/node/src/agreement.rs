@@ -322,7 +322,9 @@ impl Votes {
         let majority = groups.iter().find(|(_, group)| is_most(self.weight(group))).map(|(digest, _)| *digest);
         let all_have_voted =
             is_most(sides.len()) && there.iter().all(|node| sides.contains_key(node) || self.out.contains_key(node));
-        let enough = all_have_voted || Bug::FirstVoteDecides.planted();
+        // Where a life began only those vote who began there: whoever comes later could never say that most have come to something else.
+        let all_pass = at.ordinal.is_multiple_of(CHECKPOINT_EVERY) || Bug::BeginningDecides.planted();
+        let enough = (all_have_voted && all_pass) || Bug::FirstVoteDecides.planted();
         let stays = majority.or_else(|| if enough { self.strongest(&groups) } else { None });
         let Some(stays) = stays else { return BTreeSet::new() };
         sides.into_iter().filter(|(_, digest)| *digest != stays).map(|(node, _)| node).collect()
@@ -495,6 +497,20 @@ mod tests {
         assert_eq!(judge(&[(1, 3, 7), (2, 2, 8), (3, 1, 9)]), out(&[1, 2], 32), "three views of three nodes");
         assert_eq!(judge(&[(1, 3, 7), (2, 1, 8), (3, 1, 9)]), open(32));
         assert_eq!(judge(&[(1, 1, 7), (2, 9, 8), (3, 9, 8)]), out(&[1], 32), "most count, whatever the build");
+    }
+
+    /// After all went dark two begin at the same place and differ, and the third is late: it has no vote there, and never will.
+    #[test]
+    fn where_lives_began_no_build_decides() {
+        let mut votes = Votes::default();
+        let three = nodes(&[1, 2, 3]);
+        votes.hear(&says(1, 1, 1, &[(40, 7)]));
+        votes.hear(&says(2, 2, 1, &[(40, 8)]));
+        assert_eq!(votes.decide(&three, &nodes(&[1, 2])), open(40));
+        votes.hear(&says(1, 1, 1, &[(40, 7), (64, 5)]));
+        votes.hear(&says(2, 2, 1, &[(40, 8), (64, 6)]));
+        votes.hear(&says(3, 2, 1, &[(64, 6)]));
+        assert_eq!(votes.decide(&three, &three), out(&[1], 64), "two have come to the same");
     }
 
     /// While two differ, the third takes a copy of one of them: it says the same, and knows no more.

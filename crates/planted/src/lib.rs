@@ -140,6 +140,8 @@ pub enum Bug {
     UncomparedVouches,
     /// Nodes that were started while the log takes nothing are never compared.
     BeginningNotCompared,
+    /// Of two that differ where they began, the older build stays, whatever a third one has that comes later.
+    BeginningDecides,
     /// A node that is given no snapshot yet takes that for a refusal that lasts, and applies everything.
     RefusalsLast,
     /// A node whose view differs from the others' goes on.
