@@ -56,8 +56,9 @@ apart: ## Measure a cell over three data centers beside one on one machine, in t
 planted: ## Show for each planted bug which test catches it.
 	scripts/planted.sh
 
-simulate: ## Live a cell of NODES (3) with its clients from SEED, for MINUTES (60); LIVES for more than one, TRACE=1 to see what happens.
-	$(CARGO) run --release --locked -p ieum-simulation -- --seed $(or $(SEED),1) --nodes $(or $(NODES),3) --minutes $(or $(MINUTES),60) --lives $(or $(LIVES),1) $(if $(TRACE),--trace)
+simulate: ## Live cells from seeds, faults and all: fresh ones until one ends badly, or for MINUTES; SEED shows one life (NODES, LENGTH in s and WITHOUT narrow it; LIVES lives several).
+	$(CARGO) run --release --locked -p ieum-simulation -- $(if $(SEED),--seed $(SEED) --lives $(or $(LIVES),1)) $(if $(MINUTES),--minutes $(MINUTES)) \
+		$(if $(NODES),--nodes $(NODES)) $(if $(LENGTH),--length $(LENGTH)) $(if $(WITHOUT),--without $(WITHOUT))
 
 fuzz: ## Damage valid input and watch every decoder, for SECONDS (30) per target.
 	FUZZ_SECONDS=$(or $(SECONDS),30) $(CARGO) test --workspace --locked --no-fail-fast --test fuzz

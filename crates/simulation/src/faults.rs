@@ -6,6 +6,7 @@ use ieum_protocol::frames::Change;
 use crate::failure::Check;
 use crate::host::Host;
 use crate::network::Link;
+use crate::random::Random;
 use crate::wan::{Cut, DCS};
 use crate::world::{Event, NodeEvent, World};
 
@@ -15,13 +16,20 @@ impl World {
         if !self.troubled {
             return Ok(());
         }
-        let after = self.random.between(500, 12_000);
+        // Each has numbers of its own, so that the others stay what they are when it is left out.
+        self.trouble = Random::new(self.troubles.next());
+        let after = self.trouble.between(500, 12_000);
         self.after(after, Event::Fault);
         self.faults += 1;
-        if self.hosts.len() > 1 && self.random.chance(300) {
+        if self.without.contains(&self.faults) {
+            return Ok(());
+        }
+        let number = self.faults;
+        self.note(format_args!("fault {number}"));
+        if self.hosts.len() > 1 && self.trouble.chance(300) {
             return self.fault_of_several();
         }
-        let what = self.random.between(0, 99);
+        let what = self.trouble.between(0, 99);
         match what {
             0..=29 => self.connection_fault(what),
             30..=39 => self.mass_cut(),
@@ -31,19 +39,19 @@ impl World {
             77..=80 => return self.node_fault(),
             81..=82 => self.freeze(),
             83..=88 => {
-                let until = self.now() + self.random.between(300, 6_000);
+                let until = self.now() + self.trouble.between(300, 6_000);
                 self.note(format_args!("the log stalls until {until}"));
                 self.log.stall(until);
             }
             89..=93 => {
-                let until = self.now() + self.random.between(1_000, 10_000);
+                let until = self.now() + self.trouble.between(1_000, 10_000);
                 self.note(format_args!("the log's answers get lost"));
                 self.log.sicken(until);
             }
             94..=96 => self.endpoint_cut(),
             97 => {
-                let host = self.random.index(self.hosts.len());
-                let skew = i64::try_from(self.random.between(0, 6_000)).unwrap_or(0) - 3_000;
+                let host = self.trouble.index(self.hosts.len());
+                let skew = i64::try_from(self.trouble.between(0, 6_000)).unwrap_or(0) - 3_000;
                 self.note(format_args!("the clock of node {} is off by {skew} ms", host + 1));
                 if let Some(host) = self.hosts.get_mut(host) {
                     host.skew = skew;
@@ -56,7 +64,7 @@ impl World {
 
     /// What only a cell of several nodes survives.
     fn fault_of_several(&mut self) -> Check {
-        match self.random.between(0, 9) {
+        match self.trouble.between(0, 9) {
             0..=3 => return self.data_center_fault(),
             4..=5 => return self.node_fault(),
             6 => self.freeze(),
@@ -68,7 +76,7 @@ impl World {
 
     fn connection_fault(&mut self, what: u64) {
         let links: Vec<Link> = self.network.healthy().map(|(link, ..)| link).collect();
-        let Some(link) = self.random.pick(&links).copied() else { return };
+        let Some(link) = self.trouble.pick(&links).copied() else { return };
         if what < 20 {
             self.cut(link);
         } else {
@@ -80,7 +88,7 @@ impl World {
     fn mass_cut(&mut self) {
         let links: Vec<Link> = self.network.healthy().map(|(link, ..)| link).collect();
         for link in links {
-            if self.random.chance(300) {
+            if self.trouble.chance(300) {
                 self.cut(link);
             }
         }
@@ -88,12 +96,12 @@ impl World {
 
     fn any_device(&mut self) -> Option<usize> {
         let running = self.running();
-        self.random.pick(&running).copied()
+        self.trouble.pick(&running).copied()
     }
 
     fn device_dies_for_a_while(&mut self) {
         let Some(device) = self.any_device() else { return };
-        let power_cut = self.random.chance(500);
+        let power_cut = self.trouble.chance(500);
         let away = self.away();
         self.note(format_args!("device {device} dies for {away} ms"));
         self.device_dies(device, power_cut);
@@ -102,7 +110,7 @@ impl World {
 
     /// For how long somebody is away: mostly a moment, sometimes beyond the horizon of catch-ups.
     fn away(&mut self) -> u64 {
-        if self.random.chance(150) { self.random.between(60_000, 900_000) } else { self.random.between(200, 20_000) }
+        if self.trouble.chance(150) { self.trouble.between(60_000, 900_000) } else { self.trouble.between(200, 20_000) }
     }
 
     fn device_offline(&mut self) {
@@ -120,7 +128,7 @@ impl World {
 
     fn device_deaf(&mut self) -> Check {
         let Some(device) = self.any_device() else { return Ok(()) };
-        let away = self.random.between(500, 40_000);
+        let away = self.trouble.between(500, 40_000);
         self.note(format_args!("device {device} reads nothing for {away} ms"));
         self.listens(device, false)?;
         self.after(away, Event::Listens(device));
@@ -128,8 +136,8 @@ impl World {
     }
 
     fn node_fault(&mut self) -> Check {
-        let index = self.random.index(self.hosts.len());
-        let stops = self.random.chance(250);
+        let index = self.trouble.index(self.hosts.len());
+        let stops = self.trouble.chance(250);
         let Some(host) = self.hosts.get_mut(index).filter(|host| host.circle.is_some()) else { return Ok(()) };
         if stops && let (Some(node), Some(circle)) = (&host.node, &mut host.circle) {
             circle.own.phase = Phase::Draining;
@@ -138,7 +146,7 @@ impl World {
             self.node_soon(index, 1_500, NodeEvent::Stop);
             return Ok(());
         }
-        let down_for = self.random.between(100, 6_000);
+        let down_for = self.trouble.between(100, 6_000);
         self.loses_power(index, &format!("dies for {down_for} ms"));
         self.after(down_for, Event::NodeStarts(index));
         Ok(())
@@ -148,15 +156,15 @@ impl World {
     fn loses_power(&mut self, index: usize, what: &str) {
         let Some(host) = self.hosts.get(index).filter(|host| host.circle.is_some()) else { return };
         let unpersisted = host.disk.unpersisted();
-        let keep = self.random.index(unpersisted + 1);
+        let keep = self.trouble.index(unpersisted + 1);
         self.note(format_args!("node {} {what}, {keep} of {unpersisted} commits stay", index + 1));
         self.node_dies(index, keep);
     }
 
     /// A process stands still, and goes on as if nothing had been.
     fn freeze(&mut self) {
-        let index = self.random.index(self.hosts.len());
-        let ms = self.random.between(300, 12_000);
+        let index = self.trouble.index(self.hosts.len());
+        let ms = self.trouble.between(300, 12_000);
         let until = self.now() + ms;
         if let Some(host) = self.hosts.get_mut(index) {
             host.frozen_until = until;
@@ -165,8 +173,8 @@ impl World {
     }
 
     fn tail_hangs(&mut self) {
-        let index = self.random.index(self.hosts.len());
-        let until = self.now() + self.random.between(300, 8_000);
+        let index = self.trouble.index(self.hosts.len());
+        let until = self.now() + self.trouble.between(300, 8_000);
         if let Some(host) = self.hosts.get_mut(index) {
             host.tail_hangs_until = until;
         }
@@ -175,14 +183,14 @@ impl World {
 
     /// A data center loses its power, or is cut off.
     fn data_center_fault(&mut self) -> Check {
-        let dc = self.random.index(DCS);
-        let ms = if self.random.chance(200) {
-            self.random.between(30_000, 120_000)
+        let dc = self.trouble.index(DCS);
+        let ms = if self.trouble.chance(200) {
+            self.trouble.between(30_000, 120_000)
         } else {
-            self.random.between(500, 15_000)
+            self.trouble.between(500, 15_000)
         };
-        if self.random.chance(500) {
-            let (deaf, mute, shut) = (self.random.chance(700), self.random.chance(700), self.random.chance(500));
+        if self.trouble.chance(500) {
+            let (deaf, mute, shut) = (self.trouble.chance(700), self.trouble.chance(700), self.trouble.chance(500));
             self.note(format_args!("data center {dc} is cut off for {ms} ms (deaf {deaf}, mute {mute}, shut {shut})"));
             let elects = self.wan.cut(dc, Cut { deaf, mute, shut });
             self.elects(elects);
@@ -240,7 +248,7 @@ impl World {
     /// A node's disk is gone. Not another one's before that one is whole again: what both data centers that have a batch lose is lost.
     fn empty_disk(&mut self) {
         let now = self.now();
-        let index = self.random.index(self.hosts.len());
+        let index = self.trouble.index(self.hosts.len());
         if !self.hosts.iter().all(Host::serves) {
             return;
         }
@@ -248,13 +256,13 @@ impl World {
         if let Some(host) = self.hosts.get_mut(index) {
             host.is_emptied(now);
         }
-        let after = self.random.between(500, 8_000);
+        let after = self.trouble.between(500, 8_000);
         self.after(after, Event::NodeStarts(index));
     }
 
     fn endpoint_cut(&mut self) {
-        let endpoint = self.random.index(self.endpoints());
-        let for_ms = self.random.between(3_000, 30_000);
+        let endpoint = self.trouble.index(self.endpoints());
+        let for_ms = self.trouble.between(3_000, 30_000);
         self.note(format_args!("nobody reaches endpoint {endpoint} for {for_ms} ms"));
         self.unreachable.insert(endpoint);
         let links: Vec<Link> =
@@ -271,7 +279,7 @@ impl World {
             let others = self.devices.iter().filter(|of| of.user == user && of.index != device && !of.logged_out);
             pairs.extend(others.map(|other| (device, other.index)));
         }
-        let Some((device, other)) = self.random.pick(&pairs).copied() else { return Ok(()) };
+        let Some((device, other)) = self.trouble.pick(&pairs).copied() else { return Ok(()) };
         let Some(other) = self.devices.get_mut(other) else { return Ok(()) };
         other.logged_out = true;
         let change = Change::LogOut { device: other.id };

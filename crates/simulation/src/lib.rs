@@ -8,6 +8,7 @@
 //! | `host`, `node`, `device` | a machine with its disk; one life of a node's process; a device with its disk, client and app |
 //! | `world` | event after event; what threads, tasks, sockets and the nodes' talk with each other do in production |
 //! | `workload`, `faults` | what people do; what breaks |
+//! | `shrink` | makes a life that ends badly shorter |
 //! | `copy`, `history`, `checker` | what devices hold, what was asked and answered, and what must hold at the end |
 
 mod checker;
@@ -22,27 +23,43 @@ mod log;
 mod network;
 mod node;
 mod random;
+mod shrink;
 mod trace;
 mod wan;
 mod workload;
 mod world;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 pub use failure::Broken;
+use random::Random;
+pub use shrink::shrink;
 use world::{Event, World};
 
 /// Which life to live.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Everything is drawn from it.
     pub seed: u64,
     /// How many nodes the cell has, over three data centers if it is more than one.
     pub nodes: usize,
-    /// For how many minutes people act and things break.
-    pub minutes: u64,
+    /// For how long people act and things break, in milliseconds.
+    pub ms: u64,
+    /// Faults that are left out, by their number in the life, from 1.
+    pub without: BTreeSet<u64>,
     /// Whether the trace is printed.
     pub shown: bool,
+}
+
+impl Options {
+    /// The life that a seed names: one to six nodes, four to twenty minutes.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        let mut random = Random::new(!seed);
+        let nodes = random.index(6) + 1;
+        Self { seed, nodes, ms: random.between(4, 20) * 60_000, without: BTreeSet::new(), shown: false }
+    }
 }
 
 /// A life that ended well.
@@ -95,6 +112,8 @@ pub struct Failed {
     pub seed: u64,
     /// When it was noticed.
     pub ms: u64,
+    /// How many things had broken by then.
+    pub faults: u64,
     /// What is broken.
     #[source]
     pub broken: Broken,
@@ -106,21 +125,21 @@ const REST: u64 = 150_000;
 const MOVES: u32 = 20;
 
 /// Lives one life.
-pub fn live(options: Options) -> Result<Report, Failed> {
-    let mut world = World::new(options.seed, options.nodes, options.shown);
-    match run(&mut world, options.minutes) {
+pub fn live(options: &Options) -> Result<Report, Failed> {
+    let mut world = World::new(options);
+    match run(&mut world, options.ms) {
         Ok(report) => Ok(report),
-        Err(broken) => Err(Failed { seed: options.seed, ms: world.now(), broken }),
+        Err(broken) => Err(Failed { seed: options.seed, ms: world.now(), faults: world.faults, broken }),
     }
 }
 
-fn run(world: &mut World, minutes: u64) -> Result<Report, Broken> {
+fn run(world: &mut World, ms: u64) -> Result<Report, Broken> {
     world.found()?;
     world.troubled = true;
     world.after(0, Event::Act);
     world.after(0, Event::Fault);
     let begin = world.now();
-    world.run_until(begin + minutes * 60_000)?;
+    world.run_until(begin + ms)?;
     world.recover()?;
     world.run_until(world.now() + REST)?;
     for _ in 0..MOVES {

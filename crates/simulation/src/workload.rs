@@ -57,7 +57,7 @@ impl World {
             return broken("nobody can register");
         };
         self.add_device(user, person, device.0, secret);
-        for _ in 0..self.random.between(0, 2) {
+        for _ in 0..self.wishes.between(0, 2) {
             let (secret, secret_hash) = self.secret();
             let add = device::AddDevice { user, password: password.clone(), secret_hash, name: "another".to_owned() };
             let Outcome::Accepted(Accepted::DeviceAdded { device }) = self.anonymous(add.into())? else {
@@ -69,22 +69,22 @@ impl World {
     }
 
     fn secret(&mut self) -> (String, [u8; 32]) {
-        let secret: [u8; 32] = self.random.bytes();
+        let secret: [u8; 32] = self.wishes.bytes();
         (BASE64URL_NOPAD.encode(&secret), *blake3::hash(&secret).as_bytes())
     }
 
     fn anonymous(&mut self, command: Command) -> Check<Outcome> {
-        let (key, request) = (self.random.bytes(), self.random.bytes());
+        let (key, request) = (self.wishes.bytes(), self.wishes.bytes());
         self.submit(Origin::Anonymous { key, request }, command)
     }
 
     fn add_device(&mut self, user: UserId, person: u64, id: u64, secret: String) {
-        let (index, keeps) = (self.devices.len(), self.random.chance(400));
+        let (index, keeps) = (self.devices.len(), self.wishes.chance(400));
         let endpoints = self.endpoints();
-        let first = self.random.index(endpoints);
+        let first = self.wishes.index(endpoints);
         let knows = vec![first, (first + 1) % endpoints];
         self.devices.push(Device::new(index, (user.0, handle(person)), (id, secret), knows, keeps));
-        let after = self.random.between(0, 3_000);
+        let after = self.wishes.between(0, 3_000);
         self.after(after, Event::DeviceStarts(index));
     }
 
@@ -93,15 +93,15 @@ impl World {
         if !self.troubled {
             return Ok(());
         }
-        let after = self.random.between(50, 900);
+        let after = self.wishes.between(50, 900);
         self.after(after, Event::Act);
         let running = self.running();
-        let Some(device) = self.random.pick(&running).copied() else { return Ok(()) };
-        if self.random.chance(60) {
-            let foreground = self.random.chance(400);
+        let Some(device) = self.wishes.pick(&running).copied() else { return Ok(()) };
+        if self.wishes.chance(60) {
+            let foreground = self.wishes.chance(400);
             return self.foreground(device, foreground);
         }
-        let times = if self.random.chance(30) { self.random.between(10, 60) } else { 1 };
+        let times = if self.wishes.chance(30) { self.wishes.between(10, 60) } else { 1 };
         for _ in 0..times {
             if let Some(change) = self.choose(device, times > 1) {
                 self.ask(device, change)?;
@@ -118,7 +118,7 @@ impl World {
         let people: Vec<(u64, &str)> =
             self.devices.iter().map(|device| (device.user, device.handle.as_str())).collect();
         let me = of.user;
-        let random = &mut self.random;
+        let random = &mut self.wishes;
         let what = random.between(0, 999);
         let Some(room) = random.pick(&rooms).copied().filter(|_| hurried || what >= 40) else {
             return beginning(what, &people, random);
@@ -160,7 +160,7 @@ impl World {
     /// A text that nobody else ever says.
     fn text(&mut self) -> String {
         self.said += 1;
-        let length = if self.random.chance(30) { self.random.index(1_500) } else { self.random.index(60) };
+        let length = if self.wishes.chance(30) { self.wishes.index(1_500) } else { self.wishes.index(60) };
         format!("#{} {}", self.said, "이".repeat(length))
     }
 }

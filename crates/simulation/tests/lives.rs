@@ -5,7 +5,8 @@
 use ieum_simulation::{Options, Report, live};
 
 fn lived(seed: u64, nodes: usize, minutes: u64) -> Report {
-    live(Options { seed, nodes, minutes, shown: false }).unwrap_or_else(|failed| panic!("{failed}"))
+    let ms = minutes * 60_000;
+    live(&Options { nodes, ms, ..Options::of(seed) }).unwrap_or_else(|failed| panic!("{failed}"))
 }
 
 #[test]

@@ -225,7 +225,7 @@ impl World {
 
     /// A person asks for a change on a device.
     pub(crate) fn ask(&mut self, device: usize, change: Change) -> Check {
-        let id = CommandId::from_random(self.random.next(), self.random.next());
+        let id = CommandId::from_random(self.wishes.next(), self.wishes.next());
         let Some(of) = self.devices.get_mut(device) else { return Ok(()) };
         if of.submit(id, &change) {
             self.commands += 1;

@@ -15,6 +15,7 @@ use ieum_core::commands::operate::{AddNode, Configure};
 use ieum_core::ids::{Millis, NodeId};
 use ieum_node::peers::Report;
 
+use crate::Options;
 use crate::clock::Clock;
 use crate::device::Device;
 use crate::failure::{Check, broken};
@@ -97,7 +98,15 @@ const PEOPLE: u64 = 24;
 /// A cell, its clients and everything between them.
 pub(crate) struct World {
     pub(crate) clock: Clock<Event>,
+    /// Delays and chances of what lies between the parts.
     pub(crate) random: Random,
+    /// What people want.
+    pub(crate) wishes: Random,
+    /// What each fault draws from, and the one that happens.
+    pub(crate) troubles: Random,
+    pub(crate) trouble: Random,
+    /// Faults that are left out, by number.
+    pub(crate) without: BTreeSet<u64>,
     pub(crate) trace: Trace,
     pub(crate) network: Network,
     pub(crate) log: Log,
@@ -121,15 +130,21 @@ const BEGIN: Millis = 1_767_225_600_000;
 
 impl World {
     /// A cell without anybody in it.
-    pub(crate) fn new(seed: u64, nodes: usize, shown: bool) -> Self {
+    pub(crate) fn new(options: &Options) -> Self {
+        let mut seeds = Random::new(options.seed);
+        let mut stream = || Random::new(seeds.next());
         Self {
             clock: Clock::new(),
-            random: Random::new(seed),
-            trace: Trace::new(shown),
+            random: stream(),
+            wishes: stream(),
+            troubles: stream(),
+            trouble: stream(),
+            without: options.without.clone(),
+            trace: Trace::new(options.shown),
             network: Network::default(),
             log: Log::new(),
             wan: Wan::default(),
-            hosts: (0..nodes.max(1)).map(Host::new).collect(),
+            hosts: (0..options.nodes.max(1)).map(Host::new).collect(),
             lives: 0,
             devices: Vec::new(),
             history: History::default(),

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use ieum_core::apply::{Author, Skips, applied};
 use ieum_core::kv::Kv as _;
 use ieum_gateway::Cell as _;
+use ieum_node::agreement::Checkpoints;
 use ieum_node::applier::Applier;
 use ieum_node::machine;
 
@@ -52,10 +53,11 @@ impl World {
         let mut applier = Applier::new(Arc::new(host.disk.clone()), Skips::new())?;
         for ordinal in at + 1..=last {
             let Some(entry) = self.log.batch(ordinal) else { return broken(format!("batch {ordinal} is nowhere")) };
-            let effects = applier.apply(entry).map_err(|error| Broken(ieum_node::chain(&error)))?;
-            if let Some(circle) = &mut host.circle {
-                circle.checkpoints.note(effects.applied.position, effects.applied.digest);
-            }
+            applier.apply(entry).map_err(|error| Broken(ieum_node::chain(&error)))?;
+        }
+        let began = applied(&host.disk.snapshot())?;
+        if let Some(circle) = &mut host.circle {
+            circle.checkpoints = Checkpoints::begin(began.position, began.digest);
         }
         if at > host.journal.last {
             host.journal.from = at;
