@@ -1,0 +1,88 @@
+//! What breaks, chosen by the seed, one thing on top of the other.
+
+mod cell;
+mod people;
+
+use crate::failure::Check;
+use crate::random::Random;
+use crate::world::{Event, World};
+
+/// Something that breaks. It draws what it needs from `World::trouble`.
+type Fault = fn(&mut World) -> Check;
+
+/// What breaks in every cell, and how often beside the others.
+const ANYWHERE: [(u64, Fault); 13] = [
+    (20, World::connection_breaks),
+    (10, World::connection_hangs),
+    (10, World::mass_cut),
+    (15, World::device_dies_for_a_while),
+    (12, World::device_offline),
+    (10, World::device_deaf),
+    (4, World::node_fault),
+    (2, World::freeze),
+    (6, World::log_stalls),
+    (5, World::answers_get_lost),
+    (3, World::endpoint_cut),
+    (1, World::clock_is_off),
+    (2, World::log_somebody_out),
+];
+
+/// What only a cell of several nodes survives.
+const WITH_SEVERAL: [(u64, Fault); 5] = [
+    (17, World::data_center_fault),
+    (9, World::node_fault),
+    (4, World::freeze),
+    (4, World::tail_hangs),
+    (9, World::empty_disk),
+];
+impl World {
+    /// Something breaks.
+    pub(crate) fn fault(&mut self) -> Check {
+        if !self.troubled {
+            return Ok(());
+        }
+        // Each has numbers of its own, so that the others stay what they are when it is left out.
+        self.trouble = Random::new(self.troubles.next());
+        let after = self.trouble.between(500, 12_000);
+        self.after(after, Event::Fault);
+        self.faults += 1;
+        if self.without.contains(&self.faults) {
+            return Ok(());
+        }
+        let number = self.faults;
+        self.note(format_args!("fault {number}"));
+        let several = WITH_SEVERAL.iter().filter(|_| self.hosts.len() > 1);
+        let faults: Vec<(u64, Fault)> = ANYWHERE.iter().chain(several).copied().collect();
+        let mut drawn = self.trouble.between(1, faults.iter().map(|(often, _)| often).sum());
+        let fault = faults.iter().find(|(often, _)| {
+            let is_it = drawn <= *often;
+            drawn = drawn.saturating_sub(*often);
+            is_it
+        });
+        fault.map_or(Ok(()), |(_, fault)| fault(self))
+    }
+
+    /// The trouble is over: everything works again, and everybody looks at their devices.
+    pub(crate) fn recover(&mut self) -> Check {
+        self.troubled = false;
+        self.unreachable.clear();
+        self.network.calm();
+        self.log.recover();
+        self.wan.heal();
+        for index in 0..self.hosts.len() {
+            if let Some(host) = self.hosts.get_mut(index) {
+                (host.frozen_until, host.tail_hangs_until) = (0, 0);
+            }
+            self.node_starts(index)?;
+        }
+        for device in 0..self.devices.len() {
+            if let Some(of) = self.devices.get_mut(device) {
+                of.offline = false;
+            }
+            self.device_starts(device)?;
+            self.listens(device, true)?;
+            self.foreground(device, true)?;
+        }
+        Ok(())
+    }
+}
