@@ -17,6 +17,7 @@ use crate::Gateway;
 use crate::cell::Cell;
 use crate::http;
 use crate::patient::Patient;
+use crate::server::accepted;
 
 /// How many may ask at once; more are turned away.
 const AT_ONCE: usize = 64;
@@ -27,14 +28,9 @@ pub async fn serve<C: Cell>(gateway: Arc<Gateway<C>>, listener: TcpListener) {
     let mut stopping = gateway.stopping.subscribe();
     let (turns, patience) = (Arc::new(Semaphore::new(AT_ONCE)), gateway.options.patience);
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (stream, _) = tokio::select! {
+            accepted = accepted(&listener) => accepted,
             _ = stopping.wait_for(|stop| *stop) => return,
-        };
-        let Ok((stream, _)) = accepted else {
-            // Out of file descriptors, most likely.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
         };
         let Ok(turn) = Arc::clone(&turns).try_acquire_owned() else { continue };
         let router = router.clone();

@@ -37,18 +37,11 @@ pub async fn serve<C: Cell>(gateway: Arc<Gateway<C>>, listener: TcpListener, tls
     let watch = tokio::spawn(watch_sessions(Arc::clone(&gateway)));
     let signals = tokio::spawn(Arc::clone(&gateway).tell_signals());
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (stream, peer) = tokio::select! {
+            accepted = accepted(&listener) => accepted,
             _ = stopping.wait_for(|stop| *stop) => break,
         };
-        match accepted {
-            Ok((stream, peer)) => accept(&gateway, &router, stream, peer, tls.clone()),
-            Err(error) => {
-                // Out of file descriptors, most likely: the ones that are open go on, and some will close.
-                tracing::warn!(%error, "a connection was not accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
+        accept(&gateway, &router, stream, peer, tls.clone());
     }
     watch.abort();
     signals.abort();
@@ -213,6 +206,20 @@ fn handshake<B>(request: &Request<B>) -> Option<String> {
 fn names(headers: &HeaderMap, name: header::HeaderName, word: &str) -> bool {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(word))
+}
+
+/// The next connection.
+pub(crate) async fn accepted(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => {
+                // Out of file descriptors, most likely: the ones that are open go on, and some will close.
+                tracing::warn!(%error, "a connection was not accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
 }
 
 /// Ends sessions whose commands wait too long, so that their clients try elsewhere, and those of clients that have gone silently.

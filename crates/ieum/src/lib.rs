@@ -18,6 +18,7 @@ mod reseed;
 mod serve;
 mod shared;
 mod signals;
+mod sockets;
 mod stopping;
 
 use std::io::IsTerminal as _;

@@ -31,7 +31,7 @@ use crate::config::{self, Config, Engine};
 use crate::halted::{self, Passage};
 use crate::shared::Part;
 use crate::stopping::{Signals, Until};
-use crate::{admin, keys, shared, signals};
+use crate::{admin, keys, shared, signals, sockets};
 
 /// How long a stop waits for what was submitted.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -115,7 +115,7 @@ const SPARE_THREADS: usize = 2;
 
 /// Runs a node until it is told to stop.
 pub(crate) fn run(config: &Config, start: Start) -> Result<(), Error> {
-    raise_files(config.limits.connections);
+    sockets::raise_files(config.limits.connections);
     match config.log.engine {
         Engine::Sqlite => alone(config, serve_alone(config, start)),
         Engine::Etcd => run_among_others(config, start),
@@ -191,8 +191,8 @@ impl Ground {
         let tls = keys::tls(config)?;
         let address = config.listen.address;
         // Bound first: a port that is taken is the most common mistake, and nothing has been touched yet.
-        let socket = bind(address).map_err(|source| Error::Listen { address, source })?;
-        let for_figures = |address| match bind(address) {
+        let socket = sockets::bind(address).map_err(|source| Error::Listen { address, source })?;
+        let for_figures = |address| match sockets::bind(address) {
             Ok(socket) => Ok((socket, address)),
             Err(source) => Err(Error::Metrics { address, source }),
         };
@@ -210,9 +210,10 @@ impl Ground {
         tls: Option<TlsAcceptor>,
         apart: Option<(TcpSocket, SocketAddr)>,
     ) -> Result<Door, Error> {
-        let listener = socket.listen(BACKLOG).map_err(|source| Error::Listen { address, source })?;
-        let apart =
-            apart.map(|(socket, address)| socket.listen(BACKLOG).map_err(|source| Error::Metrics { address, source }));
+        let listener = socket.listen(sockets::BACKLOG).map_err(|source| Error::Listen { address, source })?;
+        let apart = apart.map(|(socket, address)| {
+            socket.listen(sockets::BACKLOG).map_err(|source| Error::Metrics { address, source })
+        });
         Ok(Door { listener, tls, apart: apart.transpose()? })
     }
 }
@@ -425,18 +426,6 @@ async fn tell_elsewhere(circle: Arc<Circle>, gateway: Arc<Gateway<NodeCell>>) {
 /// How often it is looked where clients may go: a node that is gone is not named for long.
 const LOOK_ELSEWHERE: Duration = Duration::from_millis(500);
 
-/// How many connections may wait to be accepted; the kernel's own bound is below it. One that finds no place tries again after a second, and
-/// ten thousand come at once when a network comes back.
-const BACKLOG: u32 = 65_535;
-
-fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // The address is free again as soon as the process before is gone.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    Ok(socket)
-}
-
 /// The operator must say that the clock is right: cell time would follow it, and never goes back.
 fn ask_about_clock(hours: u64, clock_is_right: bool) -> Result<(), Error> {
     if clock_is_right {
@@ -464,25 +453,6 @@ fn greet(scheme: &str, address: SocketAddr) {
     );
     // Nobody need be there to read it.
     let _ = io::stdout().write_all(words.as_bytes()).and_then(|()| io::stdout().flush());
-}
-
-/// Files beside the clients' sockets: log, view, snapshots, the operator's socket.
-const OWN_FILES: u64 = 500;
-
-/// Each connection takes a file, and what a shell gives by itself is often 1,024.
-fn raise_files(connections: usize) {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard));
-    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OWN_FILES);
-    match raised {
-        Ok(files) if files >= needed => {}
-        Ok(files) => tracing::warn!(
-            "this process may open {files} files, too few for [limits] connections = {connections}: raise the limit (ulimit -Hn, \
-             LimitNOFILE=) or lower the setting"
-        ),
-        Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
-    }
 }
 
 /// What the node delivers goes to the hub.
