@@ -29,12 +29,15 @@ mod wan;
 mod workload;
 mod world;
 
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use failure::Broken;
 use random::Random;
 pub use shrink::shrink;
+pub use trace::Show;
 use world::{Event, World};
 
 /// Which life to live.
@@ -48,8 +51,8 @@ pub struct Options {
     pub ms: u64,
     /// Faults that are left out, by their number in the life, from 1.
     pub without: BTreeSet<u64>,
-    /// Whether the trace is printed.
-    pub shown: bool,
+    /// Which part of the trace is printed.
+    pub show: Option<Show>,
 }
 
 impl Options {
@@ -58,7 +61,7 @@ impl Options {
     pub fn of(seed: u64) -> Self {
         let mut random = Random::new(!seed);
         let nodes = random.index(6) + 1;
-        Self { seed, nodes, ms: random.between(4, 20) * 60_000, without: BTreeSet::new(), shown: false }
+        Self { seed, nodes, ms: random.between(4, 20) * 60_000, without: BTreeSet::new(), show: None }
     }
 }
 
@@ -106,7 +109,7 @@ pub struct Met {
 
 /// A life that did not end well.
 #[derive(Debug, thiserror::Error)]
-#[error("seed {seed}, after {ms} ms: {broken}")]
+#[error("seed {seed}, after {}: {broken}", trace::clock(*.ms))]
 pub struct Failed {
     /// Its seed.
     pub seed: u64,
@@ -127,10 +130,20 @@ const MOVES: u32 = 20;
 /// Lives one life.
 pub fn live(options: &Options) -> Result<Report, Failed> {
     let mut world = World::new(options);
-    match run(&mut world, options.ms) {
-        Ok(report) => Ok(report),
-        Err(broken) => Err(Failed { seed: options.seed, ms: world.now(), faults: world.faults, broken }),
-    }
+    // Where production code panics a life ends, too, and its seed has to be told.
+    let lived = catch_unwind(AssertUnwindSafe(|| run(&mut world, options.ms)));
+    world.trace.end();
+    let broken = match lived {
+        Ok(Ok(report)) => return Ok(report),
+        Ok(Err(broken)) => broken,
+        Err(panic) => Broken(format!("a panic: {}", said(panic.as_ref()))),
+    };
+    Err(Failed { seed: options.seed, ms: world.now(), faults: world.faults, broken })
+}
+
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it does not say why")
 }
 
 fn run(world: &mut World, ms: u64) -> Result<Report, Broken> {

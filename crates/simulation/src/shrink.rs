@@ -15,9 +15,10 @@ struct Smallest<'a> {
     told: &'a mut dyn FnMut(&Options, &Failed),
 }
 
-/// A smaller life that ends badly, too, and how; each step is `told`.
+/// A smaller life that ends badly in the same way, and how; each step is `told`. A life that ends badly in another way is not taken: it would
+/// lead away from what is looked for.
 pub fn shrink(options: &Options, failed: Failed, told: &mut dyn FnMut(&Options, &Failed)) -> (Options, Failed) {
-    let options = Options { shown: false, ..options.clone() };
+    let options = Options { show: None, ..options.clone() };
     let mut smallest = Smallest { options, failed, tries: 0, told };
     smallest.nodes();
     smallest.time();
@@ -27,13 +28,16 @@ pub fn shrink(options: &Options, failed: Failed, told: &mut dyn FnMut(&Options, 
 }
 
 impl Smallest<'_> {
-    /// Lives another life, and stays with it if it ends badly.
+    /// Lives another life, and stays with it if it ends as badly.
     fn takes(&mut self, options: Options) -> bool {
         if self.tries >= MOST_TRIES {
             return false;
         }
         self.tries += 1;
         let Err(failed) = live(&options) else { return false };
+        if failed.broken.kind() != self.failed.broken.kind() {
+            return false;
+        }
         (self.options, self.failed) = (options, failed);
         (self.told)(&self.options, &self.failed);
         true

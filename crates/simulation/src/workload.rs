@@ -80,6 +80,7 @@ impl World {
 
     fn add_device(&mut self, user: UserId, person: u64, id: u64, secret: String) {
         let (index, keeps) = (self.devices.len(), self.wishes.chance(400));
+        self.trace.owner(&handle(person));
         let endpoints = self.endpoints();
         let first = self.wishes.index(endpoints);
         let knows = vec![first, (first + 1) % endpoints];

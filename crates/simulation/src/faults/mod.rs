@@ -50,6 +50,7 @@ impl World {
             return Ok(());
         }
         let number = self.faults;
+        self.trace.breaks(true);
         self.note(format_args!("fault {number}"));
         let several = WITH_SEVERAL.iter().filter(|_| self.hosts.len() > 1);
         let faults: Vec<(u64, Fault)> = ANYWHERE.iter().chain(several).copied().collect();
@@ -59,7 +60,9 @@ impl World {
             drawn = drawn.saturating_sub(*often);
             is_it
         });
-        fault.map_or(Ok(()), |(_, fault)| fault(self))
+        let broke = fault.map_or(Ok(()), |(_, fault)| fault(self));
+        self.trace.breaks(false);
+        broke
     }
 
     /// The trouble is over: everything works again, and everybody looks at their devices.

@@ -140,7 +140,7 @@ impl World {
             troubles: stream(),
             trouble: stream(),
             without: options.without.clone(),
-            trace: Trace::new(options.shown),
+            trace: Trace::new(options.show),
             network: Network::default(),
             log: Log::new(),
             wan: Wan::default(),
