@@ -5,10 +5,10 @@ TOOLS := $(CURDIR)/.tools
 # Commands or files, and Debian's packages that have them.
 DRILL_NEEDS := etcd:etcd-server etcdctl:etcd-client ip:iproute2 nft:nftables mkfs.ext4:e2fsprogs '/usr/lib/*/faketime/libfaketime.so.1:libfaketime'
 
-.PHONY: help run cluster test check fmt lint fast deny drill bench join apart planted simulate fuzz properties
+.PHONY: help run cluster test check fmt lint fast deny drill bench join apart planted planted-seeds simulate simulate-speed fuzz properties
 
 help: ## Show this list.
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 run: ## Run the product on loopback, with its data in ./data.
 	$(CARGO) run --release --locked -p ieum -- serve
@@ -56,9 +56,17 @@ apart: ## Measure a cell over three data centers beside one on one machine, in t
 planted: ## Show for each planted bug which test catches it.
 	scripts/planted.sh
 
-simulate: ## Live cells from seeds, faults and all: fresh ones until one ends badly, or for MINUTES; SEED shows one life (NODES, LENGTH in s and WITHOUT narrow it; LIVES lives several).
+planted-seeds: ## Look for a seed by which the simulation finds each planted bug of logic: BUGS (all whose seed does no more, and those without one), at most SECONDS (600) each. Goes on where it was stopped.
+	SECONDS_EACH=$(or $(SECONDS),600) scripts/planted-seeds.sh find $(BUGS)
+
+simulate: ## Live cells from seeds, faults and all: fresh ones until one ends badly, or for MINUTES; SEED shows one life (NODES, LENGTH in s and WITHOUT narrow it, FROM and TO in s choose what is shown; LIVES lives several).
 	$(CARGO) run --release --locked -p ieum-simulation -- $(if $(SEED),--seed $(SEED) --lives $(or $(LIVES),1)) $(if $(MINUTES),--minutes $(MINUTES)) \
-		$(if $(NODES),--nodes $(NODES)) $(if $(LENGTH),--length $(LENGTH)) $(if $(WITHOUT),--without $(WITHOUT))
+		$(if $(NODES),--nodes $(NODES)) $(if $(LENGTH),--length $(LENGTH)) $(if $(WITHOUT),--without $(WITHOUT)) $(if $(FROM),--from $(FROM)) $(if $(TO),--to $(TO))
+
+simulate-speed: ## Measure how many times faster than life one core is, with a cell of six nodes.
+	$(CARGO) build --release --locked -p ieum-simulation
+	@git log -1 --format='commit %h' 2>/dev/null || true
+	target/release/ieum-simulation --speed
 
 fuzz: ## Damage valid input and watch every decoder, for SECONDS (30) per target.
 	FUZZ_SECONDS=$(or $(SECONDS),30) $(CARGO) test --workspace --locked --no-fail-fast --test fuzz

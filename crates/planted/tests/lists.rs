@@ -1,0 +1,51 @@
+//! The lists beside this crate are whole: no bug is left out of them, silently or by mistake.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+
+use std::collections::BTreeSet;
+
+const BUGS: &str = include_str!("../src/lib.rs");
+const CAUGHT: &str = include_str!("../planted.txt");
+const BY_SEED: &str = include_str!("../seeds.txt");
+
+fn lines(list: &str) -> impl Iterator<Item = Vec<&str>> {
+    let told = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    told.map(|line| line.split_whitespace().collect())
+}
+
+fn names<'a>(lines: impl Iterator<Item = Vec<&'a str>>) -> Vec<&'a str> {
+    lines.map(|words| *words.first().unwrap()).collect()
+}
+
+#[test]
+fn every_bug_has_a_test() {
+    let variants = BUGS.lines().skip_while(|line| !line.starts_with("pub enum Bug")).take_while(|line| *line != "}");
+    let bugs: BTreeSet<&str> =
+        variants.filter_map(|line| line.trim().strip_suffix(',')).filter(|name| !name.contains(' ')).collect();
+    assert!(bugs.len() > 100);
+    let caught = names(lines(CAUGHT));
+    assert_eq!(caught.iter().copied().collect::<BTreeSet<_>>(), bugs);
+    assert_eq!(caught.len(), bugs.len(), "a bug stands there twice");
+}
+
+#[test]
+fn of_every_bug_it_is_said_whether_the_simulation_finds_it() {
+    assert_eq!(names(lines(BY_SEED)), names(lines(CAUGHT)), "a line for each bug of planted.txt, in the same order");
+    for words in lines(BY_SEED) {
+        let well = match words.get(1) {
+            Some(&"seed") => {
+                words.get(2..5).is_some_and(|numbers| numbers.iter().all(|number| number.parse::<u64>().is_ok()))
+            }
+            Some(&"unfound" | &"elsewhere") => words.len() > 2,
+            _ => false,
+        };
+        assert!(well, "{}", words.join(" "));
+    }
+}
+
+/// A list that shrinks says that a change has made the simulation blind.
+#[test]
+fn the_simulation_finds_no_fewer_than_it_did() {
+    let found = lines(BY_SEED).filter(|words| words.get(1) == Some(&"seed")).count();
+    assert!(found >= 19, "{found}");
+}
