@@ -50,6 +50,46 @@ drills() {
     return "$well"
 }
 
+# passes NAME COMMAND…: a command that counts as a test.
+passes() {
+    local name=$1
+    shift
+    if "$@"; then
+        echo "test result: ok. 1 passed; 0 failed; $name"
+    else
+        echo "test result: FAILED. 0 passed; 1 failed; $name"
+        return 1
+    fi
+}
+
+# Both at once, on a core each.
+both() {
+    "$1" &
+    local first=$! well=0
+    "$2" || well=1
+    wait "$first" || well=1
+    return "$well"
+}
+
+# Whole lives from seeds: the same is the same in every build; those that are always lived, and fresh ones. A failure prints its seed.
+simulation() {
+    cargo build --locked -p ieum-simulation && cargo build --release --locked -p ieum-simulation || return
+    local well=0
+    passes 'two processes and two builds live the same' scripts/same-lives.sh 100 || well=1
+    fixed_lives() { passes "seeds $1 to $(($1 + 149))" target/release/ieum-simulation --seed "$1" --lives 150; }
+    fresh_lives() { passes 'fresh seeds' target/release/ieum-simulation --minutes 3; }
+    first_half() { fixed_lives 1; }
+    second_half() { fixed_lives 151; }
+    both first_half second_half || well=1
+    both fresh_lives fresh_lives || well=1
+    return "$well"
+}
+
+# All of the bugs that the simulation finds, not a third in turn: it is soon done, and a seed that has grown old is seen at once.
+planted_by_seed() {
+    scripts/planted-seeds.sh replay 0/1
+}
+
 # The crash tests mount file systems: with mount(2), so no package is needed, but root and /dev/fuse are.
 [ -c /dev/fuse ] || modprobe fuse 2>/dev/null
 if [ "$(id -u)" -ne 0 ] || [ ! -c /dev/fuse ]; then
@@ -69,6 +109,8 @@ stage format 30 cargo fmt --all --check
 stage lint 300 cargo clippy --workspace --all-targets --locked -- -D warnings
 stage tests 900 cargo test --workspace --locked --no-fail-fast
 stage drills 600 drills
+stage simulation 900 simulation
+stage 'planted by seed' 300 planted_by_seed
 stage deny 240 make --no-print-directory deny
 
 [ "${#slow[@]}" -eq 0 ] || printf 'over its budget: %s\n' "${slow[@]}"
