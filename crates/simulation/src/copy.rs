@@ -1,9 +1,10 @@
-//! What a device's app holds of its owner's rooms, put together from deliveries as any app would; it notices what a stream must not do.
+//! What a device's app holds of its owner's rooms, put together from deliveries as `docs/protocol` tells apps to; it notices what a stream
+//! must not do.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ieum_protocol::frames::{CatchUp, Event, RoomChanges};
-use ieum_protocol::objects::{Message, Room, RoomKind};
+use ieum_protocol::objects::{Message, Role, Room, RoomKind, System};
 
 use crate::failure::{Check, broken, holds};
 
@@ -11,29 +12,47 @@ use crate::failure::{Check, broken, holds};
 #[derive(Debug, Clone)]
 pub(crate) struct HeldRoom {
     pub(crate) kind: RoomKind,
+    pub(crate) name: String,
+    pub(crate) members: u32,
+    pub(crate) role: Role,
     /// Everything from here on is held; what is older would have to be paged in.
     pub(crate) complete_from: u64,
     pub(crate) last: u64,
     pub(crate) messages: BTreeMap<u64, Message>,
+    /// How far people have read; none where what there is to know was left out.
+    pub(crate) read: Option<BTreeMap<u64, u64>>,
+    /// None where it would have to be read again.
+    pub(crate) unread: Option<u64>,
 }
 
 /// What a device holds.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Copy {
+    /// Whose it is.
+    me: u64,
     pub(crate) rooms: BTreeMap<u64, HeldRoom>,
     /// A catch-up left older messages out.
     pub(crate) gaps: u64,
     /// A room whose new messages go on in the next frame of the catch-up, and up to where.
     begun: Option<(u64, u64)>,
+    /// What deliveries have told of since it was looked at last.
+    pub(crate) touched: BTreeSet<(u64, u64)>,
 }
 
-/// Which messages a device was ever shown.
-pub(crate) type Shown = BTreeSet<(u64, u64)>;
-
 impl Copy {
-    pub(crate) fn catch_up(&mut self, catch_up: &CatchUp, shown: &mut Shown) -> Check {
+    pub(crate) fn of(me: u64) -> Self {
+        Self { me, ..Self::default() }
+    }
+
+    /// Everything that is held is void.
+    pub(crate) fn forget(&mut self) {
+        self.rooms.clear();
+        self.touched.clear();
+    }
+
+    pub(crate) fn catch_up(&mut self, catch_up: &CatchUp) -> Check {
         for changes in &catch_up.rooms {
-            self.changes(changes, shown)?;
+            self.changes(changes)?;
         }
         for room in &catch_up.left {
             self.rooms.remove(room);
@@ -52,7 +71,7 @@ impl Copy {
         holds(begun.is_none(), || format!("a catch-up leaves room {begun:?} unfinished"))
     }
 
-    fn changes(&mut self, changes: &RoomChanges, shown: &mut Shown) -> Check {
+    fn changes(&mut self, changes: &RoomChanges) -> Check {
         let id = changes.room.id;
         if changes.fresh {
             self.rooms.insert(id, HeldRoom::start(&changes.room));
@@ -66,14 +85,17 @@ impl Copy {
             self.gaps += 1;
             held.messages.clear();
             held.complete_from = first;
+            held.read = None;
         } else {
             holds(first <= held.last + 1, || {
                 format!("a catch-up of room {id} goes on at {first} after {}", held.last)
             })?;
         }
+        self.touched.insert((id, 0));
         for (seq, message) in (first..).zip(&changes.messages) {
             holds(message.seq == seq, || format!("a catch-up of room {id} has {} instead of {seq}", message.seq))?;
-            shown.insert((id, seq));
+            self.touched.insert((id, seq));
+            held.reads(message);
             held.messages.insert(seq, message.clone());
         }
         held.last = held.last.max(first + changes.messages.len() as u64 - 1);
@@ -85,10 +107,19 @@ impl Copy {
         } else if self.begun.is_some_and(|(begun, _)| begun == id) {
             self.begun = None;
         }
-        changes.changed.iter().try_for_each(|message| held.change(id, message, shown))
+        for message in &changes.changed {
+            self.touched.insert((id, message.seq));
+            held.change(id, message)?;
+        }
+        held.is_now(&changes.room);
+        for receipt in &changes.receipts {
+            held.has_read(receipt.user, receipt.seq);
+        }
+        Ok(())
     }
 
-    pub(crate) fn event(&mut self, event: &Event, shown: &mut Shown) -> Check {
+    pub(crate) fn event(&mut self, event: &Event) -> Check {
+        let me = self.me;
         match event {
             Event::Message { room, message } => {
                 let Some(held) = self.rooms.get_mut(room) else {
@@ -98,27 +129,41 @@ impl Copy {
                     format!("the live stream of room {room} has {} after {}", message.seq, held.last)
                 })?;
                 held.last = message.seq;
+                held.reads(message);
+                held.counts(message, me);
                 held.messages.insert(message.seq, message.clone());
-                shown.insert((*room, message.seq));
             }
             Event::Changed { room, message } => match self.rooms.get_mut(room) {
-                Some(held) => held.change(*room, message, shown)?,
+                Some(held) => held.change(*room, message)?,
                 None => return broken(format!("a change in room {room}, which the device is not in")),
             },
-            Event::Receipt { room, .. } => {
-                holds(self.rooms.contains_key(room), || {
-                    format!("a receipt of room {room}, which the device is not in")
-                })?;
+            Event::Receipt { room, user, seq } => {
+                let Some(held) = self.rooms.get_mut(room) else {
+                    return broken(format!("a receipt of room {room}, which the device is not in"));
+                };
+                held.has_read(*user, *seq);
+                if *user == me {
+                    held.unread = held.behind(*seq);
+                }
             }
             Event::Joined { room } => {
-                let before = self.rooms.insert(room.id, HeldRoom::start(room));
+                // How far the others had read is told in a catch-up alone.
+                let read = (room.from == 1).then(BTreeMap::new);
+                let before = self.rooms.insert(room.id, HeldRoom { read, ..HeldRoom::start(room) });
                 holds(before.is_none(), || format!("room {} is joined twice", room.id))?;
                 holds(room.last + 1 == room.from, || format!("room {} is joined at {}", room.id, room.from))?;
             }
             Event::Left { room } => {
                 holds(self.rooms.remove(room).is_some(), || format!("room {room} is left twice"))?;
             }
-            Event::Archived { .. } | Event::Devices {} | Event::Profile { .. } => {}
+            Event::Archived { room, last } => {
+                let Some(held) = self.rooms.get_mut(room) else {
+                    return broken(format!("archive {room} has grown, which the device does not hold"));
+                };
+                // Entries are paged in when somebody looks.
+                (held.last, held.complete_from) = (*last, last + 1);
+            }
+            Event::Devices {} | Event::Profile { .. } => {}
         }
         Ok(())
     }
@@ -126,11 +171,26 @@ impl Copy {
 
 impl HeldRoom {
     fn start(room: &Room) -> Self {
-        Self { kind: room.kind, complete_from: room.from, last: room.from - 1, messages: BTreeMap::new() }
+        Self {
+            kind: room.kind,
+            name: room.name.clone(),
+            members: room.members,
+            role: room.role,
+            complete_from: room.from,
+            last: room.from - 1,
+            messages: BTreeMap::new(),
+            read: Some(BTreeMap::new()),
+            unread: Some(room.unread),
+        }
     }
 
-    fn change(&mut self, room: u64, message: &Message, shown: &mut Shown) -> Check {
-        shown.insert((room, message.seq));
+    /// What a catch-up says of the room itself.
+    fn is_now(&mut self, room: &Room) {
+        self.name.clone_from(&room.name);
+        (self.members, self.role, self.unread) = (room.members, room.role, Some(room.unread));
+    }
+
+    fn change(&mut self, room: u64, message: &Message) -> Check {
         if message.seq < self.complete_from {
             return Ok(());
         }
@@ -138,5 +198,58 @@ impl HeldRoom {
             Some(_) => Ok(()),
             None => broken(format!("a change of message {room}/{}, which never came", message.seq)),
         }
+    }
+
+    fn has_read(&mut self, user: u64, seq: u64) {
+        if let Some(read) = &mut self.read {
+            let so_far = read.entry(user).or_default();
+            *so_far = seq.max(*so_far);
+        }
+    }
+
+    /// What a new message says of how far people have read.
+    fn reads(&mut self, message: &Message) {
+        if message.text.is_some() {
+            self.has_read(message.from, message.seq);
+        }
+        let Some(read) = &mut self.read else { return };
+        match &message.system {
+            Some(System::Invited { users }) => {
+                for user in users {
+                    read.insert(*user, message.seq - 1);
+                }
+            }
+            Some(System::Left) => {
+                read.remove(&message.from);
+            }
+            Some(System::Removed { user }) => {
+                read.remove(user);
+            }
+            _ => {}
+        }
+    }
+
+    /// What a new message of the live stream changes about the room.
+    fn counts(&mut self, message: &Message, me: u64) {
+        if message.text.is_some() {
+            self.unread = if message.from == me { Some(0) } else { self.unread.map(|unread| unread + 1) };
+        }
+        match &message.system {
+            Some(System::Invited { users }) if !users.contains(&me) => {
+                self.members += u32::try_from(users.len()).unwrap_or(u32::MAX);
+            }
+            Some(System::Left | System::Removed { .. }) => self.members -= 1,
+            Some(System::Renamed { name }) => self.name.clone_from(name),
+            Some(System::RoleGiven { user, role }) if *user == me => self.role = *role,
+            Some(System::RoleGiven { role: Role::Owner, .. }) if message.from == me => self.role = Role::Manager,
+            _ => {}
+        }
+    }
+
+    /// How many messages behind this one count as unread, if all of them are held.
+    fn behind(&self, seq: u64) -> Option<u64> {
+        let counted = |message: &&Message| message.text.is_some() || message.deleted;
+        let behind = self.messages.range(seq + 1..).map(|(_, message)| message);
+        (seq + 1 >= self.complete_from).then(|| behind.filter(counted).count() as u64)
     }
 }

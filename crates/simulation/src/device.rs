@@ -1,6 +1,7 @@
 //! A device: its disk, and the process of its client and its app.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use ieum_client::machine::{Limits, Line, Machine, Moment, Output, Settings, Timing};
@@ -8,10 +9,12 @@ use ieum_client::store::{Saved, Write};
 use ieum_client::{CommandId, Delivery, State, Stop};
 use ieum_protocol::frames::Change;
 
-use crate::copy::{Copy, Shown};
-use crate::failure::{Check, broken};
+use crate::checker::{Watch, position};
+use crate::copy::Copy;
+use crate::failure::{Broken, Check, broken};
 use crate::history::History;
 use crate::host::{endpoint, index_of};
+use crate::model::Model;
 use crate::network::Link;
 use crate::random::Random;
 
@@ -29,11 +32,11 @@ pub(crate) struct Device {
     knows: Vec<usize>,
     /// Whether the app keeps a durable copy of its own, and what that holds.
     keeps: bool,
-    kept: Copy,
+    kept: Rc<Copy>,
+    durable_kept: Rc<Copy>,
     pub(crate) process: Option<Process>,
     /// Counts processes, so that what was meant for an earlier one is told apart.
     pub(crate) processes: u64,
-    pub(crate) shown: Shown,
     /// Has no network.
     pub(crate) offline: bool,
     /// Somebody logs it out.
@@ -56,6 +59,9 @@ pub(crate) struct Met {
 pub(crate) struct Process {
     pub(crate) machine: Machine,
     pub(crate) copy: Copy,
+    pub(crate) watch: Watch,
+    /// How long the frame is that has come last.
+    pub(crate) bytes: usize,
     /// Its connections, by the number that its machine gave each, and the attempts at one, which have none yet.
     pub(crate) lines: BTreeMap<Line, Option<Link>>,
     /// On which hello was said last.
@@ -93,10 +99,10 @@ impl Device {
             durable: Saved::default(),
             knows,
             keeps,
-            kept: Copy::default(),
+            kept: Rc::new(Copy::of(user)),
+            durable_kept: Rc::new(Copy::of(user)),
             process: None,
             processes: 0,
-            shown: Shown::new(),
             offline: false,
             logged_out: false,
             met: Met::default(),
@@ -119,7 +125,9 @@ impl Device {
         self.met.starts += 1;
         self.process = Some(Process {
             machine: Machine::new(settings, self.saved.clone(), None, moment),
-            copy: if self.keeps { self.kept.clone() } else { Copy::default() },
+            copy: if self.keeps { Copy::clone(&self.kept) } else { Copy::of(self.user) },
+            watch: Watch::default(),
+            bytes: 0,
             lines: BTreeMap::new(),
             hello: None,
             armed: None,
@@ -132,11 +140,16 @@ impl Device {
     /// The process is killed; with the power what was not fsynced is gone too.
     pub(crate) fn kill(&mut self, power_cut: bool) -> Vec<Link> {
         if power_cut {
-            self.saved = self.durable.clone();
+            (self.saved, self.kept) = (self.durable.clone(), Rc::clone(&self.durable_kept));
         } else {
-            self.durable = self.saved.clone();
+            self.persist();
         }
         self.process.take().map(|process| process.lines.into_values().flatten().collect()).unwrap_or_default()
+    }
+
+    /// What its disk holds now is what a power cut leaves.
+    fn persist(&mut self) {
+        (self.durable, self.durable_kept) = (self.saved.clone(), Rc::clone(&self.kept));
     }
 
     /// A command for the outbox; false when it is full.
@@ -145,7 +158,12 @@ impl Device {
     }
 
     /// Does what the machine asks for, until it asks for the network.
-    pub(crate) fn settle(&mut self, history: &mut History, random: &mut Random, now: u64) -> Check<Option<Wish>> {
+    pub(crate) fn settle(
+        &mut self,
+        (history, model): (&mut History, &Model),
+        random: &mut Random,
+        now: u64,
+    ) -> Check<Option<Wish>> {
         while let Some(process) = &mut self.process
             && let Some(output) = process.machine.next_output()
         {
@@ -153,7 +171,7 @@ impl Device {
                 Output::Store(writes) => {
                     writes.iter().for_each(|write| self.saved.apply(write));
                     if writes.iter().any(Write::must_last) {
-                        self.durable = self.saved.clone();
+                        (self.durable, self.durable_kept) = (self.saved.clone(), Rc::clone(&self.kept));
                     }
                     process.machine.stored(Moment { now, random: random.next() }, Ok(()));
                 }
@@ -175,29 +193,45 @@ impl Device {
                     process.hello = process.hello.filter(|hello| *hello != line);
                     return Ok(Some(Wish::Close(line)));
                 }
-                Output::Deliver(delivery) => self.deliver(delivery, history, random, now)?,
+                Output::Deliver(delivery) => self.deliver(delivery, (history, model), random, now)?,
             }
         }
         Ok(None)
     }
 
     /// The app takes a delivery.
-    fn deliver(&mut self, delivery: Delivery, history: &mut History, random: &mut Random, now: u64) -> Check {
+    fn deliver(
+        &mut self,
+        delivery: Delivery,
+        (history, model): (&mut History, &Model),
+        random: &mut Random,
+        now: u64,
+    ) -> Check {
+        let (who, index) = ((self.user, self.id), self.index);
+        let told = |Broken(what)| Broken(format!("device {index}: {what}"));
         let Some(process) = &mut self.process else { return Ok(()) };
         match delivery {
             Delivery::Resync => {
                 self.met.resyncs += 1;
-                process.copy.rooms.clear();
-                self.kept.rooms.clear();
+                process.copy.forget();
+                process.watch.forget();
+                self.kept = Rc::new(Copy::of(self.user));
             }
-            Delivery::CatchUp(catch_up) => process.copy.catch_up(&catch_up, &mut self.shown)?,
+            Delivery::CatchUp(catch_up) => {
+                Watch::catch_up(model, who, &catch_up).map_err(told)?;
+                process.copy.catch_up(&catch_up).map_err(told)?;
+            }
             Delivery::CaughtUp { pos } => {
-                process.copy.whole(None)?;
+                process.copy.whole(None).map_err(told)?;
+                let at = position(&pos)?;
+                process.watch.caught_up(model, who, &mut process.copy, at).map_err(told)?;
                 self.keep(&pos, random, now);
             }
             Delivery::Events { pos, list } => {
-                process.copy.whole(None)?;
-                list.iter().try_for_each(|event| process.copy.event(event, &mut self.shown))?;
+                process.copy.whole(None).map_err(told)?;
+                list.iter().try_for_each(|event| process.copy.event(event)).map_err(told)?;
+                let news = (position(&pos)?, list.as_slice(), process.bytes);
+                process.watch.told(model, who, &process.copy, news).map_err(told)?;
                 if random.chance(20) {
                     self.keep(&pos, random, now);
                 }
@@ -206,7 +240,7 @@ impl Device {
                 if again {
                     return broken(format!("command {id} is offered again, but the log was never restored"));
                 }
-                history.answer(self.index, id, result)?;
+                history.answer((self.index, self.id), model, id, result)?;
             }
             Delivery::Refused { .. } => self.met.refused += 1,
             // Nobody types.
@@ -219,7 +253,7 @@ impl Device {
     /// The app brings its durable copy up to date.
     fn keep(&mut self, pos: &str, random: &mut Random, now: u64) {
         if let (true, Some(process)) = (self.keeps, &mut self.process) {
-            self.kept = process.copy.clone();
+            self.kept = Rc::new(process.copy.clone());
             process.machine.applied(Moment { now, random: random.next() }, &pos.to_owned());
         }
     }
@@ -228,7 +262,10 @@ impl Device {
         let Some(process) = &mut self.process else { return Ok(()) };
         process.live = matches!(state, State::Live { .. });
         match state {
-            State::CatchingUp { .. } => process.copy.anew(),
+            State::CatchingUp { .. } => {
+                process.copy.anew();
+                process.watch.anew();
+            }
             State::Live { .. } => self.met.sessions += 1,
             State::Waiting { why: Some(ieum_client::Why::Told(problem)), .. } => {
                 self.met.slow += u64::from(problem.code == "slow_reader");

@@ -6,6 +6,7 @@ use ieum_client::{CommandId, Failure};
 use ieum_protocol::frames::{Change, Done};
 
 use crate::failure::{Check, broken, holds};
+use crate::model::Model;
 
 /// A command that a device took into its outbox.
 #[derive(Debug)]
@@ -32,7 +33,13 @@ impl History {
     }
 
     /// An outcome was delivered. The same one may come again to a process that lost power right after the first time.
-    pub(crate) fn answer(&mut self, device: usize, id: CommandId, result: Result<Done, Failure>) -> Check {
+    pub(crate) fn answer(
+        &mut self,
+        (device, name): (usize, u64),
+        model: &Model,
+        id: CommandId,
+        result: Result<Done, Failure>,
+    ) -> Check {
         let Some(asked) = self.by_id.get(&id).and_then(|index| self.asked.get_mut(*index)) else {
             return broken(format!("an outcome of command {id}, which nobody gave"));
         };
@@ -45,6 +52,10 @@ impl History {
         if let Err(code) = &answer {
             holds(!NEVER.contains(&code.as_str()), || format!("{:?} was answered {code}", asked.change))?;
         }
+        let right = model.answer(name, id.0);
+        holds(right.as_ref() == Some(&answer), || {
+            format!("{:?} of device {device} was answered {answer:?}, and has given {right:?}", asked.change)
+        })?;
         if let Some(before) = &asked.answer {
             holds(*before == answer, || format!("command {id} was answered {before:?} and then {answer:?}"))?;
         }

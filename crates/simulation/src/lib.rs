@@ -9,7 +9,9 @@
 //! | `world` | event after event; what threads, tasks, sockets and the nodes' talk with each other do in production |
 //! | `workload`, `faults` | what people do; what breaks |
 //! | `shrink` | makes a life that ends badly shorter |
-//! | `copy`, `history`, `checker` | what devices hold, what was asked and answered, and what must hold at the end |
+//! | `copy`, `history` | what devices hold, what was asked and answered |
+//! | `model` | the cell in plain words: what the log's commands give, and what people are told |
+//! | `checker` | what must hold at every moment, and at the end |
 
 mod checker;
 mod clock;
@@ -20,6 +22,7 @@ mod faults;
 mod history;
 mod host;
 mod log;
+mod model;
 mod network;
 mod node;
 mod random;

@@ -29,7 +29,7 @@ impl World {
     fn settle(&mut self, device: usize) -> Check {
         let now = self.clock.now();
         while let Some(of) = self.devices.get_mut(device)
-            && let Some(wish) = of.settle(&mut self.history, &mut self.random, now)?
+            && let Some(wish) = of.settle((&mut self.history, &self.model), &mut self.random, now)?
         {
             match wish {
                 Wish::Connect(line, endpoint) => self.connect(device, line, endpoint),
@@ -145,7 +145,10 @@ impl World {
             match self.network.receive(link, End::Client, self.clock.now()) {
                 Some(Parcel::Frame(frame)) => {
                     let Ok(text) = std::str::from_utf8(&frame) else { return broken("a frame is not UTF-8") };
-                    self.input(device, |process, moment| process.machine.frame(moment, line, text))?;
+                    self.input(device, |process, moment| {
+                        process.bytes = text.len();
+                        process.machine.frame(moment, line, text);
+                    })?;
                 }
                 Some(Parcel::Over) => {
                     self.hang_up(link);

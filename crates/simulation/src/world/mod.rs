@@ -22,6 +22,7 @@ use crate::failure::{Check, broken};
 use crate::history::History;
 use crate::host::{Host, dc_name};
 use crate::log::Log;
+use crate::model::Model;
 use crate::network::{Link, Network};
 use crate::node::CELL;
 use crate::random::Random;
@@ -116,6 +117,7 @@ pub(crate) struct World {
     pub(crate) lives: u64,
     pub(crate) devices: Vec<Device>,
     pub(crate) history: History,
+    pub(crate) model: Model,
     /// Which endpoints people do not reach, by index.
     pub(crate) unreachable: BTreeSet<usize>,
     /// People act and things break.
@@ -148,6 +150,7 @@ impl World {
             lives: 0,
             devices: Vec::new(),
             history: History::default(),
+            model: Model::default(),
             unreachable: BTreeSet::new(),
             troubled: false,
             commands: 0,

@@ -213,6 +213,7 @@ impl World {
         let before = self.log.last();
         let placed = self.log.place(author, bytes)?;
         if self.log.last() > before {
+            self.model.follow(self.log.truth())?;
             for index in 0..self.hosts.len() {
                 let after = self.random.between(0, 3);
                 self.node_soon(index, after, NodeEvent::Shown);

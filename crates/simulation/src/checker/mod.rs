@@ -1,6 +1,8 @@
 //! What must hold when everything has come to rest. Written against the view's rows and what the people saw, not against the code that
 //! made them so.
 
+mod seen;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
@@ -20,6 +22,8 @@ use crate::device::Device;
 use crate::failure::{Broken, Check, holds};
 use crate::history::Asked;
 use crate::world::World;
+
+pub(crate) use seen::{Watch, position};
 
 /// A room as the cell has it.
 struct Truth {
@@ -42,7 +46,6 @@ impl World {
         self.changes_hold(&rooms)?;
         self.receipts(&view, &rooms)?;
         for device in &self.devices {
-            only_what_one_may_see(device, &rooms)?;
             if DEVICES.has(&view, &ieum_core::ids::DeviceId(device.id))? {
                 same_as_the_cell(device, &view, &rooms)?;
             } else {
@@ -270,47 +273,6 @@ fn leaves(message: &Message, user: u64) -> bool {
         Body::System(System::Removed { user: removed }) => removed.0 == user,
         _ => false,
     }
-}
-
-/// Which messages of a room somebody may ever have seen, going by what the room itself says of who came and went.
-fn visible(truth: &Truth, user: u64) -> BTreeSet<u64> {
-    if let Kind::Direct { low, high } = truth.kind {
-        let inside = low.0 == user || high.0 == user;
-        return if inside { (1..=truth.messages.len() as u64).collect() } else { BTreeSet::new() };
-    }
-    let mut visible = BTreeSet::new();
-    let mut inside = false;
-    for (seq, message) in (1..).zip(&truth.messages) {
-        match &message.body {
-            Body::System(System::Created) => inside = message.from.0 == user,
-            Body::System(System::Invited { users }) if users.contains(&UserId(user)) => {
-                inside = true;
-                if seq == 2 {
-                    // The first members are there before the room says anything.
-                    visible.insert(1);
-                }
-            }
-            _ if leaves(message, user) => inside = false,
-            _ => {}
-        }
-        if inside {
-            visible.insert(seq);
-        }
-    }
-    visible
-}
-
-/// Nothing was ever shown to a device that its owner may not see.
-fn only_what_one_may_see(device: &Device, rooms: &Rooms) -> Check {
-    for (room, truth) in rooms {
-        let visible = visible(truth, device.user);
-        let shown = device.shown.range((*room, 0)..=(*room, u64::MAX)).map(|(_, seq)| *seq);
-        for seq in shown {
-            holds(visible.contains(&seq), || format!("device {} was shown {room}/{seq}", device.index))?;
-        }
-    }
-    let strange = device.shown.iter().find(|(room, _)| !rooms.contains_key(room));
-    holds(strange.is_none(), || format!("device {} was shown {strange:?}, which is nowhere", device.index))
 }
 
 /// What a device holds is what the cell has.
