@@ -99,7 +99,8 @@ impl Watch {
             return holds(list.is_empty(), || "events come before the catch-up is complete".to_owned());
         };
         let told = model.people.get(&user).map_or(&[][..], |person| &person.told);
-        let most = match model.devices.get(&device).and_then(|device| device.out) {
+        let out = model.devices.get(&device).and_then(|device| device.out);
+        let most = match out {
             Some((out, most)) => {
                 holds(at <= out, || format!("device {device} was logged out at {out} and is told of {at}"))?;
                 most
@@ -122,7 +123,9 @@ impl Watch {
                 holds(*due_at > at, || format!("at {due_at} is to be told {due:?}, and the stream has come to {at}"))?;
             }
             self.right_at = Some(at.max(last));
-            touched(list).try_for_each(|id| match (model.rooms.get(&id), copy.rooms.get(&id)) {
+            // What the batch that logs a device out holds behind that is not told any more.
+            let goes_on = out.is_none_or(|(out, _)| at < out);
+            touched(list).filter(|_| goes_on).try_for_each(|id| match (model.rooms.get(&id), copy.rooms.get(&id)) {
                 (Some(room), Some(held)) => {
                     rest(room, held, user, at).map_err(|Broken(what)| Broken(format!("room {id} at {at}: {what}")))
                 }

@@ -188,11 +188,6 @@ impl Model {
         }
     }
 
-    /// What a change with this key gave, if it has taken effect.
-    pub(crate) fn by_key(&self, device: u64, key: &[u8; 16]) -> Option<&Outcome> {
-        self.keys.get(&(device, *key)).map(|(_, outcome)| outcome)
-    }
-
     fn run(&mut self, who: Option<(u64, u64)>, command: &Command) -> Outcome {
         let result = match command {
             Command::Register(_) | Command::AddDevice(_) => self.of_nobody(who, command),
