@@ -70,6 +70,8 @@ pub(crate) struct Host {
     pub(crate) frozen_until: u64,
     /// The tail hangs on a sick member until then.
     pub(crate) tail_hangs_until: u64,
+    /// Whatever this life of its process tells the log to trim hangs.
+    pub(crate) trims_hang: bool,
     /// How far its wall clock is off, in milliseconds.
     pub(crate) skew: i64,
     /// When it lost its disk, and up to where that had been synced. The others may count on it until they hear otherwise.
@@ -89,6 +91,7 @@ impl Host {
             node: None,
             frozen_until: 0,
             tail_hangs_until: 0,
+            trims_hang: false,
             skew: 0,
             emptied: None,
         }
@@ -106,7 +109,7 @@ impl Host {
     /// The process is gone. With the power goes what was not synced, but for the first `keep` commits of the view.
     pub(crate) fn dies(&mut self, keep: usize, random: &mut Random) {
         (self.node, self.circle, self.copying) = (None, None, None);
-        self.frozen_until = 0;
+        (self.frozen_until, self.trims_hang) = (0, false);
         self.disk.crash(keep);
         self.journal.crash(random);
     }

@@ -38,6 +38,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use failure::Broken;
+use failure::{Check, holds};
 use random::Random;
 pub use shrink::shrink;
 pub use trace::Show;
@@ -127,6 +128,10 @@ pub struct Failed {
 
 /// For how long everything has time to come to rest, in milliseconds: longer than a session of a client that is gone may stay.
 const REST: u64 = 150_000;
+/// What everybody has is trimmed after so long at the latest, in milliseconds: also where it hangs in the two nodes that are first to do it.
+const TRIMMED_AFTER: u64 = 90_000;
+/// Nor is more kept than may be for longer than this, in milliseconds.
+const SOON: u64 = 10_000;
 /// A client that moves back to the node that it prefers is between two of them for a moment; it is waited for so often.
 const MOVES: u32 = 20;
 
@@ -157,7 +162,7 @@ fn run(world: &mut World, ms: u64) -> Result<Report, Broken> {
     let begin = world.now();
     world.run_until(begin + ms)?;
     world.recover()?;
-    world.run_until(world.now() + REST)?;
+    world.rest()?;
     for _ in 0..MOVES {
         if world.at_rest().is_ok() {
             break;
@@ -170,6 +175,24 @@ fn run(world: &mut World, ms: u64) -> Result<Report, Broken> {
 }
 
 impl World {
+    /// Everything comes to rest. The log stays short meanwhile.
+    fn rest(&mut self) -> Check {
+        self.run_until(self.now() + REST - TRIMMED_AFTER)?;
+        let stood = self.log.last();
+        self.run_until(self.now() + TRIMMED_AFTER - SOON)?;
+        let stood_lately = self.log.last();
+        self.run_until(self.now() + SOON)?;
+        let trimmed = self.log.trimmed();
+        if self.hosts.len() == 1 {
+            return Ok(());
+        }
+        holds(trimmed >= stood, || format!("the log is trimmed to {trimmed} only, and stood at {stood} long ago"))?;
+        let hangs = self.hosts.iter().any(|host| host.trims_hang);
+        holds(hangs || trimmed + world::MOST_KEPT >= stood_lately, || {
+            format!("of the log up to {stood_lately} everything behind {trimmed} is kept")
+        })
+    }
+
     fn met(&self) -> Met {
         let sum = |of: fn(&device::Device) -> u64| self.devices.iter().map(of).sum();
         Met {

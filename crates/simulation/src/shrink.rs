@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use crate::{Failed, Options, live};
+use crate::{Failed, Options, Report, live};
 
 /// So many lives are tried at most.
 const MOST_TRIES: usize = 300;
 
 /// A life that ends badly, and what is tried to make it smaller.
 struct Smallest<'a> {
+    live: &'a dyn Fn(&Options) -> Result<Report, Failed>,
     options: Options,
     failed: Failed,
     tries: usize,
@@ -18,8 +19,17 @@ struct Smallest<'a> {
 /// A smaller life that ends badly in the same way, and how; each step is `told`. A life that ends badly in another way is not taken: it would
 /// lead away from what is looked for.
 pub fn shrink(options: &Options, failed: Failed, told: &mut dyn FnMut(&Options, &Failed)) -> (Options, Failed) {
+    shrink_with(&live, options, failed, told)
+}
+
+fn shrink_with(
+    live: &dyn Fn(&Options) -> Result<Report, Failed>,
+    options: &Options,
+    failed: Failed,
+    told: &mut dyn FnMut(&Options, &Failed),
+) -> (Options, Failed) {
     let options = Options { show: None, ..options.clone() };
-    let mut smallest = Smallest { options, failed, tries: 0, told };
+    let mut smallest = Smallest { live, options, failed, tries: 0, told };
     smallest.nodes();
     smallest.time();
     smallest.faults();
@@ -34,7 +44,7 @@ impl Smallest<'_> {
             return false;
         }
         self.tries += 1;
-        let Err(failed) = live(&options) else { return false };
+        let Err(failed) = (self.live)(&options) else { return false };
         if failed.broken.kind() != self.failed.broken.kind() {
             return false;
         }
@@ -76,5 +86,40 @@ impl Smallest<'_> {
             }
             size /= 2;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Broken, Met};
+
+    fn failed(ms: u64, what: &str) -> Failed {
+        Failed { seed: 1, ms, faults: 40, broken: Broken(what.to_owned()) }
+    }
+
+    /// Breaks after a minute by fault 7 on top of fault 12 in a cell of at least three nodes; a cell of two has a trouble of its own.
+    fn lived(options: &Options) -> Result<Report, Failed> {
+        let with = |fault| !options.without.contains(&fault);
+        if options.nodes == 2 {
+            return Err(failed(1, "node 1 is something else"));
+        }
+        if options.nodes >= 3 && options.ms >= 60_000 && with(7) && with(12) {
+            return Err(failed(60_000, "room 5 is broken"));
+        }
+        Ok(Report { trace: [0; 32], digest: [0; 32], lines: 0, met: Met::default() })
+    }
+
+    #[test]
+    fn a_life_gets_smaller_and_breaks_as_it_did() {
+        let options = Options { nodes: 6, ms: 900_000, ..Options::of(1) };
+        let mut steps = 0;
+        let first = failed(60_000, "room 77 is broken");
+        let (smaller, failed) = shrink_with(&lived, &options, first, &mut |_, _| steps += 1);
+        assert_eq!(failed.broken.to_string(), "room 5 is broken");
+        assert_eq!((smaller.nodes, smaller.ms), (3, 60_000));
+        assert_eq!(smaller.without, (1..=40).filter(|fault| ![7, 12].contains(fault)).collect());
+        assert!(steps > 3);
+        assert!(lived(&smaller).is_err());
     }
 }

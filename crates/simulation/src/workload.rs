@@ -10,7 +10,7 @@ use ieum_protocol::frames::Change;
 use ieum_protocol::objects::{Role, RoomKind};
 
 use crate::device::Device;
-use crate::failure::{Check, broken};
+use crate::failure::{Check, broken, holds};
 use crate::world::{Event, World};
 
 impl World {
@@ -75,7 +75,15 @@ impl World {
 
     fn anonymous(&mut self, command: Command) -> Check<Outcome> {
         let (key, request) = (self.wishes.bytes(), self.wishes.bytes());
-        self.submit(Origin::Anonymous { key, request }, command)
+        let outcome = self.submit(Origin::Anonymous { key, request }, command.clone())?;
+        if self.wishes.chance(100) {
+            // The answer got lost, so it is asked again.
+            let again = self.submit(Origin::Anonymous { key, request }, command)?;
+            holds(again == outcome, || {
+                format!("a request was answered {outcome:?}, and when it was sent again {again:?}")
+            })?;
+        }
+        Ok(outcome)
     }
 
     fn add_device(&mut self, user: UserId, person: u64, id: u64, secret: String) {

@@ -81,6 +81,16 @@ impl World {
         Ok(())
     }
 
+    /// Trimming hangs in a node, for as long as its process lives.
+    pub(super) fn trims_hang(&mut self) -> Check {
+        let index = self.trouble.index(self.hosts.len());
+        if let Some(host) = self.hosts.get_mut(index) {
+            host.trims_hang = true;
+        }
+        self.note(format_args!("trimming hangs in node {}", index + 1));
+        Ok(())
+    }
+
     /// A data center loses its power, or is cut off.
     pub(super) fn data_center_fault(&mut self) -> Check {
         let dc = self.trouble.index(DCS);

@@ -28,12 +28,13 @@ const ANYWHERE: [(u64, Fault); 13] = [
 ];
 
 /// What only a cell of several nodes survives.
-const WITH_SEVERAL: [(u64, Fault); 5] = [
+const WITH_SEVERAL: [(u64, Fault); 6] = [
     (17, World::data_center_fault),
     (9, World::node_fault),
     (4, World::freeze),
     (4, World::tail_hangs),
     (9, World::empty_disk),
+    (3, World::trims_hang),
 ];
 impl World {
     /// Something breaks.

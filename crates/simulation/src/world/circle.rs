@@ -23,7 +23,7 @@ const BEHIND_AFTER: u64 = 1_500;
 /// What was said is believed for so long, on its way included.
 const HEARD_FOR: u64 = 13_000;
 /// So many batches are kept though everybody has them.
-const MOST_KEPT: u64 = 200;
+pub(crate) const MOST_KEPT: u64 = 100;
 
 impl World {
     /// A node looks where it stands, and says so.
@@ -116,7 +116,8 @@ impl World {
         let step = trimming.look(&sight, |position| Some(last.saturating_sub(position.ordinal)));
         let takes_over = step.news.contains(&News::TakesOver);
         let Some(to) = step.trim else { return Ok(()) };
-        if self.wan.way_to_log(dc) != crate::wan::Way::Answered && self.hosts.len() > 1 {
+        let hangs = host.trims_hang || self.wan.way_to_log(dc) != crate::wan::Way::Answered;
+        if hangs && self.hosts.len() > 1 {
             return Ok(());
         }
         self.is_safe(to)?;

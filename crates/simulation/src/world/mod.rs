@@ -8,6 +8,7 @@ mod serving;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+pub(crate) use circle::MOST_KEPT;
 use ieum_client::machine::Line;
 use ieum_core::apply::Author;
 use ieum_core::commands::LEVEL;
