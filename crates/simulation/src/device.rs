@@ -9,7 +9,7 @@ use ieum_client::store::{Saved, Write};
 use ieum_client::{CommandId, Delivery, State, Stop};
 use ieum_protocol::frames::Change;
 
-use crate::checker::{Watch, position};
+use crate::checker::{Watch, Wires, position};
 use crate::copy::Copy;
 use crate::failure::{Broken, Check, broken};
 use crate::history::History;
@@ -34,6 +34,13 @@ pub(crate) struct Device {
     keeps: bool,
     kept: Rc<Copy>,
     durable_kept: Rc<Copy>,
+    /// An old copy of what its disk held.
+    backup: Option<(Saved, Rc<Copy>)>,
+    /// Nothing more can be written to its disk, or could since the process began.
+    full: bool,
+    was_full: bool,
+    /// The client has stopped because of its store.
+    by_store: bool,
     pub(crate) process: Option<Process>,
     /// Counts processes, so that what was meant for an earlier one is told apart.
     pub(crate) processes: u64,
@@ -41,6 +48,8 @@ pub(crate) struct Device {
     pub(crate) offline: bool,
     /// Somebody logs it out.
     pub(crate) logged_out: bool,
+    /// It has gone on from an old copy of its disk, so its numbers may have been another command's.
+    pub(crate) restored: bool,
     pub(crate) met: Met,
 }
 
@@ -60,6 +69,7 @@ pub(crate) struct Process {
     pub(crate) machine: Machine,
     pub(crate) copy: Copy,
     pub(crate) watch: Watch,
+    pub(crate) wires: Wires,
     /// How long the frame is that has come last.
     pub(crate) bytes: usize,
     /// Its connections, by the number that its machine gave each, and the attempts at one, which have none yet.
@@ -101,10 +111,15 @@ impl Device {
             keeps,
             kept: Rc::new(Copy::of(user)),
             durable_kept: Rc::new(Copy::of(user)),
+            backup: None,
+            full: false,
+            was_full: false,
+            by_store: false,
             process: None,
             processes: 0,
             offline: false,
             logged_out: false,
+            restored: false,
             met: Met::default(),
         }
     }
@@ -121,12 +136,14 @@ impl Device {
             timing: Timing::default(),
             limits: Limits::default(),
         };
+        (self.was_full, self.by_store) = (self.full, false);
         self.processes += 1;
         self.met.starts += 1;
         self.process = Some(Process {
             machine: Machine::new(settings, self.saved.clone(), None, moment),
             copy: if self.keeps { Copy::clone(&self.kept) } else { Copy::of(self.user) },
             watch: Watch::default(),
+            wires: Wires::new(foreground, moment.now),
             bytes: 0,
             lines: BTreeMap::new(),
             hello: None,
@@ -152,6 +169,34 @@ impl Device {
         (self.durable, self.durable_kept) = (self.saved.clone(), Rc::clone(&self.kept));
     }
 
+    /// Somebody copies its disk away.
+    pub(crate) fn back_up(&mut self) {
+        self.backup = Some((self.saved.clone(), Rc::clone(&self.kept)));
+    }
+
+    pub(crate) fn has_backup(&self) -> bool {
+        self.backup.is_some()
+    }
+
+    /// Nothing more can be written to its disk.
+    pub(crate) fn fills_up(&mut self) {
+        (self.full, self.was_full) = (true, true);
+    }
+
+    /// Its disk takes something again; true where the client has stopped because it did not.
+    pub(crate) fn has_room(&mut self) -> bool {
+        self.full = false;
+        self.by_store && self.process.is_some()
+    }
+
+    /// Its disk is what it was when it was copied away, if it was.
+    pub(crate) fn restore(&mut self) {
+        if let Some(backup) = self.backup.take() {
+            (self.saved, self.kept, self.restored) = (backup.0, backup.1, true);
+            self.persist();
+        }
+    }
+
     /// A command for the outbox; false when it is full.
     pub(crate) fn submit(&mut self, id: CommandId, change: &Change) -> bool {
         self.process.as_mut().is_some_and(|process| process.machine.submit(id, change).is_ok())
@@ -168,6 +213,11 @@ impl Device {
             && let Some(output) = process.machine.next_output()
         {
             match output {
+                Output::Store(_) if self.full => {
+                    self.was_full = true;
+                    let moment = Moment { now, random: random.next() };
+                    process.machine.stored(moment, Err("the disk is full".to_owned()));
+                }
                 Output::Store(writes) => {
                     writes.iter().for_each(|write| self.saved.apply(write));
                     if writes.iter().any(Write::must_last) {
@@ -240,7 +290,7 @@ impl Device {
                 if again {
                     return broken(format!("command {id} is offered again, but the log was never restored"));
                 }
-                history.answer((self.index, self.id), model, id, result)?;
+                history.answer((self.index, self.id, now), model, id, result)?;
             }
             Delivery::Refused { .. } => self.met.refused += 1,
             // Nobody types.
@@ -281,6 +331,7 @@ impl Device {
                     return broken(format!("device {} was told {} and stopped", self.index, problem.code));
                 }
             }
+            State::Stopped(Stop::Store(_)) if self.was_full => (process.stopped, self.by_store) = (true, true),
             State::Stopped(Stop::Store(error)) => return broken(format!("the client's store failed: {error}")),
             _ => {}
         }

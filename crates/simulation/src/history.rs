@@ -13,6 +13,11 @@ use crate::model::Model;
 pub(crate) struct Asked {
     pub(crate) device: usize,
     pub(crate) change: Change,
+    /// When, and whether its device was connected then.
+    at: u64,
+    live: bool,
+    /// The disk that had it in its outbox is gone.
+    pub(crate) lost: bool,
     pub(crate) answer: Option<Result<Done, String>>,
 }
 
@@ -21,21 +26,29 @@ pub(crate) struct Asked {
 pub(crate) struct History {
     pub(crate) asked: Vec<Asked>,
     by_id: BTreeMap<CommandId, usize>,
+    /// Everything works since.
+    pub(crate) healed: Option<u64>,
 }
+
+/// When everything has worked for so long, commands are answered within [`SOON`], in milliseconds.
+const CALM: u64 = 30_000;
+const SOON: u64 = 10_000;
+/// The answer to what the device itself could not keep.
+const NOT_STORED: &str = "not_stored";
 
 /// What no command of the workload may be told.
 const NEVER: [&str; 6] = ["internal", "unsupported", "number_reused", "too_old", "bad_frame", "skipped"];
 
 impl History {
-    pub(crate) fn ask(&mut self, device: usize, id: CommandId, change: Change) {
+    pub(crate) fn ask(&mut self, device: usize, id: CommandId, change: Change, (at, live): (u64, bool)) {
         self.by_id.insert(id, self.asked.len());
-        self.asked.push(Asked { device, change, answer: None });
+        self.asked.push(Asked { device, change, at, live, lost: false, answer: None });
     }
 
     /// An outcome was delivered. The same one may come again to a process that lost power right after the first time.
     pub(crate) fn answer(
         &mut self,
-        (device, name): (usize, u64),
+        (device, name, now): (usize, u64, u64),
         model: &Model,
         id: CommandId,
         result: Result<Done, Failure>,
@@ -47,6 +60,12 @@ impl History {
         let answer = match result {
             Ok(done) => Ok(done),
             Err(Failure::Rejected(problem)) => Err(problem.code),
+            Err(Failure::NotStored(_)) => {
+                asked.answer = Some(Err(NOT_STORED.to_owned()));
+                return Ok(());
+            }
+            // Known to a disk that is gone.
+            Err(Failure::TooOld) if asked.lost || asked.answer.is_some() => return Ok(()),
             Err(failure) => return broken(format!("command {id} failed: {failure}")),
         };
         if let Err(code) = &answer {
@@ -56,11 +75,33 @@ impl History {
         holds(right.as_ref() == Some(&answer), || {
             format!("{:?} of device {device} was answered {answer:?}, and has given {right:?}", asked.change)
         })?;
+        let long = self.healed.is_some_and(|healed| asked.at >= healed + CALM) && asked.live && asked.answer.is_none();
+        holds(!long || now - asked.at <= SOON, || format!("{asked:?} was answered after {} ms", now - asked.at))?;
         if let Some(before) = &asked.answer {
             holds(*before == answer, || format!("command {id} was answered {before:?} and then {answer:?}"))?;
         }
         asked.answer = Some(answer);
         Ok(())
+    }
+
+    /// A device goes on from an old copy of its disk: what waited since may be lost, or not.
+    pub(crate) fn lose(&mut self, device: usize) {
+        self.asked.iter_mut().filter(|asked| asked.device == device && asked.answer.is_none()).for_each(|asked| {
+            asked.lost = true;
+        });
+    }
+
+    /// Whether somebody asked for this command.
+    pub(crate) fn knows(&self, id: u128) -> bool {
+        self.by_id.contains_key(&CommandId(id))
+    }
+
+    /// Commands that a device could not keep.
+    pub(crate) fn not_stored(&self) -> impl Iterator<Item = (CommandId, &Asked)> {
+        let by_id = self.by_id.iter().filter_map(|(id, index)| Some((*id, self.asked.get(*index)?)));
+        by_id.filter(|(_, asked)| {
+            asked.answer.as_ref().is_some_and(|answer| answer.as_ref().is_err_and(|code| code == NOT_STORED))
+        })
     }
 
     /// Commands that took effect.

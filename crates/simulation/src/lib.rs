@@ -132,6 +132,8 @@ const REST: u64 = 150_000;
 const TRIMMED_AFTER: u64 = 90_000;
 /// Nor is more kept than may be for longer than this, in milliseconds.
 const SOON: u64 = 10_000;
+/// For so long people go on when everything works again: then every command is answered soon.
+const CALM: u64 = 60_000;
 /// A client that moves back to the node that it prefers is between two of them for a moment; it is waited for so often.
 const MOVES: u32 = 20;
 
@@ -156,12 +158,14 @@ fn said(panic: &(dyn Any + Send)) -> &str {
 
 fn run(world: &mut World, ms: u64) -> Result<Report, Broken> {
     world.found()?;
-    world.troubled = true;
+    (world.troubled, world.acting) = (true, true);
     world.after(0, Event::Act);
+    world.after(0, Event::Look);
     world.after(0, Event::Fault);
     let begin = world.now();
     world.run_until(begin + ms)?;
     world.recover()?;
+    world.after(CALM, Event::Rest);
     world.rest()?;
     for _ in 0..MOVES {
         if world.at_rest().is_ok() {

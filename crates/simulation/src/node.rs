@@ -10,6 +10,7 @@ use ieum_core::batch::{Envelope, Origin};
 use ieum_core::commands::operate::Tick;
 use ieum_core::ids::{NodeId, Position};
 use ieum_core::kv::Kv;
+use ieum_gateway::hub::Arrival;
 use ieum_gateway::options::{Limits, Passwords, Rate};
 use ieum_gateway::session::hello::Asked;
 use ieum_gateway::session::{Live, Opening};
@@ -21,11 +22,20 @@ use ieum_node::service::Identity;
 use ieum_store::Memory;
 use parking_lot::Mutex;
 
+use crate::checker::Budget;
 use crate::failure::{Check, broken};
 use crate::network::Link;
 
 /// The cell's number.
 pub(crate) const CELL: u16 = 1;
+
+/// So many commands wait for a batch at most.
+pub(crate) const MOST_WAITING: usize = 200;
+/// What a device may ask a second, and at once.
+pub(crate) const RATE: (u32, u32) = (5, 40);
+/// What may wait in a session.
+const QUEUE_ITEMS: usize = 64;
+const QUEUE_BYTES: usize = 64 * 1024;
 
 /// Who waits for an outcome; nobody for the node's own commands.
 pub(crate) type Ticket = Option<ieum_gateway::Ticket>;
@@ -98,7 +108,7 @@ pub(crate) enum Serving {
     /// The hello has not come yet.
     Greeting { since: u64 },
     /// The view is behind what the client has seen.
-    Behind { asked: Box<Asked>, since: u64 },
+    Behind { asked: Box<Asked>, arrival: Arrival, since: u64 },
     /// It is being brought up to the view.
     Opening(Box<Opening<<Memory as Kv>::Snapshot>>),
     /// Its live stream has begun.
@@ -119,6 +129,17 @@ pub(crate) struct Node {
     pub(crate) attempts: u64,
     pub(crate) undelivered: VecDeque<Delivery<Ticket>>,
     pub(crate) sessions: BTreeMap<Link, Serving>,
+    /// When a batch of its own was applied last.
+    pub(crate) own_at: u64,
+    /// Since when nothing is delivered although something waits for it.
+    pub(crate) undelivered_since: Option<u64>,
+    /// Deliveries stand still until then.
+    pub(crate) delivery_hangs_until: u64,
+    /// How many sessions there may be, and what may wait in one.
+    pub(crate) most_sessions: usize,
+    pub(crate) queue: (usize, usize),
+    /// What each device may still ask.
+    pub(crate) budgets: BTreeMap<usize, Budget>,
     /// Since when a client does not take what it is sent.
     pub(crate) untaken_since: BTreeMap<Link, u64>,
 }
@@ -130,11 +151,12 @@ impl Node {
         incarnation: u64,
         view: &Memory,
         endpoints: Vec<String>,
+        most_sessions: usize,
         now: u64,
     ) -> Check<Self> {
         let view = Arc::new(view.clone());
         let identity = Identity { node: number, dc, cell: CELL, key_id: number.into(), public_key: [1; 32] };
-        let bounds = Bounds { commands: 200, bytes: 256 * 1024, ..Bounds::default() };
+        let bounds = Bounds { commands: MOST_WAITING, bytes: 256 * 1024, ..Bounds::default() };
         let mut machine = Machine::new(identity.node, incarnation, Arc::clone(&view), bounds)?;
         for envelope in machine::greeting(&view.snapshot(), &identity)? {
             if machine.submit(&envelope, None, 0).is_err() {
@@ -146,7 +168,7 @@ impl Node {
         let hub = Hub::new();
         let Some(keys) = SigningKeys::from_seed(&[7; 32]) else { return broken("no signing key") };
         Ok(Self {
-            gateway: Gateway::new(cell.clone(), Arc::clone(&hub), options(endpoints), keys),
+            gateway: Gateway::new(cell.clone(), Arc::clone(&hub), options(endpoints, most_sessions), keys),
             cell,
             hub,
             incarnation,
@@ -155,6 +177,12 @@ impl Node {
             attempts: 0,
             undelivered: VecDeque::new(),
             sessions: BTreeMap::new(),
+            own_at: now,
+            undelivered_since: None,
+            delivery_hangs_until: 0,
+            most_sessions,
+            queue: (QUEUE_ITEMS, QUEUE_BYTES),
+            budgets: BTreeMap::new(),
             untaken_since: BTreeMap::new(),
         })
     }
@@ -173,14 +201,14 @@ impl Node {
 }
 
 /// Small bounds, so that all of them are met.
-fn options(endpoints: Vec<String>) -> Options {
+fn options(endpoints: Vec<String>, sessions: usize) -> Options {
     let defaults = Options::default();
     Options {
         endpoints,
         passwords: Passwords { memory_kib: 8, passes: 1, ..defaults.passwords },
-        limits: Limits { commands: Rate { per_second: 5, burst: 40 }, ..defaults.limits },
-        queue_items: 64,
-        queue_bytes: 64 * 1024,
+        limits: Limits { commands: Rate { per_second: RATE.0, burst: RATE.1 }, sessions, ..defaults.limits },
+        queue_items: QUEUE_ITEMS,
+        queue_bytes: QUEUE_BYTES,
         ..defaults
     }
 }

@@ -171,6 +171,12 @@ impl Session {
         self.something.notified().await;
     }
 
+    /// How much waits to be sent: items and their bytes.
+    #[must_use]
+    pub fn waits(&self) -> (usize, usize) {
+        self.queue.lock().load()
+    }
+
     /// Commands submitted and not answered yet.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)

@@ -104,6 +104,11 @@ impl Queue {
         !std::mem::replace(&mut self.woken, true)
     }
 
+    /// How much waits: items and their bytes.
+    pub(crate) fn load(&self) -> (usize, usize) {
+        (self.items.len(), self.bytes)
+    }
+
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.items.is_empty()

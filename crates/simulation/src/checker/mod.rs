@@ -1,7 +1,9 @@
 //! What must hold when everything has come to rest. Written against the view's rows and what the people saw, not against the code that
 //! made them so.
 
+mod bounds;
 mod seen;
+mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -23,7 +25,9 @@ use crate::failure::{Broken, Check, holds};
 use crate::history::Asked;
 use crate::world::World;
 
+pub(crate) use bounds::{Budget, cost};
 pub(crate) use seen::{Watch, position};
+pub(crate) use wire::Wires;
 
 /// A room as the cell has it.
 struct Truth {
@@ -45,6 +49,7 @@ impl World {
         self.senders_order()?;
         self.changes_hold(&rooms)?;
         self.receipts(&view, &rooms)?;
+        self.as_the_model_has_it(&view, &rooms)?;
         for device in &self.devices {
             if DEVICES.has(&view, &ieum_core::ids::DeviceId(device.id))? {
                 same_as_the_cell(device, &view, &rooms)?;
@@ -93,6 +98,7 @@ impl World {
             holds(waiting.is_empty(), || format!("device {index} still waits for {waiting:?}"))?;
             holds(process.live, || format!("device {index} is not connected"))?;
         }
+        holds(self.requests.is_empty(), || format!("{:?} are not answered", self.requests))?;
         let live = self.running().len();
         let behind = self.hosts.iter().find(|host| !host.serves() || host.journal.last + 3 < self.log.last());
         holds(behind.is_none(), || format!("node {:?} does not serve", behind.map(crate::host::Host::number)))?;
@@ -106,7 +112,7 @@ impl World {
     fn every_answer(&self) -> Check {
         for asked in &self.history.asked {
             let gone = self.devices.get(asked.device).is_some_and(|device| device.logged_out);
-            holds(asked.answer.is_some() || gone, || format!("no answer to {asked:?}"))?;
+            holds(asked.answer.is_some() || gone || asked.lost, || format!("no answer to {asked:?}"))?;
         }
         Ok(())
     }
@@ -122,22 +128,26 @@ impl World {
                 holds(there, || format!("{asked:?} is not there"))?;
             }
         }
-        let unanswered = self.history.asked.iter().filter(|asked| asked.answer.is_none()).count();
-        let mut unknown = 0;
-        for (room, truth) in rooms {
-            for (seq, message) in (1..).zip(&truth.messages) {
-                if matches!(message.body, Body::Text { .. } | Body::Deleted) && !sent.contains_key(&(*room, seq)) {
-                    unknown += 1;
-                }
-            }
+        // Whatever devices gave took effect because somebody asked for it, and what was not kept never did.
+        for (device, id, harmless) in self.model.all_done() {
+            let known = self.history.knows(id);
+            holds(known || harmless, || format!("device {device} gave command {id:032x}, which nobody asked for"))?;
         }
-        holds(unknown <= unanswered, || format!("{unknown} messages are there that nobody sent"))
+        for (id, asked) in self.history.not_stored() {
+            let device = self.devices.get(asked.device).map_or(0, |device| device.id);
+            let done = self.model.answer(device, id.0);
+            holds(done.is_none(), || format!("{asked:?} was not kept and has given {done:?}"))?;
+        }
+        Ok(())
     }
 
     /// Invariant 2: what a device said in a room stands there in the order in which it was said.
     fn senders_order(&self) -> Check {
         let mut last = BTreeMap::new();
         for (asked, done) in self.history.accepted() {
+            if self.devices.get(asked.device).is_some_and(|device| device.restored) {
+                continue;
+            }
             if let (Change::Send { room, .. }, Some(seq)) = (&asked.change, done.seq) {
                 let before = last.insert((asked.device, *room), seq).unwrap_or(0);
                 holds(before < seq, || format!("device {} said {room}/{seq} before {before}", asked.device))?;
@@ -204,14 +214,45 @@ impl World {
                 let Some(mine) = ieum_core::query::room(view, UserId(device.user), RoomId(*room))? else { continue };
                 let receipt =
                     RECEIPTS.get(view, &(RoomId(*room), UserId(device.user)))?.map_or(0, |receipt| receipt.seq);
-                let behind = (1..)
-                    .zip(&truth.messages)
-                    .filter(|(seq, message)| *seq > receipt && !matches!(message.body, Body::System(_)));
+                let behind = (1..).zip(&truth.messages).filter(|(seq, message)| {
+                    *seq > receipt && !matches!(message.body, Body::System(_) | Body::Archived { .. })
+                });
                 let (unread, counted) = (mine.unread(), behind.count() as u64);
                 holds(unread == counted, || format!("room {room} has {counted} unread, and says {unread}"))?;
                 let left_between = truth.messages.iter().any(|message| leaves(message, device.user));
                 let least = read.get(&(*room, device.user)).copied().unwrap_or(0);
                 holds(receipt >= least || left_between, || format!("room {room} forgot that {least} was read"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl World {
+    /// The view is what the model makes of the log.
+    fn as_the_model_has_it(&self, view: &impl Read, rooms: &Rooms) -> Check {
+        let (at, model) = (self.model.at(), &self.model);
+        holds(rooms.keys().eq(model.rooms.keys()), || "there are other rooms".to_owned())?;
+        for (id, truth) in rooms {
+            let Some(room) = model.rooms.get(id) else { continue };
+            let same = |(message, said): (&Message, &crate::model::Said)| {
+                let version = said.as_of(at);
+                let same =
+                    version.is_some_and(|(_, body, edited)| (body, edited) == (&message.body, &message.edited_at));
+                same && (message.from.0, message.time, message.at) == (said.from, said.time, said.at)
+            };
+            let all = truth.messages.len() == room.said.len() && truth.messages.iter().zip(&room.said).all(same);
+            holds(all, || format!("room {id} has other messages"))?;
+            for (user, past) in &room.members {
+                let is_in = past.at(at).copied().flatten().is_some();
+                let mine = ieum_core::query::room(view, UserId(*user), RoomId(*id))?;
+                holds(mine.is_some() == is_in, || format!("user {user} in room {id}: {}", mine.is_some()))?;
+                if let Some(mine) = mine {
+                    let (unread, counted) = (mine.unread(), room.unread(*user, at));
+                    holds(unread == counted, || {
+                        format!("user {user} has {counted} unread in room {id}, not {unread}")
+                    })?;
+                }
             }
         }
         Ok(())
@@ -254,7 +295,8 @@ fn rooms(view: &impl Read) -> Check<Rooms> {
         })?;
         let last = HEADS.get(view, &RoomId(*id))?.map_or(0, |head| head.last);
         holds(seqs.iter().copied().eq(1..=last), || format!("room {id} has {seqs:?} up to {last}"))?;
-        holds(truth.messages.is_sorted_by_key(|message| message.time), || format!("time goes back in room {id}"))?;
+        let goes_on = truth.messages.is_sorted_by_key(|message| message.time);
+        holds(goes_on || matches!(truth.kind, Kind::Archive { .. }), || format!("time goes back in room {id}"))?;
     }
     Ok(rooms)
 }

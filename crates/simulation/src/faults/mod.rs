@@ -11,7 +11,7 @@ use crate::world::{Event, World};
 type Fault = fn(&mut World) -> Check;
 
 /// What breaks in every cell, and how often beside the others.
-const ANYWHERE: [(u64, Fault); 13] = [
+const ANYWHERE: [(u64, Fault); 18] = [
     (20, World::connection_breaks),
     (10, World::connection_hangs),
     (10, World::mass_cut),
@@ -25,6 +25,11 @@ const ANYWHERE: [(u64, Fault); 13] = [
     (3, World::endpoint_cut),
     (1, World::clock_is_off),
     (2, World::log_somebody_out),
+    (3, World::new_year),
+    (3, World::flood),
+    (4, World::device_disk_full),
+    (3, World::old_disk),
+    (4, World::delivery_hangs),
 ];
 
 /// What only a cell of several nodes survives.
@@ -69,6 +74,7 @@ impl World {
     /// The trouble is over: everything works again, and everybody looks at their devices.
     pub(crate) fn recover(&mut self) -> Check {
         self.troubled = false;
+        (self.healed, self.history.healed) = (Some(self.now()), Some(self.now()));
         self.unreachable.clear();
         self.network.calm();
         self.log.recover();
@@ -76,6 +82,9 @@ impl World {
         for index in 0..self.hosts.len() {
             if let Some(host) = self.hosts.get_mut(index) {
                 (host.frozen_until, host.tail_hangs_until) = (0, 0);
+                if let Some(node) = &mut host.node {
+                    node.delivery_hangs_until = 0;
+                }
             }
             self.node_starts(index)?;
         }
@@ -83,6 +92,7 @@ impl World {
             if let Some(of) = self.devices.get_mut(device) {
                 of.offline = false;
             }
+            self.disk_has_room(device)?;
             self.device_starts(device)?;
             self.listens(device, true)?;
             self.foreground(device, true)?;

@@ -106,4 +106,87 @@ impl World {
         let change = Change::LogOut { device: other.id };
         self.ask(device, change)
     }
+
+    /// Everybody comes back at the same moment, and says something.
+    pub(super) fn new_year(&mut self) -> Check {
+        self.note(format_args!("New Year"));
+        let links: Vec<Link> = self.network.healthy().map(|(link, ..)| link).collect();
+        links.into_iter().for_each(|link| self.cut(link));
+        for device in self.running() {
+            self.foreground(device, true)?;
+            self.greets(device)?;
+        }
+        Ok(())
+    }
+
+    /// Somebody's device gives far more commands than it may.
+    pub(super) fn flood(&mut self) -> Check {
+        let Some(device) = self.any_device() else { return Ok(()) };
+        let times = self.trouble.between(60, 160);
+        self.note(format_args!("device {device} gives {times} commands"));
+        (0..times).try_for_each(|_| self.greets(device))
+    }
+
+    fn greets(&mut self, device: usize) -> Check {
+        let process = self.devices.get(device).and_then(|of| of.process.as_ref());
+        let rooms: Vec<u64> = process.iter().flat_map(|process| process.copy.rooms.keys().copied()).collect();
+        match self.trouble.pick(&rooms).copied() {
+            Some(room) => {
+                self.said += 1;
+                let text = format!("#{}", self.said);
+                self.ask(device, Change::Send { room, text, reply_to: None })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A device's disk takes nothing more for a while.
+    pub(super) fn device_disk_full(&mut self) -> Check {
+        let Some(device) = self.any_device() else { return Ok(()) };
+        let for_ms = self.trouble.between(1_000, 60_000);
+        self.note(format_args!("the disk of device {device} is full for {for_ms} ms"));
+        if let Some(of) = self.devices.get_mut(device) {
+            of.fills_up();
+        }
+        self.after(for_ms, Event::HasRoom(device));
+        Ok(())
+    }
+
+    /// A device's disk takes something again; a client that had to stop starts again.
+    pub(crate) fn disk_has_room(&mut self, device: usize) -> Check {
+        let stopped = self.devices.get_mut(device).is_some_and(crate::device::Device::has_room);
+        if stopped {
+            self.device_dies(device, false);
+            return self.device_starts(device);
+        }
+        Ok(())
+    }
+
+    /// A device goes on from an old copy of its disk; or one is made.
+    pub(super) fn old_disk(&mut self) -> Check {
+        let Some(device) = self.any_device() else { return Ok(()) };
+        let Some(of) = self.devices.get_mut(device) else { return Ok(()) };
+        if !of.has_backup() {
+            of.back_up();
+            return Ok(());
+        }
+        self.note(format_args!("device {device} goes on from an old copy of its disk"));
+        self.device_dies(device, false);
+        if let Some(of) = self.devices.get_mut(device) {
+            of.restore();
+        }
+        self.history.lose(device);
+        self.device_starts(device)
+    }
+
+    /// What a node applies reaches nobody for a while.
+    pub(super) fn delivery_hangs(&mut self) -> Check {
+        let index = self.trouble.index(self.hosts.len());
+        let until = self.now() + self.trouble.between(500, 8_000);
+        if let Some(node) = self.node_mut(index) {
+            node.delivery_hangs_until = until;
+            self.note(format_args!("node {} delivers nothing until {until}", index + 1));
+        }
+        Ok(())
+    }
 }

@@ -131,6 +131,11 @@ impl Model {
         let Some(dc) = known.map(|node| node.dc.clone()).or(first) else { return Ok(()) };
         let is_tick = |e: &&Envelope| e.origin == Origin::Node && matches!(e.command, Command::Tick(_));
         self.time.advance(id.node, &dc, batch.header.clock, batch.commands.iter().filter(is_tick).count());
+        let imports = batch.commands.iter().filter(|e| matches!(e.command, Command::AddToArchive(_))).count();
+        let most = ieum_node::batcher::Bounds::default().imports;
+        holds(imports <= most, || format!("a batch holds {imports} imports"))?;
+        let commands = batch.commands.len();
+        holds(commands <= crate::node::MOST_WAITING, || format!("a batch holds {commands} commands"))?;
         for envelope in &batch.commands {
             self.command(id.node, envelope)?;
         }
@@ -186,6 +191,23 @@ impl Model {
             let outcome = self.run(user.map(|user| (user, key.0)), command);
             self.keys.insert(key, (request, outcome));
         }
+    }
+
+    /// What a change with this key gave, if it has taken effect.
+    pub(crate) fn by_key(&self, device: u64, key: &[u8; 16]) -> Option<&Outcome> {
+        self.keys.get(&(device, *key)).map(|(_, outcome)| outcome)
+    }
+
+    /// All commands that devices gave: of which device, under which id, and whether they did nothing.
+    pub(crate) fn all_done(&self) -> impl Iterator<Item = (u64, u128, bool)> {
+        self.done.iter().map(|((device, id), (_, outcome))| {
+            (*device, u128::from_be_bytes(*id), matches!(outcome, Outcome::Rejected(Reject::RoomUnknown)))
+        })
+    }
+
+    /// Cell time.
+    pub(crate) fn time(&self) -> u64 {
+        self.time.now()
     }
 
     fn run(&mut self, who: Option<(u64, u64)>, command: &Command) -> Outcome {

@@ -8,7 +8,7 @@ use ieum_protocol::frames::Change;
 
 use super::{Event, World};
 use crate::device::{Device, Process, Wish};
-use crate::failure::{Check, broken};
+use crate::failure::{Broken, Check, broken};
 use crate::network::{End, Link, Parcel};
 use crate::node::Serving;
 
@@ -32,15 +32,26 @@ impl World {
             && let Some(wish) = of.settle((&mut self.history, &self.model), &mut self.random, now)?
         {
             match wish {
-                Wish::Connect(line, endpoint) => self.connect(device, line, endpoint),
+                Wish::Connect(line, endpoint) => {
+                    if let Some(process) = &mut of.process {
+                        process.wires.opens(line, now);
+                    }
+                    self.connect(device, line, endpoint);
+                }
                 Wish::Send(line, frame) => {
+                    if let (Some(process), Ok(text)) = (&mut of.process, std::str::from_utf8(&frame)) {
+                        process.wires.sends(line, text, now)?;
+                    }
                     let lines = of.process.as_ref().map(|process| &process.lines);
                     if let Some(link) = lines.and_then(|lines| *lines.get(&line)?) {
                         self.send(link, End::Server, frame);
                     }
                 }
                 Wish::Close(line) => {
-                    let closed = of.process.as_mut().and_then(|process| process.lines.remove(&line)?);
+                    let closed = of.process.as_mut().and_then(|process| {
+                        process.wires.closes(line);
+                        process.lines.remove(&line)?
+                    });
                     if let Some(link) = closed {
                         self.hang_up(link);
                     }
@@ -80,6 +91,7 @@ impl World {
         let server = self.hosts.get_mut(host).filter(|host| reached && host.serves());
         let Some(node) = server.and_then(|host| host.node.as_mut()) else {
             return self.input(device, |process, moment| {
+                process.wires.closes(line);
                 process.machine.failed(moment, line, "nobody is there".to_owned(), None);
             });
         };
@@ -145,15 +157,19 @@ impl World {
             match self.network.receive(link, End::Client, self.clock.now()) {
                 Some(Parcel::Frame(frame)) => {
                     let Ok(text) = std::str::from_utf8(&frame) else { return broken("a frame is not UTF-8") };
+                    let mut heard = Ok(());
                     self.input(device, |process, moment| {
                         process.bytes = text.len();
+                        heard = process.wires.receives(line, text, moment.now);
                         process.machine.frame(moment, line, text);
                     })?;
+                    heard.map_err(|Broken(what)| Broken(format!("device {device}: {what}")))?;
                 }
                 Some(Parcel::Over) => {
                     self.hang_up(link);
                     self.input(device, |process, moment| {
                         process.lines.remove(&line);
+                        process.wires.closes(line);
                         process.machine.closed(moment, line, "it broke".to_owned());
                     })?;
                 }
@@ -214,6 +230,7 @@ impl World {
     pub(crate) fn listens(&mut self, device: usize, listens: bool) -> Check {
         self.input(device, |process, moment| {
             process.deaf = !listens;
+            process.wires.takes(listens, moment.now);
             process.machine.listening(moment, listens);
         })?;
         let process = self.devices.get(device).filter(|_| listens).and_then(|of| of.process.as_ref());
@@ -223,7 +240,10 @@ impl World {
 
     /// Somebody looks at a device, or nobody does any more.
     pub(crate) fn foreground(&mut self, device: usize, foreground: bool) -> Check {
-        self.input(device, |process, moment| process.machine.foreground(moment, foreground))
+        self.input(device, |process, moment| {
+            process.wires.looked_at(foreground, moment.now);
+            process.machine.foreground(moment, foreground);
+        })
     }
 
     /// A person asks for a change on a device.
@@ -233,7 +253,8 @@ impl World {
         if of.submit(id, &change) {
             self.commands += 1;
             self.note(format_args!("device {device} asks {change:?}"));
-            self.history.ask(device, id, change);
+            let live = self.devices.get(device).and_then(|of| of.process.as_ref()).is_some_and(|process| process.live);
+            self.history.ask(device, id, change, (self.clock.now(), live));
         }
         self.settle(device)
     }

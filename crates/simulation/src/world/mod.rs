@@ -12,7 +12,7 @@ pub(crate) use circle::MOST_KEPT;
 use ieum_client::machine::Line;
 use ieum_core::apply::Author;
 use ieum_core::commands::LEVEL;
-use ieum_core::commands::operate::{AddNode, Configure};
+use ieum_core::commands::operate::AddNode;
 use ieum_core::ids::{Millis, NodeId};
 use ieum_node::peers::Report;
 
@@ -29,6 +29,7 @@ use crate::node::CELL;
 use crate::random::Random;
 use crate::trace::Trace;
 use crate::wan::Wan;
+use crate::workload::{Mood, Request, Somebody};
 
 /// What happens.
 #[derive(Debug)]
@@ -55,6 +56,8 @@ pub(crate) enum Event {
     Listens(usize),
     /// A device has a network again.
     Online(usize),
+    /// A device's disk takes something again.
+    HasRoom(usize),
     /// A way to a node works again.
     Reachable(usize),
     /// A data center has power again.
@@ -65,6 +68,10 @@ pub(crate) enum Event {
     Act,
     /// Something breaks.
     Fault,
+    /// It is looked whether everything keeps its bounds.
+    Look,
+    /// People rest.
+    Rest,
 }
 
 /// What happens in a node.
@@ -121,11 +128,19 @@ pub(crate) struct World {
     pub(crate) model: Model,
     /// Which endpoints people do not reach, by index.
     pub(crate) unreachable: BTreeSet<usize>,
-    /// People act and things break.
+    /// Things break.
     pub(crate) troubled: bool,
     pub(crate) commands: u64,
     pub(crate) faults: u64,
     pub(crate) said: u64,
+    pub(crate) people: Vec<Somebody>,
+    pub(crate) mood: Mood,
+    /// What is asked for without a stream.
+    pub(crate) requests: Vec<Request>,
+    /// People act.
+    pub(crate) acting: bool,
+    /// Since when everything works, if it does.
+    pub(crate) healed: Option<u64>,
 }
 
 /// What a wall clock shows when a life begins: 2026-01-01.
@@ -136,12 +151,14 @@ impl World {
     pub(crate) fn new(options: &Options) -> Self {
         let mut seeds = Random::new(options.seed);
         let mut stream = || Random::new(seeds.next());
+        let (random, mut wishes, troubles, trouble) = (stream(), stream(), stream(), stream());
         Self {
+            mood: Mood::of(&mut wishes),
             clock: Clock::new(),
-            random: stream(),
-            wishes: stream(),
-            troubles: stream(),
-            trouble: stream(),
+            random,
+            wishes,
+            troubles,
+            trouble,
             without: options.without.clone(),
             trace: Trace::new(options.show),
             network: Network::default(),
@@ -157,6 +174,10 @@ impl World {
             commands: 0,
             faults: 0,
             said: 0,
+            people: Vec::new(),
+            requests: Vec::new(),
+            acting: false,
+            healed: None,
         }
     }
 
@@ -198,9 +219,7 @@ impl World {
     pub(crate) fn found(&mut self) -> Check {
         self.node_starts(0)?;
         self.run_until(1_000)?;
-        // Short, so that devices come back after it.
-        let horizon = Configure { edit_limit: 15 * 60_000, delete_limit: 5 * 60_000, horizon: 8 * 60_000 };
-        self.operate(horizon.into())?;
+        self.operate(self.mood.settings().into())?;
         for host in 1..self.hosts.len() {
             let dc = dc_name(self.dc_of(host));
             self.operate(AddNode { node: self.number_of(host), dc, level: LEVEL, cell: CELL }.into())?;
@@ -270,6 +289,7 @@ impl World {
                 }
                 Ok(())
             }
+            Event::HasRoom(device) => self.disk_has_room(device),
             Event::Reachable(endpoint) => {
                 self.unreachable.remove(&endpoint);
                 Ok(())
@@ -278,6 +298,11 @@ impl World {
             Event::Joined(dc) => self.joined(dc),
             Event::Act => self.act(),
             Event::Fault => self.fault(),
+            Event::Look => self.look_around(),
+            Event::Rest => {
+                self.acting = false;
+                Ok(())
+            }
         }
     }
 

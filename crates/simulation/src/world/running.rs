@@ -45,6 +45,7 @@ impl World {
         let endpoints = (0..self.endpoints()).filter(|endpoint| self.host_of(*endpoint) == index);
         let endpoints = endpoints.map(endpoint).collect();
         let (last, trimmed, is_shared) = (self.log.last(), self.log.trimmed(), self.hosts.len() > 1);
+        let most_sessions = self.most_sessions();
         let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
         let at = applied(&host.disk.snapshot())?.position.ordinal;
         if (at + 1..=last).any(|ordinal| ordinal <= trimmed && !host.journal.has(ordinal)) {
@@ -66,13 +67,22 @@ impl World {
         let view = host.disk.snapshot();
         let incarnation = self.log.register(host.number(), machine::incarnation(&view, host.number())?, is_shared);
         let (who, now) = ((host.number(), dc_name(host.dc())), self.clock.now());
-        host.node = Some(Node::start(who, incarnation, &host.disk, endpoints, now)?);
+        host.node = Some(Node::start(who, incarnation, &host.disk, endpoints, most_sessions, now)?);
         let number = host.number();
         self.note(format_args!("node {number} opens its view at {last}, as {incarnation}"));
         self.node_soon(index, 1_000, NodeEvent::Second);
         self.node_soon(index, 250, NodeEvent::Watch);
         self.append(index);
         Ok(())
+    }
+
+    /// How many sessions a node takes: where there are others, not all devices.
+    fn most_sessions(&self) -> usize {
+        match self.hosts.len() {
+            1 => 1_000,
+            2 => 60,
+            _ => 40,
+        }
     }
 
     /// How a request of a node to the log fares. A log that one node has for itself is on its own disk.
@@ -249,7 +259,10 @@ impl World {
             let delivery = node.cell.at(at, |machine, _| machine.entry(&entry));
             let delivery = delivery.map_err(|error| Broken(ieum_node::chain(&error)))?;
             holds(delivery.alarms.is_empty(), || format!("alarm: {:?}", delivery.alarms))?;
-            node.begun |= node.is_own(entry.id, host.index as u32 + 1);
+            if node.is_own(entry.id, host.index as u32 + 1) {
+                (node.begun, node.own_at) = (true, at);
+            }
+            node.undelivered_since.get_or_insert(at);
             let now_at = applied(&node.cell.view())?;
             if let Some(circle) = &mut host.circle {
                 circle.checkpoints.note(now_at.position, now_at.digest);

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use ieum_gateway::Cell as _;
+use ieum_gateway::hub::Arrival;
 use ieum_gateway::session::hello::Asked;
 use ieum_gateway::session::{Live, Opening, Step, parse};
 use ieum_node::machine::Delivery;
@@ -9,10 +10,11 @@ use ieum_protocol::errors::{Code, Problem};
 use ieum_protocol::frames::{ClientFrame, ServerFrame};
 
 use super::{Event, NodeEvent, World};
-use crate::failure::{Check, broken};
+use crate::checker::{Budget, cost};
+use crate::failure::{Broken, Check, broken};
 use crate::log::now;
 use crate::network::{End, Link, Parcel};
-use crate::node::{Node, Serving};
+use crate::node::{Node, RATE, Serving};
 
 /// A session is not served while its client has more than this to take, in bytes.
 const WINDOW: usize = 8 * 1024;
@@ -24,10 +26,17 @@ const BEHIND_PATIENCE: u64 = 1_000;
 impl World {
     /// Hands the next batch's outcomes and events to the sessions.
     pub(super) fn deliver(&mut self, index: usize) -> Check {
+        let now = self.now();
         let Some(node) = self.node_mut(index) else { return Ok(()) };
+        if node.delivery_hangs_until > now {
+            let after = node.delivery_hangs_until - now;
+            self.node_soon(index, after, NodeEvent::Deliver);
+            return Ok(());
+        }
         let Some(Delivery { position, replies, unanswered, events, .. }) = node.undelivered.pop_front() else {
             return broken("nothing to deliver");
         };
+        node.undelivered_since = (!node.undelivered.is_empty()).then_some(now);
         let replies = replies.into_iter().filter_map(|(ticket, outcome)| Some((ticket?, outcome))).collect();
         node.hub.give_up(unanswered.into_iter().flatten().collect());
         let cell = node.cell.clone();
@@ -78,8 +87,8 @@ impl World {
         let links: Vec<Link> = node.sessions.iter().filter(|(_, of)| ready(of)).map(|(link, _)| *link).collect();
         for link in links {
             let Some(node) = self.node_mut(index) else { return Ok(()) };
-            if let Some(Serving::Behind { asked, .. }) = node.sessions.remove(&link) {
-                self.begin(link, &asked)?;
+            if let Some(Serving::Behind { asked, arrival, .. }) = node.sessions.remove(&link) {
+                self.begin(link, &asked, arrival)?;
             }
         }
         Ok(())
@@ -179,6 +188,9 @@ impl World {
             Some(Serving::Live(live)) => {
                 let mut out = Vec::new();
                 let result = live.frame(&node.gateway, text, instant, &mut out);
+                let refused = |frame: &Bytes| frame.starts_with(br#"{"refused""#);
+                let spent = (result.is_ok() && !out.iter().any(refused)).then(|| parse(text).ok()).flatten();
+                self.spends(link, host, spent)?;
                 self.send_all(link, out);
                 if let Err(problem) = result {
                     self.end(link, Some(problem));
@@ -188,6 +200,15 @@ impl World {
             }
             Some(Serving::Opening(_) | Serving::Behind { .. }) | None => Ok(()),
         }
+    }
+
+    /// A node has taken a command: its device had it to give.
+    fn spends(&mut self, link: Link, host: usize, frame: Option<ClientFrame>) -> Check {
+        let (now, device) = (self.now(), self.network.device(link));
+        let (Some(ClientFrame::Cmd(cmd)), Some(device)) = (frame, device) else { return Ok(()) };
+        let Some(node) = self.node_mut(host) else { return Ok(()) };
+        let budget = node.budgets.entry(device).or_insert_with(|| Budget::new(RATE.1, now));
+        budget.spends(cost(&cmd.change), RATE, now).map_err(|Broken(what)| Broken(format!("device {device}: {what}")))
     }
 
     fn hello(&mut self, link: Link, text: &str) -> Check {
@@ -205,18 +226,19 @@ impl World {
         };
         let since = self.now();
         let Some(node) = self.server(link) else { return Ok(()) };
+        let arrival = node.hub.arrival();
         if node.gateway.is_behind(asked.seen) {
-            node.sessions.insert(link, Serving::Behind { asked: Box::new(asked), since });
+            node.sessions.insert(link, Serving::Behind { asked: Box::new(asked), arrival, since });
             return Ok(());
         }
-        self.begin(link, &asked)
+        self.begin(link, &asked, arrival)
     }
 
     /// A session begins whose client has seen nothing that the view has not.
-    fn begin(&mut self, link: Link, asked: &Asked) -> Check {
+    fn begin(&mut self, link: Link, asked: &Asked, arrival: Arrival) -> Check {
         let instant = self.clock.instant();
         let Some(node) = self.server(link) else { return Ok(()) };
-        match Opening::begin(&node.gateway, asked, node.hub.arrival(), instant) {
+        match Opening::begin(&node.gateway, asked, arrival, instant) {
             Ok((welcome, opening)) => {
                 node.sessions.insert(link, Serving::Opening(Box::new(opening)));
                 self.send_frame(link, &ServerFrame::Welcome(welcome));

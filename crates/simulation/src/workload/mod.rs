@@ -1,5 +1,9 @@
 //! What people do.
 
+mod mood;
+mod requests;
+mod wishes;
+
 use data_encoding::BASE64URL_NOPAD;
 use ieum_core::batch::{Envelope, Origin};
 use ieum_core::commands::{Command, account, device};
@@ -12,6 +16,9 @@ use ieum_protocol::objects::{Role, RoomKind};
 use crate::device::Device;
 use crate::failure::{Check, broken, holds};
 use crate::world::{Event, World};
+
+pub(crate) use mood::Mood;
+pub(crate) use requests::Request;
 
 impl World {
     /// Submits a command without a device and runs until its outcome is known.
@@ -43,7 +50,7 @@ impl World {
 
     /// An account with one to three devices.
     pub(crate) fn register(&mut self, person: u64) -> Check {
-        let password = "a hash of a password".to_owned();
+        let password = PASSWORD.to_owned();
         let (secret, secret_hash) = self.secret();
         let register = account::Register {
             handle: handle(person),
@@ -56,19 +63,20 @@ impl World {
         let Outcome::Accepted(Accepted::Registered { user, device }) = self.anonymous(register.into())? else {
             return broken("nobody can register");
         };
-        self.add_device(user, person, device.0, secret);
+        self.people.push(Somebody { user: user.0, handle: handle(person), password: password.clone() });
+        self.add_device(user, handle(person), device.0, secret);
         for _ in 0..self.wishes.between(0, 2) {
             let (secret, secret_hash) = self.secret();
             let add = device::AddDevice { user, password: password.clone(), secret_hash, name: "another".to_owned() };
             let Outcome::Accepted(Accepted::DeviceAdded { device }) = self.anonymous(add.into())? else {
                 return broken("nobody can sign in");
             };
-            self.add_device(user, person, device.0, secret);
+            self.add_device(user, handle(person), device.0, secret);
         }
         Ok(())
     }
 
-    fn secret(&mut self) -> (String, [u8; 32]) {
+    pub(super) fn secret(&mut self) -> (String, [u8; 32]) {
         let secret: [u8; 32] = self.wishes.bytes();
         (BASE64URL_NOPAD.encode(&secret), *blake3::hash(&secret).as_bytes())
     }
@@ -86,80 +94,83 @@ impl World {
         Ok(outcome)
     }
 
-    fn add_device(&mut self, user: UserId, person: u64, id: u64, secret: String) {
+    fn add_device(&mut self, user: UserId, handle: String, id: u64, secret: String) {
         let (index, keeps) = (self.devices.len(), self.wishes.chance(400));
-        self.trace.owner(&handle(person));
+        self.trace.owner(&handle);
         let endpoints = self.endpoints();
         let first = self.wishes.index(endpoints);
         let knows = vec![first, (first + 1) % endpoints];
-        self.devices.push(Device::new(index, (user.0, handle(person)), (id, secret), knows, keeps));
+        self.devices.push(Device::new(index, (user.0, handle), (id, secret), knows, keeps));
         let after = self.wishes.between(0, 3_000);
         self.after(after, Event::DeviceStarts(index));
     }
 
     /// Somebody does something.
     pub(crate) fn act(&mut self) -> Check {
-        if !self.troubled {
+        if !self.acting {
             return Ok(());
         }
-        let after = self.wishes.between(50, 900);
+        let after = self.mood.pause(&mut self.wishes);
         self.after(after, Event::Act);
+        self.look_at_requests()?;
         let running = self.running();
         let Some(device) = self.wishes.pick(&running).copied() else { return Ok(()) };
-        if self.wishes.chance(60) {
-            let foreground = self.wishes.chance(400);
-            return self.foreground(device, foreground);
-        }
-        let times = if self.wishes.chance(30) { self.wishes.between(10, 60) } else { 1 };
-        for _ in 0..times {
-            if let Some(change) = self.choose(device, times > 1) {
-                self.ask(device, change)?;
+        match self.wishes.between(0, 999) {
+            0..=59 => {
+                let foreground = self.wishes.chance(400);
+                self.foreground(device, foreground)
             }
+            60..=99 => self.somebody_requests(),
+            100..=109 if self.troubled => self.throng(device),
+            110..=139 if self.troubled => self.imports(device),
+            what => {
+                let hurried = self.troubled && what >= 1_000 - self.mood.hurry;
+                let times = if hurried { self.wishes.between(10, 60) } else { 1 };
+                for _ in 0..times {
+                    if let Some(change) = self.choose(device, hurried) {
+                        self.ask(device, change)?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Everybody talks in one group at once, while somebody is taken out of it and brought back.
+    fn throng(&mut self, device: usize) -> Check {
+        let Some(copy) = self.devices.get(device).and_then(|of| Some(&of.process.as_ref()?.copy)) else {
+            return Ok(());
+        };
+        let leads = |held: &&crate::copy::HeldRoom| held.kind == RoomKind::Group && held.role > Role::Member;
+        let led: Vec<u64> = copy.rooms.iter().filter(|(_, held)| leads(held)).map(|(id, _)| *id).collect();
+        let Some(room) = self.wishes.pick(&led).copied() else { return Ok(()) };
+        let there: Vec<usize> = self.running().into_iter().filter(|of| self.holds(*of, room)).collect();
+        let me = self.devices.get(device).map_or(0, |of| of.user);
+        let others: Vec<(u64, String)> = there
+            .iter()
+            .filter_map(|of| self.devices.get(*of))
+            .filter(|of| of.user != me)
+            .map(|of| (of.user, of.handle.clone()))
+            .collect();
+        let Some((user, handle)) = self.wishes.pick(&others).cloned() else { return Ok(()) };
+        for of in there {
+            let change = self.say(room, None);
+            self.ask(of, change)?;
+            if of == device {
+                self.ask(device, Change::Remove { room, user })?;
+            } else if self.wishes.chance(100) {
+                self.ask(of, Change::Leave { room })?;
+            }
+        }
+        if self.wishes.chance(700) {
+            self.ask(device, Change::Invite { room, handles: vec![handle] })?;
         }
         Ok(())
     }
 
-    /// What a person wants on a device, going by what the device shows.
-    fn choose(&mut self, device: usize, hurried: bool) -> Option<Change> {
-        let of = self.devices.get(device)?;
-        let copy = &of.process.as_ref()?.copy;
-        let rooms: Vec<u64> = copy.rooms.keys().copied().collect();
-        let people: Vec<(u64, &str)> =
-            self.devices.iter().map(|device| (device.user, device.handle.as_str())).collect();
-        let me = of.user;
-        let random = &mut self.wishes;
-        let what = random.between(0, 999);
-        let Some(room) = random.pick(&rooms).copied().filter(|_| hurried || what >= 40) else {
-            return beginning(what, &people, random);
-        };
-        let held = copy.rooms.get(&room)?;
-        let own: Vec<u64> = held
-            .messages
-            .values()
-            .rev()
-            .take(30)
-            .filter(|message| message.from == me)
-            .map(|message| message.seq)
-            .collect();
-        let group = held.kind == RoomKind::Group;
-        let (person, handle) = *random.pick(&people)?;
-        Some(match what {
-            _ if hurried => self.say(room, None),
-            40..=79 => Change::Edit { room, seq: *random.pick(&own)?, text: self.text() },
-            80..=109 => Change::Delete { room, seq: *random.pick(&own)? },
-            110..=349 => Change::Read { room, seq: held.last.max(1) },
-            350..=369 if group => Change::Invite { room, handles: vec![handle.to_owned()] },
-            370..=379 if group => Change::Remove { room, user: person },
-            380..=389 if group => Change::Leave { room },
-            390..=394 if group => Change::Rename { room, name: format!("room {what}") },
-            395..=399 if group => Change::GiveRole { room, user: person, role: Role::Manager },
-            400..=409 => Change::SetName { name: format!("Name {what}") },
-            410..=449 => {
-                let reply_to = held.last;
-                self.say(room, (reply_to > 0).then_some(reply_to))
-            }
-            _ => self.say(room, None),
-        })
+    fn holds(&self, device: usize, room: u64) -> bool {
+        let process = self.devices.get(device).and_then(|of| of.process.as_ref());
+        process.is_some_and(|process| process.copy.rooms.contains_key(&room))
     }
 
     fn say(&mut self, room: u64, reply_to: Option<u64>) -> Change {
@@ -169,22 +180,26 @@ impl World {
     /// A text that nobody else ever says.
     fn text(&mut self) -> String {
         self.said += 1;
-        let length = if self.wishes.chance(30) { self.wishes.index(1_500) } else { self.wishes.index(60) };
+        let length = match self.wishes.between(0, 999) {
+            0..=4 => self.wishes.index(9_990),
+            5..=34 => self.wishes.index(1_500),
+            _ => self.wishes.index(60),
+        };
         format!("#{} {}", self.said, "이".repeat(length))
     }
 }
 
-fn handle(person: u64) -> String {
-    format!("person.{person}")
+/// What everybody's password is at first.
+const PASSWORD: &str = "a hash of a password";
+
+/// A person, as those who know them do.
+#[derive(Debug)]
+pub(crate) struct Somebody {
+    pub(crate) user: u64,
+    pub(crate) handle: String,
+    password: String,
 }
 
-/// Opens a room.
-fn beginning(what: u64, people: &[(u64, &str)], random: &mut crate::random::Random) -> Option<Change> {
-    let handle = random.pick(people)?.1.to_owned();
-    if !what.is_multiple_of(3) {
-        return Some(Change::OpenDirect { handle });
-    }
-    let some = (0..random.between(1, 9)).filter_map(|_| random.pick(people));
-    let handles = some.map(|(_, handle)| (*handle).to_owned()).collect();
-    Some(Change::CreateGroup { name: format!("group {what}"), handles })
+fn handle(person: u64) -> String {
+    format!("person.{person}")
 }
