@@ -13,9 +13,9 @@ use crate::model::Model;
 pub(crate) struct Asked {
     pub(crate) device: usize,
     pub(crate) change: Change,
-    /// When, and whether its device was connected then.
+    /// When, and whether its device was connected then and nothing else waited.
     at: u64,
-    live: bool,
+    at_once: bool,
     /// The disk that had it in its outbox is gone.
     pub(crate) lost: bool,
     pub(crate) answer: Option<Result<Done, String>>,
@@ -40,9 +40,9 @@ const NOT_STORED: &str = "not_stored";
 const NEVER: [&str; 6] = ["internal", "unsupported", "number_reused", "too_old", "bad_frame", "skipped"];
 
 impl History {
-    pub(crate) fn ask(&mut self, device: usize, id: CommandId, change: Change, (at, live): (u64, bool)) {
+    pub(crate) fn ask(&mut self, device: usize, id: CommandId, change: Change, (at, at_once): (u64, bool)) {
         self.by_id.insert(id, self.asked.len());
-        self.asked.push(Asked { device, change, at, live, lost: false, answer: None });
+        self.asked.push(Asked { device, change, at, at_once, lost: false, answer: None });
     }
 
     /// An outcome was delivered. The same one may come again to a process that lost power right after the first time.
@@ -75,7 +75,8 @@ impl History {
         holds(right.as_ref() == Some(&answer), || {
             format!("{:?} of device {device} was answered {answer:?}, and has given {right:?}", asked.change)
         })?;
-        let long = self.healed.is_some_and(|healed| asked.at >= healed + CALM) && asked.live && asked.answer.is_none();
+        let long =
+            self.healed.is_some_and(|healed| asked.at >= healed + CALM) && asked.at_once && asked.answer.is_none();
         holds(!long || now - asked.at <= SOON, || format!("{asked:?} was answered after {} ms", now - asked.at))?;
         if let Some(before) = &asked.answer {
             holds(*before == answer, || format!("command {id} was answered {before:?} and then {answer:?}"))?;

@@ -81,7 +81,8 @@ impl World {
         self.wan.heal();
         for index in 0..self.hosts.len() {
             if let Some(host) = self.hosts.get_mut(index) {
-                (host.frozen_until, host.tail_hangs_until) = (0, 0);
+                // One that is frozen thaws by itself: what it was to do waits until then.
+                host.tail_hangs_until = 0;
                 if let Some(node) = &mut host.node {
                     node.delivery_hangs_until = 0;
                 }

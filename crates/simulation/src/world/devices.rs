@@ -250,11 +250,13 @@ impl World {
     pub(crate) fn ask(&mut self, device: usize, change: Change) -> Check {
         let id = CommandId::from_random(self.wishes.next(), self.wishes.next());
         let Some(of) = self.devices.get_mut(device) else { return Ok(()) };
+        // What waits behind much else has to wait.
+        let at_once = |process: &Process| process.live && process.machine.waiting().next().is_none();
+        let at_once = of.process.as_ref().is_some_and(at_once);
         if of.submit(id, &change) {
             self.commands += 1;
             self.note(format_args!("device {device} asks {change:?}"));
-            let live = self.devices.get(device).and_then(|of| of.process.as_ref()).is_some_and(|process| process.live);
-            self.history.ask(device, id, change, (self.clock.now(), live));
+            self.history.ask(device, id, change, (self.clock.now(), at_once));
         }
         self.settle(device)
     }
