@@ -8,7 +8,7 @@
 //! | `host`, `node`, `device` | a machine with its disk; one life of a node's process; a device with its disk, client and app |
 //! | `world` | event after event; what threads, tasks, sockets and the nodes' talk with each other do in production |
 //! | `workload`, `faults` | what people do; what breaks |
-//! | `shrink` | makes a life that ends badly shorter |
+//! | `shrink`, `scenario` | makes a life that ends badly shorter; a life in which somebody chooses what breaks |
 //! | `copy`, `history` | what devices hold, what was asked and answered |
 //! | `model` | the cell in plain words: what the log's commands give, and what people are told |
 //! | `checker` | what must hold at every moment, and at the end |
@@ -26,6 +26,7 @@ mod model;
 mod network;
 mod node;
 mod random;
+mod scenario;
 mod shrink;
 mod trace;
 mod wan;
@@ -40,6 +41,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub use failure::Broken;
 use failure::{Check, holds};
 use random::Random;
+pub use scenario::Scenario;
 pub use shrink::shrink;
 pub use trace::Show;
 use world::{Event, World};
@@ -156,14 +158,8 @@ fn said(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it does not say why")
 }
 
-fn run(world: &mut World, ms: u64) -> Result<Report, Broken> {
-    world.found()?;
-    (world.troubled, world.acting) = (true, true);
-    world.after(0, Event::Act);
-    world.after(0, Event::Look);
-    world.after(0, Event::Fault);
-    let begin = world.now();
-    world.run_until(begin + ms)?;
+/// Everything works again, and has to come to a good end.
+fn ends(world: &mut World) -> Check {
     world.recover()?;
     world.after(CALM, Event::Rest);
     world.rest()?;
@@ -173,7 +169,18 @@ fn run(world: &mut World, ms: u64) -> Result<Report, Broken> {
         }
         world.run_until(world.now() + 5_000)?;
     }
-    world.check()?;
+    world.check()
+}
+
+fn run(world: &mut World, ms: u64) -> Result<Report, Broken> {
+    world.found()?;
+    (world.troubled, world.acting) = (true, true);
+    world.after(0, Event::Act);
+    world.after(0, Event::Look);
+    world.after(0, Event::Fault);
+    let begin = world.now();
+    world.run_until(begin + ms)?;
+    ends(world)?;
     let met = world.met();
     Ok(Report { trace: world.trace.hash(), digest: world.digest()?.digest, lines: world.trace.lines(), met })
 }

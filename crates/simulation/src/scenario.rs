@@ -1,0 +1,113 @@
+//! A life in which somebody chooses what happens: a few lines set up a cell and let things break at chosen moments, and at the end what is checked
+//! of every life is checked.
+
+use ieum_protocol::frames::Change;
+
+use crate::failure::Check;
+use crate::wan::{Cut, DCS};
+use crate::world::{Event, World};
+use crate::{Options, ends};
+
+/// Whatever is not chosen is drawn from it.
+const SEED: u64 = 1;
+
+/// A cell whose people are connected and at rest. Nodes are counted from 1, devices from 0; node 1 is in data center `a`, node 2 in `b`, node 3
+/// in `c`, node 4 in `a` again.
+pub struct Scenario {
+    world: World,
+}
+
+impl Scenario {
+    /// A cell of so many nodes.
+    pub fn of(nodes: usize) -> Check<Self> {
+        let mut world = World::new(&Options { nodes, ..Options::of(SEED) });
+        world.found()?;
+        world.network.calm();
+        world.after(0, Event::Look);
+        let mut scenario = Self { world };
+        scenario.passes(10)?;
+        Ok(scenario)
+    }
+
+    /// So many seconds pass.
+    pub fn passes(&mut self, seconds: u64) -> Check {
+        self.world.run_until(self.world.now() + seconds * 1_000)
+    }
+
+    /// People do what they do for so many seconds.
+    pub fn people_talk(&mut self, seconds: u64) -> Check {
+        (self.world.troubled, self.world.acting) = (true, true);
+        self.world.after(0, Event::Act);
+        self.passes(seconds)?;
+        (self.world.troubled, self.world.acting) = (false, false);
+        // Until the last of them has noticed.
+        self.passes(1)
+    }
+
+    /// Somebody wants something on a device.
+    pub fn asks(&mut self, device: usize, change: Change) -> Check {
+        self.world.ask(device, change)
+    }
+
+    /// A device has no power for so many seconds.
+    pub fn device_dies(&mut self, device: usize, seconds: u64) {
+        self.world.device_dies(device, true);
+        self.world.after(seconds * 1_000, Event::DeviceStarts(device));
+    }
+
+    /// A node's machine loses its power, and with it what the view had not persisted. It stays off.
+    pub fn node_loses_power(&mut self, node: usize) -> Check {
+        self.world.node_dies(node - 1, 0);
+        Ok(())
+    }
+
+    /// So does it, and its disk is lost, too.
+    pub fn node_loses_its_disk(&mut self, node: usize) -> Check {
+        self.node_loses_power(node)?;
+        let now = self.world.now();
+        if let Some(host) = self.world.hosts.get_mut(node - 1) {
+            host.is_emptied(now);
+        }
+        Ok(())
+    }
+
+    /// A node is started.
+    pub fn node_starts(&mut self, node: usize) -> Check {
+        self.world.node_starts(node - 1)
+    }
+
+    /// A node's process stands still for so many seconds.
+    pub fn node_freezes(&mut self, node: usize, seconds: u64) {
+        let until = self.world.now() + seconds * 1_000;
+        if let Some(host) = self.world.hosts.get_mut(node - 1) {
+            host.frozen_until = until;
+        }
+    }
+
+    /// A node sees nothing new of the log for so many seconds.
+    pub fn tail_hangs(&mut self, node: usize, seconds: u64) {
+        let until = self.world.now() + seconds * 1_000;
+        if let Some(host) = self.world.hosts.get_mut(node - 1) {
+            host.tail_hangs_until = until;
+        }
+    }
+
+    /// Trimming hangs in a node.
+    pub fn trims_hang(&mut self, node: usize) {
+        if let Some(host) = self.world.hosts.get_mut(node - 1) {
+            host.trims_hang = true;
+        }
+    }
+
+    /// A data center talks with no other one for so many seconds.
+    pub fn is_cut_off(&mut self, dc: char, seconds: u64) {
+        let dc = ('a'..='c').position(|name| name == dc).unwrap_or(0) % DCS;
+        self.world.wan.cut(dc, Cut { deaf: true, mute: true, shut: false });
+        self.world.after(seconds * 1_000, Event::Joined(dc));
+    }
+
+    /// Everything works again and comes to rest, and everything that must hold does.
+    pub fn ends_well(mut self) -> Check {
+        ends(&mut self.world)
+    }
+}

@@ -1,0 +1,101 @@
+//! What went wrong once, or would: each is a life of a few lines in which it would again. Where a bug of `ieum-planted` stands above one, it was
+//! seen to fail with that.
+
+use ieum_simulation::{Broken, Scenario};
+
+/// `TrimWithOneDataCenter`: what only one data center has on its disks was trimmed, and lost with it.
+#[test]
+fn what_one_data_center_alone_has_stays_in_the_log() -> Result<(), Broken> {
+    let mut cell = Scenario::of(3)?;
+    cell.people_talk(20)?;
+    cell.node_loses_power(2)?;
+    cell.node_loses_power(3)?;
+    cell.people_talk(120)?;
+    cell.ends_well()
+}
+
+/// `NobodyTakesOver`: the node whose turn it is hangs in trimming, and the log grows until it is full.
+#[test]
+fn the_log_is_trimmed_although_it_hangs_in_the_first_node() -> Result<(), Broken> {
+    let mut cell = Scenario::of(3)?;
+    cell.trims_hang(1);
+    cell.people_talk(60)?;
+    cell.ends_well()
+}
+
+/// `KeptUnbounded`: what is new was kept, however much.
+#[test]
+fn a_busy_log_is_trimmed_before_it_is_old() -> Result<(), Broken> {
+    let mut cell = Scenario::of(6)?;
+    cell.people_talk(60)?;
+    cell.ends_well()
+}
+
+/// `IncarnationReused`: the batches of a node's next life passed for those of the one before.
+#[test]
+fn a_node_that_is_started_again_is_another_life() -> Result<(), Broken> {
+    let mut cell = Scenario::of(1)?;
+    cell.people_talk(10)?;
+    cell.node_loses_power(1)?;
+    cell.node_starts(1)?;
+    cell.people_talk(10)?;
+    cell.ends_well()
+}
+
+/// People whose nodes go come to one that has not seen what they have.
+#[test]
+fn who_moves_to_a_node_that_is_behind_sees_nothing_older() -> Result<(), Broken> {
+    let mut cell = Scenario::of(3)?;
+    cell.people_talk(20)?;
+    for _ in 0..10 {
+        cell.tail_hangs(1, 5);
+        cell.people_talk(3)?;
+        cell.node_loses_power(2)?;
+        cell.node_loses_power(3)?;
+        cell.passes(4)?;
+        cell.node_starts(2)?;
+        cell.node_starts(3)?;
+        cell.people_talk(10)?;
+    }
+    cell.ends_well()
+}
+
+/// `SessionEntersLate`: what came while a catch-up was on its way was never told.
+#[test]
+fn who_comes_back_while_people_talk_misses_nothing() -> Result<(), Broken> {
+    let mut cell = Scenario::of(1)?;
+    cell.people_talk(30)?;
+    for round in 0..60 {
+        for device in 0..20 {
+            cell.device_dies(device, 1 + round % 3);
+        }
+        cell.people_talk(6)?;
+    }
+    cell.ends_well()
+}
+
+/// Everybody at once, twice, with what was not persisted gone: nothing that was acknowledged is lost, and nobody waits for somebody else for ever.
+#[test]
+fn a_cell_that_loses_all_power_goes_on_with_all_it_had() -> Result<(), Broken> {
+    let mut cell = Scenario::of(6)?;
+    for _ in 0..2 {
+        cell.people_talk(20)?;
+        (1..=6).try_for_each(|node| cell.node_loses_power(node))?;
+        cell.passes(3)?;
+        (1..=6).try_for_each(|node| cell.node_starts(node))?;
+    }
+    cell.people_talk(20)?;
+    cell.ends_well()
+}
+
+/// A node that comes back with nothing copies another one's view, and the log goes on meanwhile.
+#[test]
+fn a_node_with_a_new_disk_comes_back_while_people_talk() -> Result<(), Broken> {
+    let mut cell = Scenario::of(3)?;
+    cell.people_talk(60)?;
+    cell.node_loses_its_disk(2)?;
+    cell.people_talk(30)?;
+    cell.node_starts(2)?;
+    cell.people_talk(30)?;
+    cell.ends_well()
+}
