@@ -33,8 +33,6 @@ pub(crate) struct Copy {
     pub(crate) rooms: BTreeMap<u64, HeldRoom>,
     /// A catch-up left older messages out.
     pub(crate) gaps: u64,
-    /// A room whose new messages go on in the next frame of the catch-up, and up to where.
-    begun: Option<(u64, u64)>,
     /// What deliveries have told of since it was looked at last.
     pub(crate) touched: BTreeSet<(u64, u64)>,
 }
@@ -60,23 +58,11 @@ impl Copy {
         Ok(())
     }
 
-    /// A catch-up begins; one that broke off told what this one tells again.
-    pub(crate) fn anew(&mut self) {
-        self.begun = None;
-    }
-
-    /// Whether the last room of a catch-up came whole; `unless` it is this one, which is being gone on with.
-    pub(crate) fn whole(&self, unless: Option<u64>) -> Check {
-        let begun = self.begun.filter(|(room, _)| Some(*room) != unless);
-        holds(begun.is_none(), || format!("a catch-up leaves room {begun:?} unfinished"))
-    }
-
     fn changes(&mut self, changes: &RoomChanges) -> Check {
         let id = changes.room.id;
         if changes.fresh {
             self.rooms.insert(id, HeldRoom::start(&changes.room));
         }
-        self.whole(Some(id))?;
         let Some(held) = self.rooms.get_mut(&id) else {
             return broken(format!("a catch-up tells changes of room {id}, which the device does not hold"));
         };
@@ -102,11 +88,7 @@ impl Copy {
         holds(held.last <= changes.room.last, || {
             format!("a catch-up of room {id} ends at {} instead of {}", held.last, changes.room.last)
         })?;
-        if held.last < changes.room.last {
-            self.begun = Some((id, changes.room.last));
-        } else if self.begun.is_some_and(|(begun, _)| begun == id) {
-            self.begun = None;
-        }
+        // Where it ends earlier the rest comes in the next frame, or in the next round where it was said meanwhile.
         for message in &changes.changed {
             self.touched.insert((id, message.seq));
             held.change(id, message)?;

@@ -25,6 +25,8 @@ pub(crate) struct Device {
     pub(crate) handle: String,
     pub(crate) id: u64,
     pub(crate) secret: String,
+    /// Where its owner heard that it was added.
+    added: ieum_core::ids::Position,
     /// What its store holds, and what a power cut leaves of it.
     saved: Saved,
     durable: Saved,
@@ -95,7 +97,7 @@ impl Device {
     pub(crate) fn new(
         index: usize,
         (user, handle): (u64, String),
-        (id, secret): (u64, String),
+        (id, secret, added): (u64, String, ieum_core::ids::Position),
         knows: Vec<usize>,
         keeps: bool,
     ) -> Self {
@@ -105,6 +107,7 @@ impl Device {
             handle,
             id,
             secret,
+            added,
             saved: Saved::default(),
             durable: Saved::default(),
             knows,
@@ -140,7 +143,12 @@ impl Device {
         self.processes += 1;
         self.met.starts += 1;
         self.process = Some(Process {
-            machine: Machine::new(settings, self.saved.clone(), None, moment),
+            machine: Machine::new(
+                settings,
+                self.saved.clone(),
+                Some(ieum_client::Position::read(&self.added.to_string())),
+                moment,
+            ),
             copy: if self.keeps { Copy::clone(&self.kept) } else { Copy::of(self.user) },
             watch: Watch::default(),
             wires: Wires::new(foreground, moment.now),
@@ -272,13 +280,11 @@ impl Device {
                 process.copy.catch_up(&catch_up).map_err(told)?;
             }
             Delivery::CaughtUp { pos } => {
-                process.copy.whole(None).map_err(told)?;
                 let at = position(&pos)?;
                 process.watch.caught_up(model, who, &mut process.copy, at).map_err(told)?;
                 self.keep(&pos, random, now);
             }
             Delivery::Events { pos, list } => {
-                process.copy.whole(None).map_err(told)?;
                 list.iter().try_for_each(|event| process.copy.event(event)).map_err(told)?;
                 let news = (position(&pos)?, list.as_slice(), process.bytes);
                 process.watch.told(model, who, &process.copy, news).map_err(told)?;
@@ -312,10 +318,7 @@ impl Device {
         let Some(process) = &mut self.process else { return Ok(()) };
         process.live = matches!(state, State::Live { .. });
         match state {
-            State::CatchingUp { .. } => {
-                process.copy.anew();
-                process.watch.anew();
-            }
+            State::CatchingUp { .. } => process.watch.anew(),
             State::Live { .. } => self.met.sessions += 1,
             State::Waiting { why: Some(ieum_client::Why::Told(problem)), .. } => {
                 self.met.slow += u64::from(problem.code == "slow_reader");

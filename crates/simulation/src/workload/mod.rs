@@ -7,7 +7,7 @@ mod wishes;
 use data_encoding::BASE64URL_NOPAD;
 use ieum_core::batch::{Envelope, Origin};
 use ieum_core::commands::{Command, account, device};
-use ieum_core::ids::UserId;
+use ieum_core::ids::{Position, UserId};
 use ieum_core::outcome::{Accepted, Outcome};
 use ieum_gateway::{Cell as _, Ticket};
 use ieum_protocol::frames::Change;
@@ -64,14 +64,14 @@ impl World {
             return broken("nobody can register");
         };
         self.people.push(Somebody { user: user.0, handle: handle(person), password: password.clone() });
-        self.add_device(user, handle(person), device.0, secret);
+        self.add_device(user, handle(person), (device.0, self.model.at()), secret);
         for _ in 0..self.wishes.between(0, 2) {
             let (secret, secret_hash) = self.secret();
             let add = device::AddDevice { user, password: password.clone(), secret_hash, name: "another".to_owned() };
             let Outcome::Accepted(Accepted::DeviceAdded { device }) = self.anonymous(add.into())? else {
                 return broken("nobody can sign in");
             };
-            self.add_device(user, handle(person), device.0, secret);
+            self.add_device(user, handle(person), (device.0, self.model.at()), secret);
         }
         Ok(())
     }
@@ -94,13 +94,13 @@ impl World {
         Ok(outcome)
     }
 
-    fn add_device(&mut self, user: UserId, handle: String, id: u64, secret: String) {
+    fn add_device(&mut self, user: UserId, handle: String, (id, added): (u64, Position), secret: String) {
         let (index, keeps) = (self.devices.len(), self.wishes.chance(400));
         self.trace.owner(&handle);
         let endpoints = self.endpoints();
         let first = self.wishes.index(endpoints);
         let knows = vec![first, (first + 1) % endpoints];
-        self.devices.push(Device::new(index, (user.0, handle), (id, secret), knows, keeps));
+        self.devices.push(Device::new(index, (user.0, handle), (id, secret, added), knows, keeps));
         let after = self.wishes.between(0, 3_000);
         self.after(after, Event::DeviceStarts(index));
     }

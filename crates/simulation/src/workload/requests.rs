@@ -103,9 +103,9 @@ impl World {
         let now = self.now();
         for mut request in std::mem::take(&mut self.requests) {
             match request.waits.as_mut().map(Receiver::try_recv) {
-                Some(Ok((_, outcome))) => {
+                Some(Ok((at, outcome))) => {
                     let again = std::mem::take(&mut request.again);
-                    self.answered(&mut request, outcome)?;
+                    self.answered(&mut request, at, outcome)?;
                     if again {
                         self.hand_in(&mut request);
                         self.requests.push(request);
@@ -122,7 +122,7 @@ impl World {
     }
 
     /// A request was answered: as the log says, however often it was asked.
-    fn answered(&mut self, request: &mut Request, outcome: Outcome) -> Check {
+    fn answered(&mut self, request: &mut Request, at: Position, outcome: Outcome) -> Check {
         let name = request.command.name();
         let right = match &request.origin {
             Origin::Http { device, key, .. } => {
@@ -141,7 +141,7 @@ impl World {
                 {
                     let (user, handle) = (UserId(person.user), person.handle.clone());
                     self.note(format_args!("a new device of {handle}"));
-                    self.add_device(user, handle, device.0, secret);
+                    self.add_device(user, handle, (device.0, at), secret);
                 }
             }
             (Outcome::Accepted(_), Command::SetPassword(set)) => {
