@@ -9,12 +9,13 @@ use ieum_log::{Log as _, Skip, Tail as _};
 use ieum_log_etcd::Etcd;
 use ieum_node::folder::Folder;
 use ieum_node::marks::{self, Before};
+use ieum_node::reseed::without_each;
 use ieum_node::{core_position, log_position};
 use ieum_planted::Bug;
 
 use crate::Failure;
 use crate::config::Config;
-use crate::reseed::{Stay, ask, without_each};
+use crate::reseed::{Stay, ask};
 use crate::shared;
 
 /// Which command is meant, and how sure the operator is.

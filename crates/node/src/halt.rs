@@ -1,6 +1,8 @@
 //! A node whose cell has no log: what its data stands for, and whether it may go on with the log that it finds
 //! (docs/decisions/reseed.md).
 
+pub mod decide;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -72,6 +74,17 @@ pub struct Stand {
     pub others: Vec<(NodeId, Position)>,
 }
 
+/// Where a halted node stands, and who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stood {
+    /// Its number.
+    pub node: NodeId,
+    /// Its data center.
+    pub dc: String,
+    /// Where it stands.
+    pub stand: Stand,
+}
+
 /// The data of a node that does not run.
 pub struct Halted {
     journal: Arc<Journal>,
@@ -124,7 +137,7 @@ impl Halted {
         let skips = if Bug::HaltedForgetMarks.planted() { Vec::new() } else { journal.skips().await? };
         let mut applier = Applier::new(Arc::clone(&view), crate::skips(&skips))?;
         let end = core_position(journal.last());
-        let end = up_to.filter(|_| !Bug::CrossesBeyondTheEnd.planted()).map_or(end, |up_to| end.min(up_to));
+        let end = brought_to(end, up_to);
         let agreed = journal.agreed().await?;
         'journal: while applier.applied() < end {
             for entry in journal.read(log_position(applier.applied())).await? {
@@ -155,19 +168,15 @@ impl Halted {
         let Some(held) = &self.held else { return Ok(None) };
         let applied = held.applier.lock().await.applier.applied();
         let at = |after, joint| Ok(Some(Levelling { halted: self, held, of, after, joint }));
-        // No two lives of a cell have a generation in common, so that what follows its beginning is its own.
-        if applied.ordinal == 0 {
-            return at(applied, None);
-        }
-        let (trimmed, last) = (core_position(self.journal.trimmed()), core_position(self.journal.last()));
-        let before = Position { ordinal: applied.ordinal.saturating_sub(1), ..applied };
-        // Not where a journal begins behind a snapshot, nor where the view is ahead of it.
-        let holds = applied.generation == last.generation && trimmed < applied && applied <= last;
-        let page = if holds { self.journal.read(log_position(before)).await? } else { Vec::new() };
-        match page.into_iter().next() {
-            Some(joint) => at(before, Some(joint)),
-            None if Bug::LevelsWithoutComparing.planted() => at(applied, None),
-            None => Err(Error::NothingToCompare { at: applied }),
+        let span = (core_position(self.journal.trimmed()), core_position(self.journal.last()));
+        match joint(applied, span) {
+            Joint::Beginning => at(applied, None),
+            Joint::Behind(before) => {
+                let page = self.journal.read(log_position(before)).await?;
+                let joint = page.into_iter().next().ok_or(Error::NothingToCompare { at: applied })?;
+                at(before, Some(joint))
+            }
+            Joint::Nowhere => Err(Error::NothingToCompare { at: applied }),
         }
     }
 
@@ -233,18 +242,16 @@ impl Levelling<'_> {
     /// # Errors
     /// [`Error::OtherHistory`], [`Error::StandsStill`], [`LogError::Held`], and then nothing was taken; when journal or view fail.
     pub async fn take(&mut self, entry: &Entry) -> Result<(), Error> {
-        match self.joint.take() {
-            Some(joint) if joint != *entry && !Bug::LevelsAnyHistory.planted() => {
-                let at = core_position(joint.position);
-                self.joint = Some(joint);
+        match meet(&mut self.joint, entry) {
+            Met::Other(at) => {
                 self.halted.others.lock().insert(self.of, at);
                 Err(Error::OtherHistory { at })
             }
-            Some(joint) if joint == *entry => {
+            Met::Same => {
                 self.halted.others.lock().remove(&self.of);
                 Ok(())
             }
-            _ => self.put(entry).await,
+            Met::Next => self.put(entry).await,
         }
     }
 
@@ -261,6 +268,63 @@ impl Levelling<'_> {
             applier.apply(entry)?;
         }
         Ok(())
+    }
+}
+
+/// Up to where a view is brought of a journal that ends at `end`: not beyond where a new generation begins.
+#[must_use]
+pub fn brought_to(end: Position, up_to: Option<Position>) -> Position {
+    up_to.filter(|_| !Bug::CrossesBeyondTheEnd.planted()).map_or(end, |up_to| end.min(up_to))
+}
+
+/// Which batch of its own a halted node compares with another's before it takes what follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joint {
+    /// None: it stands at the beginning of a generation.
+    Beginning,
+    /// The one behind here, which is the one where it stands.
+    Behind(Position),
+    /// Its journal does not hold that.
+    Nowhere,
+}
+
+/// The same for one that stands at `applied` and whose journal holds what lies behind `trimmed` up to `last`.
+#[must_use]
+pub fn joint(applied: Position, (trimmed, last): (Position, Position)) -> Joint {
+    // No two lives of a cell have a generation in common, so that what follows its beginning is its own.
+    if applied.ordinal == 0 {
+        return Joint::Beginning;
+    }
+    // Not where a journal begins behind a snapshot, nor where the view is ahead of it.
+    let holds = applied.generation == last.generation && trimmed < applied && applied <= last;
+    match holds {
+        true => Joint::Behind(Position { ordinal: applied.ordinal.saturating_sub(1), ..applied }),
+        false if Bug::LevelsWithoutComparing.planted() => Joint::Beginning,
+        false => Joint::Nowhere,
+    }
+}
+
+/// What another node's batch is to a halted one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Met {
+    /// Both have it: what follows may be taken.
+    Same,
+    /// The two have different ones here: nothing is taken.
+    Other(Position),
+    /// It follows.
+    Next,
+}
+
+/// The same where `joint` is left to be compared.
+pub fn meet(joint: &mut Option<Entry>, entry: &Entry) -> Met {
+    match joint.take() {
+        Some(own) if own != *entry && !Bug::LevelsAnyHistory.planted() => {
+            let at = core_position(own.position);
+            *joint = Some(own);
+            Met::Other(at)
+        }
+        Some(own) if own == *entry => Met::Same,
+        _ => Met::Next,
     }
 }
 

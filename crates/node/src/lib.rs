@@ -9,7 +9,7 @@
 //!
 //! [`batcher`] and [`applier`] are state machines without threads, clocks or sockets of their own; [`service`] runs them.
 //! [`folder`] opens what lies on the disk and repairs what can be repaired; [`snapshot`], [`leases`], [`backup`], [`beyond`] and [`verify`] are about
-//! whole views; [`halt`] is a node whose cell has lost its log; [`marks`] are the operator's.
+//! whole views; [`halt`] is a node whose cell has lost its log, [`reseed`] how that begins anew; [`marks`] are the operator's.
 
 pub mod agreement;
 mod alarms;
@@ -23,6 +23,7 @@ pub mod clock;
 mod copied;
 mod differs;
 mod extent;
+pub mod fit;
 pub mod folder;
 pub mod halt;
 mod kept;
@@ -32,6 +33,7 @@ pub mod machine;
 pub mod marks;
 pub mod peers;
 pub mod progress;
+pub mod reseed;
 pub mod reserve;
 pub mod service;
 pub mod snapshot;

@@ -33,19 +33,7 @@ use std::time::Duration;
 const PING: Duration = Duration::from_secs(1);
 const ANSWER: Duration = Duration::from_millis(1_500);
 
-use ieum_core::ids::NodeId;
-use ieum_node::halt::Stand;
-
-/// Where a halted node stands, and who it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stood {
-    /// Its number.
-    pub node: NodeId,
-    /// Its data center.
-    pub dc: String,
-    /// Where it stands.
-    pub stand: Stand,
-}
+pub use ieum_node::halt::Stood;
 
 /// How much a piece of a snapshot holds, in bytes.
 const PIECE: usize = 1024 * 1024;

@@ -1,11 +1,8 @@
-//! What a node makes of the log that etcd holds and of what the other nodes say. Nothing here waits for anything but what it is given.
+//! How a node looks at etcd and hears the others at once, and what it says how often. What follows is `ieum_node::halt::decide`.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use ieum_core::ids::{NodeId, Position};
-use ieum_node::halt::{Shared, Verdict, judge};
-use ieum_node::peers::{Phase, Report};
+use ieum_node::peers::Report;
 use ieum_planted::Bug;
 
 /// Looks at etcd while the others are heard, and once more where what was seen does not fit what was heard: others may have appended
@@ -21,126 +18,6 @@ pub(super) async fn look_and_hear<T>(
         return (seen, heard);
     }
     (looking_again.await, heard)
-}
-
-/// Whether the log is one that the others can go on with: what any of them has applied was in it. One who says more is enough: the log is
-/// shown to have lost something by whoever has it.
-pub(super) fn others_verdict(log: Option<&Shared>, heard: &[Report]) -> Verdict {
-    let furthest = heard.iter().map(|report| report.applied).max().unwrap_or_default();
-    match judge(log, furthest, &[0; 32]) {
-        verdict @ (Verdict::Gone | Verdict::CutOff | Verdict::GivenUp) => verdict,
-        Verdict::GoesOn | Verdict::Crosses | Verdict::Elsewhere => Verdict::GoesOn,
-    }
-}
-
-/// The same for a node that stands at `applied` with this digest, and for the others.
-pub(super) fn verdict(log: Option<&Shared>, applied: Position, digest: &[u8; 32], heard: &[Report]) -> Verdict {
-    match judge(log, applied, digest) {
-        Verdict::GoesOn => others_verdict(log, heard),
-        verdict => verdict,
-    }
-}
-
-/// Whether a node that has halted opens its doors again.
-pub(super) fn waits_no_more(verdict: Verdict, log: Option<&Shared>, heard: &[Report]) -> bool {
-    match verdict {
-        Verdict::GoesOn | Verdict::Crosses => true,
-        // Its view will be found not to fit, and then there has to be somebody to resync from.
-        Verdict::Elsewhere => runs_in(log, heard),
-        Verdict::Gone | Verdict::CutOff | Verdict::GivenUp => false,
-    }
-}
-
-/// Whether another node serves in the generation of `log`.
-fn runs_in(log: Option<&Shared>, heard: &[Report]) -> bool {
-    let generation = log.map(|log| log.last.generation);
-    heard.iter().any(|report| report.phase == Phase::Ready && Some(report.applied.generation) == generation)
-}
-
-/// What a node does at its start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Start {
-    /// It goes on with what etcd holds; if that does not fit it is refused when it is opened.
-    GoesOn,
-    /// It makes the log.
-    Founds,
-    /// It is to make a log, but there was one: somebody stands there.
-    FoundedBefore { node: Option<NodeId>, at: Position },
-    /// It halts with what it has, which is of this generation, and looks closer.
-    Halts { own: u32 },
-}
-
-/// What a node does at its start whose data is of the generation `own`, if it has any. `suspect`: it ran, and its log was found to be wrong;
-/// `founds`: the operator lets it make the log; `foreign`: the log is another cell's.
-pub(super) fn at_start(
-    own: Option<u32>,
-    (log, foreign): (Option<&Shared>, bool),
-    heard: &[Report],
-    (suspect, founds): (bool, bool),
-) -> Start {
-    let Some(own) = own else {
-        // Without data it takes whatever log there is, and makes one only where nobody knows of one.
-        let knows = heard.iter().find(|report| report.applied != Position::default());
-        return match (log, founds, knows) {
-            (None, true, Some(report)) => Start::FoundedBefore { node: Some(report.node), at: report.applied },
-            (None, true, None) => Start::Founds,
-            _ => Start::GoesOn,
-        };
-    };
-    match log {
-        Some(_) if foreign => Start::GoesOn,
-        Some(log) if !suspect && log.last.generation == own && others_verdict(Some(log), heard) == Verdict::GoesOn => {
-            Start::GoesOn
-        }
-        None if founds => Start::FoundedBefore { node: None, at: Position::new(own, 0) },
-        _ => Start::Halts { own },
-    }
-}
-
-/// What a node that runs hears of a later generation than its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Later<'a> {
-    /// Nothing.
-    Nobody,
-    /// From some, of whom this is one: its own etcd has to say so, too. One node that is wrong must not shut the doors of all.
-    Some(&'a Report),
-    /// From most members.
-    Most(&'a Report),
-}
-
-/// Who of the `members`, of which this node is one, says that the cell is in a later generation than this node at `applied`. Most are most of
-/// the others: of two members the other one.
-pub(super) fn later<'a>(heard: &'a [Report], members: &BTreeSet<NodeId>, applied: Position) -> Later<'a> {
-    let is_later = |report: &&Report| report.applied.generation > applied.generation && members.contains(&report.node);
-    let says: BTreeSet<NodeId> = heard.iter().filter(is_later).map(|report| report.node).collect();
-    match heard.iter().find(is_later) {
-        None => Later::Nobody,
-        Some(report) if says.len() * 2 > members.len().saturating_sub(1) || Bug::OneReportShutsTheDoors.planted() => {
-            Later::Most(report)
-        }
-        Some(report) => Later::Some(report),
-    }
-}
-
-/// What a running node's own etcd shows of its log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shows {
-    /// The node cannot go on with it.
-    Lost,
-    /// It can, or it is another cell's, of which nothing follows for this one.
-    GoesOn,
-    /// Nothing: too few of its members answer.
-    Nothing,
-}
-
-/// The same for a node at `applied` that saw this, if it saw anything. `foreign`: the log is another cell's.
-pub(super) fn shows(seen: Option<(Option<&Shared>, bool)>, applied: Position) -> Shows {
-    match seen {
-        None => Shows::Nothing,
-        Some((_, true)) => Shows::GoesOn,
-        Some((log, false)) if judge(log, applied, &[0; 32]) == Verdict::GoesOn => Shows::GoesOn,
-        Some((_, false)) => Shows::Lost,
-    }
 }
 
 /// What was said already, so that what lasts is said again only now and then.
@@ -170,7 +47,10 @@ impl<T: PartialEq> Told<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ieum_log::sqlite::Predecessor;
+    use ieum_core::ids::{NodeId, Position};
+    use ieum_node::halt::decide::{others_verdict, verdict};
+    use ieum_node::halt::{Shared, Verdict};
+    use ieum_node::peers::Phase;
     use std::cell::Cell;
 
     const DIGEST: [u8; 32] = [3; 32];
@@ -201,11 +81,6 @@ mod tests {
         Shared { predecessor: None, last: Position::new(generation, ordinal) }
     }
 
-    fn behind(generation: u32, ordinal: u64, of: Shared) -> Shared {
-        let predecessor = Predecessor { end: ieum_log::Position { generation, ordinal }, digest: DIGEST };
-        Shared { predecessor: Some(predecessor), ..of }
-    }
-
     /// Others append all the time: what they say last is not in what was looked at first.
     #[tokio::test]
     async fn a_log_that_others_go_on_with_is_not_taken_for_one_that_lost_its_end() {
@@ -222,113 +97,6 @@ mod tests {
         let short = || async { log(4, 40) };
         let (seen, heard) = look_and_hear(short(), async { vec![ready(2, 4, 41)] }, fits, short()).await;
         assert_eq!(verdict(Some(&seen), Position::new(4, 40), &DIGEST, &heard), Verdict::CutOff);
-    }
-
-    #[test]
-    fn a_log_counts_as_lost_when_any_node_has_more_than_it_holds() {
-        let at = Position::new(4, 40);
-        let judged = |log: Option<&Shared>, heard: &[Report]| verdict(log, at, &DIGEST, heard);
-        assert_eq!(judged(Some(&log(4, 40)), &[]), Verdict::GoesOn);
-        assert_eq!(judged(Some(&log(4, 39)), &[]), Verdict::CutOff);
-        assert_eq!(judged(Some(&log(4, 50)), &[ready(2, 4, 50), ready(3, 4, 51)]), Verdict::CutOff);
-        assert_eq!(judged(Some(&log(4, 50)), &[ready(2, 9, 1)]), Verdict::GivenUp);
-        assert_eq!(judged(None, &[]), Verdict::Gone);
-        // Where others stand says nothing of a later generation that this node crosses into, or does not.
-        assert_eq!(judged(Some(&behind(4, 40, log(5, 0))), &[ready(2, 4, 41)]), Verdict::Crosses);
-        assert_eq!(judged(Some(&behind(4, 41, log(5, 0))), &[]), Verdict::Elsewhere);
-    }
-
-    #[test]
-    fn a_node_that_halted_opens_its_doors_for_a_log_that_is_its_own() {
-        let new = behind(4, 41, log(5, 0));
-        let waits = |verdict, heard: &[Report]| !waits_no_more(verdict, Some(&new), heard);
-        assert!(!waits(Verdict::GoesOn, &[]) && !waits(Verdict::Crosses, &[]));
-        assert!(waits(Verdict::Gone, &[]) && waits(Verdict::CutOff, &[]) && waits(Verdict::GivenUp, &[ready(2, 5, 1)]));
-        // There has to be somebody to resync from.
-        assert!(waits(Verdict::Elsewhere, &[]) && waits(Verdict::Elsewhere, &[ready(2, 4, 41)]));
-        assert!(waits(Verdict::Elsewhere, &[report(2, Phase::Joining, 5, 1)]));
-        assert!(!waits(Verdict::Elsewhere, &[ready(3, 4, 41), ready(2, 5, 1)]));
-    }
-
-    #[test]
-    fn a_node_starts_where_its_data_fits_and_halts_where_it_does_not() {
-        let start =
-            |log: Option<&Shared>, heard: &[Report], suspect| at_start(Some(4), (log, false), heard, (suspect, false));
-        assert_eq!(start(Some(&log(4, 40)), &[ready(2, 4, 40)], false), Start::GoesOn);
-        assert_eq!(start(Some(&log(4, 40)), &[ready(2, 4, 41)], false), Start::Halts { own: 4 });
-        assert_eq!(start(Some(&log(4, 40)), &[], true), Start::Halts { own: 4 });
-        assert_eq!(start(Some(&behind(4, 40, log(5, 0))), &[], false), Start::Halts { own: 4 });
-        assert_eq!(start(Some(&log(3, 90)), &[], false), Start::Halts { own: 4 });
-        assert_eq!(start(None, &[], false), Start::Halts { own: 4 });
-        // Another cell's log is refused when it is opened, whatever it holds.
-        assert_eq!(at_start(Some(4), (Some(&log(3, 1)), true), &[], (true, false)), Start::GoesOn);
-    }
-
-    #[test]
-    fn a_cell_is_founded_once() {
-        let found = |own, heard: &[Report]| at_start(own, (None, false), heard, (false, true));
-        assert_eq!(found(None, &[]), Start::Founds);
-        // One that is empty itself is waiting for it.
-        assert_eq!(found(None, &[report(2, Phase::Joining, 0, 0)]), Start::Founds);
-        let at = Position::new(4, 40);
-        // One that comes up with data does not say yet where it stands.
-        let comes_up = Start::FoundedBefore { node: Some(2), at: Position::new(4, 0) };
-        assert_eq!(found(None, &[report(2, Phase::Joining, 4, 0)]), comes_up);
-        assert_eq!(found(None, &[ready(2, 4, 40)]), Start::FoundedBefore { node: Some(2), at });
-        assert_eq!(found(Some(4), &[]), Start::FoundedBefore { node: None, at: Position::new(4, 0) });
-        // There is one: nothing is to be founded.
-        assert_eq!(at_start(None, (Some(&log(4, 40)), false), &[], (false, true)), Start::GoesOn);
-        assert_eq!(at_start(Some(4), (Some(&log(4, 40)), false), &[], (false, true)), Start::GoesOn);
-        assert_eq!(at_start(None, (None, false), &[], (false, false)), Start::GoesOn);
-    }
-
-    #[test]
-    fn one_node_that_speaks_of_a_later_generation_is_not_believed_alone() {
-        let members = BTreeSet::from([1, 2, 3]);
-        let said = |heard: &[Report]| said_of(&members, heard);
-        assert_eq!(said(&[]), "nobody");
-        assert_eq!(said(&[ready(2, 4, 90), ready(3, 3, 99)]), "nobody");
-        assert_eq!(said(&[ready(2, 4, 40), ready(3, 5, 0)]), "some");
-        assert_eq!(said(&[ready(2, 5, 1), ready(3, 5, 0)]), "most");
-        // The same one twice, and others who are no members.
-        assert_eq!(said(&[ready(3, 5, 0), ready(3, 5, 0), ready(8, 5, 0), ready(9, 5, 0)]), "some");
-        assert_eq!(said(&[ready(8, 5, 0), ready(9, 5, 0)]), "nobody");
-        let five = BTreeSet::from([1, 2, 3, 4, 5]);
-        assert_eq!(said_of(&five, &[ready(2, 5, 1), ready(3, 5, 0)]), "some");
-        assert_eq!(said_of(&five, &[ready(2, 5, 1), ready(3, 5, 0), ready(4, 5, 0)]), "most");
-    }
-
-    /// With a witness in the third data center: a node that is alone with the old etcd never hears of more than one.
-    #[test]
-    fn of_two_nodes_the_other_one_decides() {
-        let two = BTreeSet::from([1, 2]);
-        assert_eq!(said_of(&two, &[ready(2, 5, 0)]), "most");
-        assert_eq!(said_of(&two, &[ready(2, 4, 90)]), "nobody");
-        assert_eq!(said_of(&two, &[ready(8, 5, 0)]), "nobody");
-        // Not known yet.
-        assert_eq!(said_of(&BTreeSet::new(), &[ready(2, 5, 0)]), "nobody");
-    }
-
-    /// What a node that runs at 4.40 makes of it.
-    fn said_of(members: &BTreeSet<NodeId>, heard: &[Report]) -> &'static str {
-        match later(heard, members, Position::new(4, 40)) {
-            Later::Nobody => "nobody",
-            Later::Some(report) if report.applied.generation == 5 => "some",
-            Later::Most(report) if report.applied.generation == 5 => "most",
-            Later::Some(_) | Later::Most(_) => "another",
-        }
-    }
-
-    /// Else a node says of an etcd that is away for a moment that it goes on, and sends its operator to look at the endpoints.
-    #[test]
-    fn an_etcd_that_does_not_answer_is_not_taken_for_one_that_goes_on() {
-        let at = Position::new(4, 40);
-        assert_eq!(shows(None, at), Shows::Nothing);
-        assert_eq!(shows(Some((Some(&log(4, 40)), false)), at), Shows::GoesOn);
-        assert_eq!(shows(Some((Some(&log(3, 1)), true)), at), Shows::GoesOn);
-        assert_eq!(shows(Some((None, false)), at), Shows::Lost);
-        assert_eq!(shows(Some((Some(&log(4, 39)), false)), at), Shows::Lost);
-        assert_eq!(shows(Some((Some(&log(5, 0)), false)), at), Shows::Lost);
     }
 
     #[test]

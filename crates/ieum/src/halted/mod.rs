@@ -14,29 +14,28 @@ use ieum_gateway::Ticket;
 use ieum_log_etcd::record::{self, Found};
 use ieum_log_etcd::{Etcd, Options};
 use ieum_node::folder::{self, Folder};
-use ieum_node::halt::{self, Halted, Shared, Stand, Verdict};
-use ieum_node::peers::{Phase, Report};
+use ieum_node::halt::decide::{Later, Start, at_start, later, others_verdict, says, shows, verdict, waits_no_more};
+use ieum_node::halt::{self, Halted, Shared, Stand, Stood, Verdict};
+use ieum_node::peers::Report;
 use ieum_node::service::Handle;
 use ieum_node::{chain, core_position};
-use ieum_peer::Stood;
 use ieum_peer::circle::Circle;
 use ieum_peer::client::{Caller, Peer};
 use ieum_peer::resync;
 use ieum_peer::server::{self, Offer};
 use ieum_peer::shelf::Shelf;
-use ieum_planted::Bug;
 use ieum_store::fjall::{self, Fjall};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-pub(crate) use self::decide::Shows;
-use self::decide::{Later, Start, Told, at_start, later, look_and_hear, others_verdict, shows, verdict, waits_no_more};
+use self::decide::{Told, look_and_hear};
 pub(crate) use self::waiting::or_silent;
 use crate::config::Config;
 use crate::serve::Error;
 use crate::shared;
 use crate::stopping::Signals;
+pub(crate) use ieum_node::halt::decide::Shows;
 
 /// How often a halted node looks at etcd and at the other nodes.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -209,7 +208,7 @@ impl Halt<'_> {
             self.level(&halted, &mut lacking).await;
             let (applied, addresses) = (halted.stand().await?.applied, self.addresses());
             report.send_modify(|report| {
-                *report = says(report.node, report.dc.clone(), report.life, applied, addresses);
+                *report = says(report.node, report.dc.clone(), (shared::BUILD, report.life), applied, addresses);
             });
             sleep(LOOK_EVERY).await;
         }
@@ -227,7 +226,8 @@ impl Halt<'_> {
     async fn answer(&self, halted: &Arc<Halted>) -> Result<watch::Sender<Report>, Error> {
         let (node, dc) = (self.config.node.number, self.config.node.dc.clone());
         let applied = halted.stand().await?.applied;
-        let report = watch::Sender::new(says(node, dc.clone(), shared::life()?, applied, self.addresses()));
+        let report =
+            watch::Sender::new(says(node, dc.clone(), (shared::BUILD, shared::life()?), applied, self.addresses()));
         let Some(address) = self.config.peers.listen else {
             tracing::error!("this node has no [peers] listen: neither `ieum log reseed` nor another node can ask it");
             return Ok(report);
@@ -278,25 +278,6 @@ impl Halt<'_> {
                 tracing::warn!(error, peer = peer.address(), "what another node has is not here yet");
             }
         }
-    }
-}
-
-/// What a node says of itself that has halted. What is on its disk counts for nothing when others trim the log: it may be of another history, as
-/// beside an etcd that was restored from a backup.
-fn says(node: NodeId, dc: String, life: u64, applied: Position, addresses: Vec<String>) -> Report {
-    Report {
-        node,
-        dc,
-        phase: Phase::Joining,
-        applied,
-        synced: if Bug::HaltedVouches.planted() { applied } else { Position::default() },
-        build: shared::BUILD,
-        life,
-        endpoint: None,
-        addresses,
-        digests: Vec::new(),
-        copied: None,
-        decided: Vec::new(),
     }
 }
 
@@ -417,34 +398,4 @@ pub(crate) async fn own_etcd(config: &Config, applied: Position) -> Shows {
     let seen =
         found.map(|found| (shared_log(&found), found.log.is_some_and(|held| held.cell != u32::from(config.node.cell))));
     shows(seen.as_ref().map(|(log, foreign)| (log.as_ref(), *foreign)), applied)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use ieum_node::peers::{Peers, Trim};
-
-    use super::*;
-
-    /// An etcd that was restored from a backup at 400 goes on with two nodes; the third stood at 900, and has halted.
-    #[test]
-    fn what_a_halted_node_has_on_its_disk_does_not_count_for_its_data_center() {
-        let at = |ordinal| Position::new(5, ordinal);
-        let halted = says(3, "c".to_owned(), 3, at(900), Vec::new());
-        let runs = |node, dc: &str, synced| Report {
-            phase: Phase::Ready,
-            synced: at(synced),
-            ..says(node, dc.to_owned(), node.into(), at(synced), Vec::new())
-        };
-        let own = runs(1, "a", 600);
-        let trim = |others: &[Report]| {
-            let mut peers = Peers::default();
-            peers.set_members(BTreeMap::from([(1, "a"), (2, "b"), (3, "c")].map(|(node, dc)| (node, dc.to_owned()))));
-            others.iter().for_each(|other| peers.heard(other.clone(), &own, 0));
-            peers.trim(&own, Position::default(), 0)
-        };
-        assert_eq!(trim(&[runs(2, "b", 500), halted.clone()]), Trim::UpTo(at(500)));
-        assert_eq!(trim(&[halted]), Trim::OneDataCenter, "b is down: what follows 400 lies in a alone");
-    }
 }

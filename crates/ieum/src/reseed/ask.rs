@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use ieum_core::ids::Position;
 use ieum_node::peers::{Phase, Report};
+use ieum_node::reseed::Seen;
 use ieum_peer::client::Peer;
 use tokio::time::timeout;
 
-use super::plan::Seen;
 use crate::Failure;
 use crate::config::Config;
 use crate::halted::{hear, peer};

@@ -2,7 +2,6 @@
 //! begins it, and nothing has to be done by this command after it.
 
 mod ask;
-mod plan;
 mod restore;
 
 use std::collections::BTreeSet;
@@ -15,12 +14,11 @@ use ieum_log_etcd::Options;
 use ieum_log_etcd::record::{self, Begun, Found};
 use ieum_node::backup::next_generation;
 use ieum_node::peers::{Phase, Report};
+use ieum_node::reseed::{Already, Obstacle, Plan, Seen, plan};
 use tokio::time::sleep;
 
 pub(crate) use self::ask::{Stay, ask};
 use self::ask::{addresses, hear_at};
-pub(crate) use self::plan::without_each;
-use self::plan::{Obstacle, Plan, Seen, plan};
 pub(crate) use self::restore::restore;
 use crate::Failure;
 use crate::config::{Config, Engine};
@@ -108,7 +106,7 @@ impl Reseed<'_> {
     }
 
     /// What is to be done, as soon as all nodes have halted and are level; or that it was done before.
-    async fn halted(&self) -> Result<Result<Plan, plan::Already>, Failure> {
+    async fn halted(&self) -> Result<Result<Plan, Already>, Failure> {
         let (until, mut told) = (Instant::now() + HALTING, BTreeSet::new());
         loop {
             let late = Instant::now() >= until;

@@ -9,11 +9,11 @@ use ieum_core::ids::{NodeId, Position};
 use ieum_log_etcd::record::{self, Begun};
 use ieum_node::backup::{self, About, Reaches, Restored};
 use ieum_node::folder::Folder;
+use ieum_node::reseed::{Seen, can_begin, list, named, numbers, without_each};
 use ieum_planted::Bug;
 use tokio::time::Instant;
 
 use super::ask::{Stay, ask};
-use super::plan::{Seen, can_begin, list, named, numbers, without_each};
 use crate::Failure;
 use crate::bar::Bar;
 use crate::config::Config;

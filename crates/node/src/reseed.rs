@@ -1,31 +1,31 @@
-//! What follows from where the nodes stand and what etcd holds.
+//! A new generation of a log that is lost: what follows from where the nodes stand and what etcd holds (docs/decisions/reseed.md).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use ieum_core::ids::{NodeId, Position};
 use ieum_log::sqlite::Predecessor;
-use ieum_node::halt::{Shared, Stand, Verdict, judge};
-use ieum_node::log_position;
-use ieum_peer::Stood;
 use ieum_planted::Bug;
+
+use crate::halt::{Shared, Stand, Stood, Verdict, judge};
+use crate::log_position;
 
 /// What the nodes say.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Seen {
+pub struct Seen {
     /// Who has halted.
-    pub(crate) stood: BTreeMap<NodeId, Stood>,
+    pub stood: BTreeMap<NodeId, Stood>,
     /// Who runs, or is coming up, and where its view is.
-    pub(crate) runs: BTreeMap<NodeId, Position>,
+    pub runs: BTreeMap<NodeId, Position>,
     /// Who comes up and has no data yet.
-    pub(crate) empty: BTreeSet<NodeId>,
+    pub empty: BTreeSet<NodeId>,
     /// Why others say nothing.
-    pub(super) silent: Vec<String>,
+    pub silent: Vec<String>,
 }
 
 impl Seen {
     /// For the operator, a line each.
-    pub(super) fn lines(&self) -> Vec<String> {
+    pub fn lines(&self) -> Vec<String> {
         let stood = self.stood.values();
         let stood = stood.map(|stood| match (stood, can_begin(stood)) {
             (Stood { node, dc, stand }, true) => {
@@ -44,29 +44,32 @@ impl Seen {
 
 /// How the new generation begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Plan {
+pub struct Plan {
     /// Behind this.
-    pub(super) end: Predecessor,
+    pub end: Predecessor,
     /// Whose view that is.
-    pub(super) furthest: NodeId,
+    pub furthest: NodeId,
     /// The latest generation that is known of.
-    pub(super) newest: u32,
+    pub newest: u32,
     /// Members that are not given up.
-    pub(super) members: Vec<NodeId>,
+    pub members: Vec<NodeId>,
     /// Nodes that are behind, and where they stand.
-    pub(super) behind: Vec<(NodeId, Position)>,
+    pub behind: Vec<(NodeId, Position)>,
     /// Nodes that have no view in which they are members, or nothing at all.
-    pub(super) without_view: Vec<NodeId>,
+    pub without_view: Vec<NodeId>,
     /// Nodes that are given up, and where they stand if they say so.
-    pub(super) given_up: Vec<(NodeId, Option<Position>)>,
+    pub given_up: Vec<(NodeId, Option<Position>)>,
 }
 
 /// It was done before.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Already {
-    pub(super) generation: u32,
-    pub(super) end: Position,
-    pub(super) members: Vec<NodeId>,
+pub struct Already {
+    /// The generation that has begun.
+    pub generation: u32,
+    /// Where the one before ended.
+    pub end: Position,
+    /// Who is a member.
+    pub members: Vec<NodeId>,
 }
 
 impl fmt::Display for Already {
@@ -80,8 +83,9 @@ impl fmt::Display for Already {
 }
 
 /// Why nothing is done.
+#[expect(missing_docs, reason = "what each says is its text")]
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Obstacle {
+pub enum Obstacle {
     #[error("{0}")]
     Already(Already),
     #[error(
@@ -148,7 +152,7 @@ pub(super) enum Obstacle {
 
 impl Obstacle {
     /// Whether it may be gone when it is looked again.
-    pub(super) fn may_pass(&self) -> bool {
+    pub fn may_pass(&self) -> bool {
         match self {
             // Nodes may be opening their data still.
             Self::Nobody { .. } | Self::NoView { .. } | Self::Missing { .. } => true,
@@ -160,28 +164,32 @@ impl Obstacle {
     }
 }
 
-pub(super) fn list(silent: &[String]) -> String {
+/// Why others say nothing, in brackets.
+#[must_use]
+pub fn list(silent: &[String]) -> String {
     if silent.is_empty() { String::new() } else { format!(" ({})", silent.join("; ")) }
 }
 
-pub(super) fn numbers(nodes: &[NodeId]) -> String {
+/// Nodes by number.
+#[must_use]
+pub fn numbers(nodes: &[NodeId]) -> String {
     nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", node ")
 }
 
 /// Who it is that is, or are, something.
-pub(super) fn named(nodes: &[(NodeId, String)]) -> String {
+pub fn named(nodes: &[(NodeId, String)]) -> String {
     let names: Vec<_> = nodes.iter().map(|(node, dc)| format!("node {node} in data center {dc}")).collect();
     names.join(" and ") + if nodes.len() == 1 { " is" } else { " are" }
 }
 
 /// What gives these nodes up.
-pub(crate) fn without_each<'a>(nodes: impl IntoIterator<Item = &'a NodeId>) -> String {
+pub fn without_each<'a>(nodes: impl IntoIterator<Item = &'a NodeId>) -> String {
     nodes.into_iter().map(|node| format!("--without {node}")).collect::<Vec<_>>().join(" ")
 }
 
 /// Whether a generation can begin where a node stands: its view tells who the members are, and that it is one. With a new disk, to which
 /// nothing or little was copied yet, there are fewer members or none, and nobody would seem to be missing.
-pub(super) fn can_begin(Stood { node, stand, .. }: &Stood) -> bool {
+pub fn can_begin(Stood { node, stand, .. }: &Stood) -> bool {
     let is_member = stand.members.iter().any(|(member, _)| member == node);
     stand.digest.is_some() && (is_member || Bug::EmptyViewCounts.planted())
 }
@@ -197,7 +205,7 @@ fn other_histories(seen: &Seen, without: &[NodeId]) -> Option<Obstacle> {
 }
 
 /// How the new generation begins, if it may.
-pub(super) fn plan(seen: &Seen, log: Option<&Shared>, without: &[NodeId], replace: bool) -> Result<Plan, Obstacle> {
+pub fn plan(seen: &Seen, log: Option<&Shared>, without: &[NodeId], replace: bool) -> Result<Plan, Obstacle> {
     let counts = |node: &NodeId| !without.contains(node);
     let halted = || seen.stood.values().filter(|stood| counts(&stood.node));
     let candidates = || halted().filter(|stood| can_begin(stood));
