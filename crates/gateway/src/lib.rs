@@ -58,6 +58,8 @@ pub struct Gateway<C> {
     hellos: Arc<lanes::Lane>,
     limits: limits::Limits,
     metrics: metrics::Metrics,
+    /// Where the view stood when the gateway was made: what came later is delivered.
+    began: Position,
     progress: Mutex<Progress>,
     stopping: tokio::sync::watch::Sender<bool>,
     /// It sends its clients elsewhere.
@@ -83,6 +85,7 @@ impl<C: Cell> Gateway<C> {
     /// The gateway of `cell`. `hub` must be given what the cell delivers.
     pub fn new(cell: C, hub: Arc<Hub>, options: Options, keys: SigningKeys) -> Arc<Self> {
         Arc::new(Self {
+            began: cell.applied(),
             cell,
             hub,
             passwords: passwords::Pool::new(&options.passwords),
@@ -175,11 +178,9 @@ impl<C: Cell> Gateway<C> {
             if progress.at != applied || progress.since.is_none() {
                 (progress.at, progress.since) = (applied, Some(now));
             }
-            let delivered = self.hub.complete();
+            let delivered = self.hub.complete().max(self.began);
             if progress.undelivered.is_none_or(|(position, _)| position <= delivered) {
-                // Until the first batch is delivered there is nothing to be behind with.
-                let behind =
-                    applied > delivered && delivered > Position::default() && !Bug::DeliveryHangUnseen.planted();
+                let behind = applied > delivered && !Bug::DeliveryHangUnseen.planted();
                 progress.undelivered = behind.then_some((applied, now));
             }
             let for_long = |since: Option<Instant>, bound| {

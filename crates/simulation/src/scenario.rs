@@ -92,6 +92,14 @@ impl Scenario {
         }
     }
 
+    /// A node delivers nothing of what it applies for so many seconds.
+    pub fn delivery_hangs(&mut self, node: usize, seconds: u64) {
+        let until = self.world.now() + seconds * 1_000;
+        if let Some(node) = self.world.node_mut(node - 1) {
+            node.delivery_hangs_until = until;
+        }
+    }
+
     /// Trimming hangs in a node.
     pub fn trims_hang(&mut self, node: usize) {
         if let Some(host) = self.world.hosts.get_mut(node - 1) {

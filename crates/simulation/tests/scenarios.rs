@@ -99,3 +99,16 @@ fn a_node_with_a_new_disk_comes_back_while_people_talk() -> Result<(), Broken> {
     cell.people_talk(30)?;
     cell.ends_well()
 }
+
+/// Found by seed 6 of six nodes: nothing counted as undelivered until something was delivered, and a node whose delivery hung from its start on kept
+/// its people without a word.
+#[test]
+fn who_is_at_a_node_that_never_delivered_anything_is_told() -> Result<(), Broken> {
+    let mut cell = Scenario::of(1)?;
+    cell.people_talk(10)?;
+    cell.node_loses_power(1)?;
+    cell.node_starts(1)?;
+    cell.delivery_hangs(1, 20);
+    cell.people_talk(30)?;
+    cell.ends_well()
+}

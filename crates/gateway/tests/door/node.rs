@@ -333,6 +333,17 @@ impl Server {
         self.delivery.send_replace(held);
     }
 
+    /// Where another gateway of the same node listens, which is told nothing of what is applied.
+    pub(crate) fn gateway_without_delivery(&self) -> SocketAddr {
+        let runtime = self.runtime.as_ref().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let cell = NodeCell(self.handle.clone(), Arc::clone(&self.gate), Arc::clone(&self.surge));
+        let gateway = Gateway::new(cell, Hub::new(), options(), SigningKeys::from_seed(&[7; 32]).unwrap());
+        runtime.spawn(ieum_gateway::server::serve(gateway, listener, None));
+        address
+    }
+
     /// No command's apply panicked, whatever came in.
     pub(crate) fn is_sound(&self) {
         let alarms = self.handle.alarms();

@@ -60,6 +60,16 @@ fn every_session_is_told_when_nothing_is_delivered() {
     server.is_sound();
 }
 
+#[test]
+fn a_delivery_that_hangs_from_its_first_batch_on_is_told() {
+    let mut server = Server::start();
+    let minji = Person::register(&server, "minji");
+    server.address = server.gateway_without_delivery();
+    let mut socket = Socket::open(&server);
+    socket.say(&json!({"hello": {"device": minji.device, "secret": minji.secret}}).to_string());
+    assert_eq!(socket.bye()["code"], "unavailable");
+}
+
 /// Whatever else the node has noticed: behind a freeze of its process that is nothing yet.
 #[test]
 fn reads_are_marked_by_the_age_of_what_proves_them() {

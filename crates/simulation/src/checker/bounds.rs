@@ -1,7 +1,5 @@
 //! Bounds that hold at every moment: who is kept waiting by a node that does not keep up is told, and queues stay as short as they may be.
 
-use ieum_core::ids::Position;
-
 use crate::failure::{Broken, Check, holds};
 use crate::network::Link;
 use crate::node::{Node, Serving};
@@ -43,9 +41,7 @@ impl World {
     fn nobody_hangs(&self, node: &Node, since: u64) -> Check {
         let now = self.now();
         let alone = now - node.own_at.max(since);
-        // The gateway does not notice a delivery that hangs from its very first batch on (docs/roadmap.md).
-        let delivers = node.hub.complete() > Position::default();
-        let undelivered = node.undelivered_since.filter(|_| delivers).map_or(0, |waits| now - waits.max(since));
+        let undelivered = node.undelivered_since.map_or(0, |waits| now - waits.max(since));
         if alone <= TOLD && undelivered <= TOLD_UNDELIVERED {
             return Ok(());
         }
