@@ -65,7 +65,8 @@ impl World {
         let ms = self.trouble.between(300, 12_000);
         let until = self.now() + ms;
         if let Some(host) = self.hosts.get_mut(index) {
-            host.frozen_until = until;
+            // What waits for the end of an earlier one still does.
+            host.frozen_until = host.frozen_until.max(until);
         }
         self.note(format_args!("node {} is frozen for {ms} ms", index + 1));
         Ok(())
