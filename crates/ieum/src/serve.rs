@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ieum_core::apply::Skips;
-use ieum_core::ids::Position;
+use ieum_core::ids::{NodeId, Position};
 use ieum_core::kv::{Kv, Read};
 use ieum_gateway::{Gateway, Hub, SigningKeys, Ticket};
 use ieum_log::Kept;
@@ -106,6 +106,12 @@ pub(crate) enum Error {
          begin a new generation of the log with `ieum log reseed`"
     )]
     FoundedBefore { who: String, at: Position },
+    #[error(
+        "node {node} has applied {at}, and etcd's log ends before that: it has lost batches that were acknowledged (an older backup of etcd was \
+         restored, or this is the etcd of before). This node has no data and does not begin with that log. Begin a new generation with `ieum \
+         log reseed`, then start it again"
+    )]
+    FallsShort { node: NodeId, at: Position },
     #[error("the log has gone on without this node and forgotten what it needs: it asks the other nodes for it")]
     Overtaken,
 }

@@ -282,6 +282,8 @@ pub enum Bug {
     LooksBeforeItHears,
     /// A node shuts its doors as soon as one other speaks of a later generation.
     OneReportShutsTheDoors,
+    /// A node without data begins with a log that has lost what others have applied.
+    ShortLogTaken,
     /// A restored cell takes the generation after the newest that the files tell of, which lost files may have had.
     GenerationFromFilesAlone,
     /// A restored cell gives the ids again that were given after the backup.

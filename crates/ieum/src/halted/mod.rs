@@ -118,6 +118,7 @@ async fn passage(config: &Config, founds: bool, suspect: bool) -> Result<Passage
                 let who = node.map_or_else(|| "this node".to_owned(), |node| format!("node {node}"));
                 return Err(Error::FoundedBefore { who, at });
             }
+            Start::FallsShort { node, at } => return Err(Error::FallsShort { node, at }),
             Start::Halts { own } => break (own, Some(found)),
         }
     };

@@ -76,6 +76,13 @@ pub enum Start {
         /// Where.
         at: Position,
     },
+    /// It has nothing and is not to begin with a log that has lost what another one has applied: that would be a second history.
+    FallsShort {
+        /// Who has applied more.
+        node: NodeId,
+        /// Up to where.
+        at: Position,
+    },
     /// It halts with what it has, which is of this generation, and looks closer.
     Halts {
         /// The generation.
@@ -92,9 +99,15 @@ pub fn at_start(
     (suspect, founds): (bool, bool),
 ) -> Start {
     let Some(own) = own else {
-        // Without data it takes whatever log there is, and makes one only where nobody knows of one.
-        let knows = heard.iter().find(|report| report.applied != Position::default());
+        // Without data it takes the log that there is and the others can go on with, and makes one only where nobody knows of one.
+        let knows =
+            heard.iter().max_by_key(|report| report.applied).filter(|report| report.applied != Position::default());
         return match (log, founds, knows) {
+            (Some(_), _, Some(report))
+                if !foreign && others_verdict(log, heard) != Verdict::GoesOn && !Bug::ShortLogTaken.planted() =>
+            {
+                Start::FallsShort { node: report.node, at: report.applied }
+            }
             (None, true, Some(report)) => Start::FoundedBefore { node: Some(report.node), at: report.applied },
             (None, true, None) => Start::Founds,
             _ => Start::GoesOn,
@@ -235,6 +248,21 @@ mod tests {
         assert_eq!(start(None, &[], false), Start::Halts { own: 4 });
         // Another cell's log is refused when it is opened, whatever it holds.
         assert_eq!(at_start(Some(4), (Some(&log(3, 1)), true), &[], (true, false)), Start::GoesOn);
+    }
+
+    /// An etcd that was restored from an old backup, while the others have halted with more, and one disk is new.
+    #[test]
+    fn a_node_without_data_does_not_begin_with_a_log_that_has_lost_something() {
+        let start =
+            |log: &Shared, foreign, heard: &[Report]| at_start(None, (Some(log), foreign), heard, (false, false));
+        let heard = [ready(2, 4, 30), report(3, Phase::Joining, 4, 41)];
+        assert_eq!(start(&log(4, 40), false, &heard), Start::FallsShort { node: 3, at: Position::new(4, 41) });
+        assert_eq!(start(&log(3, 90), false, &heard), Start::FallsShort { node: 3, at: Position::new(4, 41) });
+        assert_eq!(start(&log(4, 41), false, &heard), Start::GoesOn);
+        assert_eq!(start(&log(5, 0), false, &heard), Start::GoesOn, "they will cross into it");
+        assert_eq!(start(&log(4, 0), false, &[]), Start::GoesOn);
+        // Another cell's log is refused when it is opened.
+        assert_eq!(start(&log(4, 40), true, &heard), Start::GoesOn);
     }
 
     #[test]
