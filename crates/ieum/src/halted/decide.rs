@@ -48,7 +48,7 @@ impl<T: PartialEq> Told<T> {
 mod tests {
     use super::*;
     use ieum_core::ids::{NodeId, Position};
-    use ieum_node::halt::decide::{others_verdict, verdict};
+    use ieum_node::halt::decide::{others_verdict, says, verdict};
     use ieum_node::halt::{Shared, Verdict};
     use ieum_node::peers::Phase;
     use std::cell::Cell;
@@ -57,20 +57,7 @@ mod tests {
 
     fn report(node: NodeId, phase: Phase, generation: u32, ordinal: u64) -> Report {
         let at = Position::new(generation, ordinal);
-        Report {
-            node,
-            dc: "x".to_owned(),
-            phase,
-            applied: at,
-            synced: at,
-            build: 1,
-            life: node.into(),
-            endpoint: None,
-            addresses: Vec::new(),
-            digests: Vec::new(),
-            copied: None,
-            decided: Vec::new(),
-        }
+        Report { phase, synced: at, ..says(node, "x".to_owned(), (1, node.into()), at, Vec::new()) }
     }
 
     fn ready(node: NodeId, generation: u32, ordinal: u64) -> Report {

@@ -181,20 +181,7 @@ mod tests {
 
     fn report(node: NodeId, phase: Phase, generation: u32, ordinal: u64) -> Report {
         let at = Position::new(generation, ordinal);
-        Report {
-            node,
-            dc: "x".to_owned(),
-            phase,
-            applied: at,
-            synced: at,
-            build: 1,
-            life: node.into(),
-            endpoint: None,
-            addresses: Vec::new(),
-            digests: Vec::new(),
-            copied: None,
-            decided: Vec::new(),
-        }
+        Report { phase, synced: at, ..says(node, "x".to_owned(), (1, node.into()), at, Vec::new()) }
     }
 
     fn ready(node: NodeId, generation: u32, ordinal: u64) -> Report {
