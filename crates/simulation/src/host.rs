@@ -4,7 +4,7 @@ use ieum_core::apply::applied;
 use ieum_core::ids::{NodeId, Position};
 use ieum_core::kv::Kv;
 use ieum_node::agreement::Checkpoints;
-use ieum_node::peers::{Peers, Phase, Report};
+use ieum_node::peers::{Agreement, Peers, Phase, Report};
 use ieum_node::trimming::Trimming;
 use ieum_store::Memory;
 
@@ -76,6 +76,15 @@ pub(crate) struct Host {
     pub(crate) skew: i64,
     /// When it lost its disk, and up to where that had been synced. The others may count on it until they hear otherwise.
     pub(crate) emptied: Option<(u64, u64)>,
+    /// What its process does to the digests of its view, which is another one than the log gives.
+    pub(crate) mask: Option<u64>,
+    /// Its view was found to differ, and how: it does not start with it again.
+    pub(crate) differs: Option<String>,
+    /// What it has found of the cell's views, and since when that is open.
+    pub(crate) found: Agreement,
+    pub(crate) open_since: Option<u64>,
+    /// This life of it began with a view.
+    pub(crate) began_with_something: bool,
 }
 
 impl Host {
@@ -94,6 +103,11 @@ impl Host {
             trims_hang: false,
             skew: 0,
             emptied: None,
+            mask: None,
+            differs: None,
+            found: Agreement::Same,
+            open_since: None,
+            began_with_something: false,
         }
     }
 
@@ -107,11 +121,13 @@ impl Host {
     }
 
     /// The process is gone. With the power goes what was not synced, but for the first `keep` commits of the view.
-    pub(crate) fn dies(&mut self, keep: usize, random: &mut Random) {
+    pub(crate) fn dies(&mut self, keep: usize, random: &mut Random) -> Check {
         (self.node, self.circle, self.copying) = (None, None, None);
         (self.frozen_until, self.trims_hang) = (0, false);
         self.disk.crash(keep);
         self.journal.crash(random);
+        (self.found, self.open_since) = (Agreement::Same, None);
+        self.stays_wrong()
     }
 
     /// Its disk is gone, and a new one is put in.
@@ -123,6 +139,7 @@ impl Host {
     /// The process is there, and says so.
     pub(crate) fn comes_up(&mut self, life: u64, started: u64) -> Check {
         self.lives += 1;
+        self.began_with_something = applied(&self.disk.snapshot())?.position.ordinal > 0;
         let own = Report {
             node: self.number(),
             dc: dc_name(self.dc()),

@@ -21,18 +21,18 @@ impl World {
             return Ok(());
         }
         let down_for = self.trouble.between(100, 6_000);
-        self.loses_power(index, &format!("dies for {down_for} ms"));
+        self.loses_power(index, &format!("dies for {down_for} ms"))?;
         self.after(down_for, Event::NodeStarts(index));
         Ok(())
     }
 
     /// The process is gone, and what it has not synced may be, too.
-    fn loses_power(&mut self, index: usize, what: &str) {
-        let Some(host) = self.hosts.get(index).filter(|host| host.circle.is_some()) else { return };
+    fn loses_power(&mut self, index: usize, what: &str) -> Check {
+        let Some(host) = self.hosts.get(index).filter(|host| host.circle.is_some()) else { return Ok(()) };
         let unpersisted = host.disk.unpersisted();
         let keep = self.trouble.index(unpersisted + 1);
         self.note(format_args!("node {} {what}, {keep} of {unpersisted} commits stay", index + 1));
-        self.node_dies(index, keep);
+        self.node_dies(index, keep)
     }
 
     pub(super) fn log_stalls(&mut self) -> Check {
@@ -112,7 +112,7 @@ impl World {
             self.elects(elects);
             for index in 0..self.hosts.len() {
                 if self.dc_of(index) == dc {
-                    self.loses_power(index, "loses its power");
+                    self.loses_power(index, "loses its power")?;
                 }
             }
             self.after(ms, Event::Lit(dc));
@@ -160,10 +160,12 @@ impl World {
     pub(super) fn empty_disk(&mut self) -> Check {
         let now = self.now();
         let index = self.trouble.index(self.hosts.len());
-        if !self.hosts.iter().all(Host::serves) {
+        let mut others = self.hosts.iter().filter(|host| host.index != index);
+        let right = others.try_fold(false, |right, host| host.is_wrong().map(|wrong| right || !wrong))?;
+        if !right || !self.hosts.iter().all(Host::serves) {
             return Ok(());
         }
-        self.loses_power(index, "loses its disk");
+        self.loses_power(index, "loses its disk")?;
         if let Some(host) = self.hosts.get_mut(index) {
             host.is_emptied(now);
         }

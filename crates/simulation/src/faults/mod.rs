@@ -1,6 +1,7 @@
 //! What breaks, chosen by the seed, one thing on top of the other.
 
 mod cell;
+mod disk;
 mod people;
 
 use crate::failure::Check;
@@ -33,13 +34,14 @@ const ANYWHERE: [(u64, Fault); 18] = [
 ];
 
 /// What only a cell of several nodes survives.
-const WITH_SEVERAL: [(u64, Fault); 6] = [
+const WITH_SEVERAL: [(u64, Fault); 7] = [
     (17, World::data_center_fault),
     (9, World::node_fault),
     (4, World::freeze),
     (4, World::tail_hangs),
     (9, World::empty_disk),
     (3, World::trims_hang),
+    (3, World::view_goes_wrong),
 ];
 impl World {
     /// Something breaks.

@@ -9,11 +9,11 @@ use ieum_core::ids::{NodeId, Position};
 use ieum_core::kv::{Direction, Kv as _, Read};
 use ieum_core::tables::cell::NODES;
 use ieum_gateway::Cell as _;
-use ieum_node::peers::{Agreement, Phase, Report};
+use ieum_node::peers::{Phase, Report};
 use ieum_node::trimming::{News, Sight};
 
 use super::{Event, NodeEvent, World};
-use crate::failure::{Check, broken, holds};
+use crate::failure::{Check, holds};
 use crate::host::{self, Circle};
 
 /// How often a node says where it stands.
@@ -58,14 +58,12 @@ impl World {
             (host.copied, own.copied) = (None, None);
         }
         node.gateway.set_elsewhere(peers.endpoints(own, now));
-        match peers.agreement() {
-            Agreement::Same => Ok(()),
-            differs => broken(format!("node {} finds that views differ: {differs:?}", own.node)),
-        }
+        let agreement = peers.agreement();
+        self.finds(index, agreement)
     }
 
     /// What a node says of itself goes to all others that it reaches.
-    fn tell(&mut self, from: usize) {
+    pub(super) fn tell(&mut self, from: usize) {
         let Some(report) = self.hosts.get(from).and_then(|host| Some(host.circle.as_ref()?.own.clone())) else {
             return;
         };
@@ -77,9 +75,15 @@ impl World {
             if self.troubled && self.random.chance(20) {
                 continue;
             }
-            let after =
-                if self.random.chance(30) { self.random.between(100, 3_000) } else { self.random.between(1, 8) };
-            self.after(after, Event::Told { host: to, report: Box::new(report.clone()) });
+            let times = if self.random.chance(20) { 2 } else { 1 };
+            for _ in 0..times {
+                let after = match self.random.between(0, 999) {
+                    0..=2 if self.troubled => self.random.between(3_000, 12_000),
+                    3..=32 => self.random.between(100, 3_000),
+                    _ => self.random.between(1, 8),
+                };
+                self.after(after, Event::Told { host: to, report: Box::new(report.clone()) });
+            }
         }
     }
 
@@ -162,6 +166,7 @@ impl World {
         };
         let Some(view) = self.hosts.get(lender).map(|host| host.disk.copy()) else { return Ok(()) };
         let at = applied(&view.snapshot())?.position;
+        self.lends_compared(lender, index)?;
         self.note(format_args!("node {number} copies the view of node {}, at {at}", lender + 1));
         if let Some(host) = self.hosts.get_mut(index) {
             host.copying = Some(host::Copy { view, at });

@@ -2,6 +2,7 @@
 
 mod circle;
 mod devices;
+mod differing;
 mod running;
 mod serving;
 
@@ -72,6 +73,8 @@ pub(crate) enum Event {
     Look,
     /// People rest.
     Rest,
+    /// An operator looks after the cell.
+    OperatorLooks,
 }
 
 /// What happens in a node.
@@ -225,6 +228,7 @@ impl World {
             self.operate(AddNode { node: self.number_of(host), dc, level: LEVEL, cell: CELL }.into())?;
             self.node_starts(host)?;
         }
+        self.after(differing::LOOKS_EVERY, Event::OperatorLooks);
         for person in 0..PEOPLE {
             self.register(person)?;
         }
@@ -303,6 +307,7 @@ impl World {
                 self.acting = false;
                 Ok(())
             }
+            Event::OperatorLooks => self.operator_looks(),
         }
     }
 

@@ -25,7 +25,9 @@ impl World {
     /// A host's process starts, if it has power and none runs.
     pub(crate) fn node_starts(&mut self, index: usize) -> Check {
         let dark = self.wan.is_dark(self.dc_of(index));
-        let Some(host) = self.hosts.get_mut(index).filter(|host| host.circle.is_none() && !dark) else {
+        let Some(host) =
+            self.hosts.get_mut(index).filter(|host| host.circle.is_none() && host.differs.is_none() && !dark)
+        else {
             return Ok(());
         };
         self.lives += 1;
@@ -91,14 +93,15 @@ impl World {
     }
 
     /// The process is gone, and with it what it did not persist beyond the first `keep` commits.
-    pub(crate) fn node_dies(&mut self, index: usize, keep: usize) {
-        let Some(host) = self.hosts.get_mut(index) else { return };
+    pub(crate) fn node_dies(&mut self, index: usize, keep: usize) -> Check {
+        let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
         let links: Vec<Link> = host.node.iter().flat_map(|node| node.sessions.keys().copied()).collect();
-        host.dies(keep, &mut self.random);
+        host.dies(keep, &mut self.random)?;
         for link in links {
             self.cut(link);
             self.network.close(link, End::Server, self.clock.now());
         }
+        Ok(())
     }
 
     pub(crate) fn node_soon(&mut self, host: usize, ms: u64, event: NodeEvent) {
@@ -152,7 +155,7 @@ impl World {
             NodeEvent::Stop => {
                 host.disk.persist()?;
                 host.journal.synced = host.journal.last;
-                self.node_dies(index, usize::MAX);
+                self.node_dies(index, usize::MAX)?;
                 self.after(500, Event::NodeStarts(index));
                 Ok(())
             }
@@ -263,6 +266,7 @@ impl World {
                 (node.begun, node.own_at) = (true, at);
             }
             node.undelivered_since.get_or_insert(at);
+            super::differing::bend(&host.disk, host.mask)?;
             let now_at = applied(&node.cell.view())?;
             if let Some(circle) = &mut host.circle {
                 circle.checkpoints.note(now_at.position, now_at.digest);
