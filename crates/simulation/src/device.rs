@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use ieum_client::machine::{Limits, Line, Machine, Moment, Output, Settings, Timing};
-use ieum_client::store::{Saved, Write};
+use ieum_client::store::{Saved, Unsynced};
 use ieum_client::{CommandId, Delivery, State, Stop};
 use ieum_protocol::frames::Change;
 
@@ -30,6 +30,7 @@ pub(crate) struct Device {
     /// What its store holds, and what a power cut leaves of it.
     saved: Saved,
     durable: Saved,
+    unsynced: Unsynced,
     /// The endpoints that it was installed with; the cell tells it others.
     knows: Vec<usize>,
     /// Whether the app keeps a durable copy of its own, and what that holds.
@@ -110,6 +111,7 @@ impl Device {
             added,
             saved: Saved::default(),
             durable: Saved::default(),
+            unsynced: Unsynced::default(),
             knows,
             keeps,
             kept: Rc::new(Copy::of(user)),
@@ -169,6 +171,7 @@ impl Device {
         } else {
             self.persist();
         }
+        self.unsynced = Unsynced::default();
         self.process.take().map(|process| process.lines.into_values().flatten().collect()).unwrap_or_default()
     }
 
@@ -228,7 +231,9 @@ impl Device {
                 }
                 Output::Store(writes) => {
                     writes.iter().for_each(|write| self.saved.apply(write));
-                    if writes.iter().any(Write::must_last) {
+                    let (unsynced, full) = self.unsynced.with(&writes);
+                    self.unsynced = unsynced;
+                    if full {
                         (self.durable, self.durable_kept) = (self.saved.clone(), Rc::clone(&self.kept));
                     }
                     process.machine.stored(Moment { now, random: random.next() }, Ok(()));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, params};
 
-use super::{Error, Identity, Saved, Store, Write};
+use super::{Error, Identity, Saved, Store, Unsynced, Write};
 use crate::Position;
 use crate::command::{Command, CommandId, MAX_NUMBER};
 
@@ -16,10 +16,6 @@ const APPLICATION: i64 = 0x6965_756d;
 
 /// The file's format, counted up with each change.
 const FORMAT: i64 = 1;
-
-/// After so many answers that were not fsynced comes an fsync: a cell remembers the outcomes of a device's last 64 commands, and
-/// answers one that is sent again after a power cut only if it is among them.
-const MOST_UNSYNCED: usize = 32;
 
 const TABLES: &str = "
     CREATE TABLE commands (
@@ -42,7 +38,7 @@ pub struct Disk {
     /// Whether SQLite fsyncs each commit just now.
     full: bool,
     /// How many answers were committed since the last fsync.
-    unsynced: usize,
+    unsynced: Unsynced,
 }
 
 impl Disk {
@@ -54,7 +50,7 @@ impl Disk {
         let path = path.into();
         let fresh = make_file(&path)?;
         let connection = Connection::open(&path).map_err(|error| classify("open", &path, error))?;
-        let mut disk = Self { path, connection, full: true, unsynced: 0 };
+        let mut disk = Self { path, connection, full: true, unsynced: Unsynced::default() };
         disk.prepare()?;
         if fresh {
             disk.sync_folder()?;
@@ -192,9 +188,7 @@ impl Store for Disk {
     }
 
     fn commit(&mut self, writes: &[Write]) -> Result<(), Error> {
-        let answers = writes.iter().filter(|write| matches!(write, Write::Answered { .. })).count();
-        let unsynced = self.unsynced + answers;
-        let full = unsynced >= MOST_UNSYNCED || writes.iter().any(Write::must_last);
+        let (unsynced, full) = self.unsynced.with(writes);
         self.set_full(full)?;
         self.run("commit", |connection| {
             let transaction = connection.transaction()?;
@@ -203,7 +197,7 @@ impl Store for Disk {
             }
             transaction.commit()
         })?;
-        self.unsynced = if full { 0 } else { unsynced };
+        self.unsynced = unsynced;
         Ok(())
     }
 

@@ -155,6 +155,25 @@ impl Write {
     }
 }
 
+/// After so many answers that were not fsynced comes an fsync: a cell remembers the outcomes of a device's last 64 commands, and
+/// answers one that is sent again after a power cut only if it is among them.
+const MOST_UNSYNCED: usize = 32;
+
+/// Answers that a power cut may take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unsynced(usize);
+
+impl Unsynced {
+    /// What may be lost once `writes` are committed, and whether it has to be fsynced with them, so that it is nothing.
+    #[must_use]
+    pub fn with(self, writes: &[Write]) -> (Self, bool) {
+        let answers = writes.iter().filter(|write| matches!(write, Write::Answered { .. })).count();
+        let unsynced = self.0 + answers;
+        let full = unsynced >= MOST_UNSYNCED || writes.iter().any(Write::must_last);
+        (Self(if full { 0 } else { unsynced }), full)
+    }
+}
+
 /// Why a store does not work.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
