@@ -9,6 +9,9 @@
 //!  trim ──► journal                     (the shared log is trimmed by what is in the journals of others, too)
 //! ```
 
+pub mod joins;
+pub mod own_copy;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -16,23 +19,24 @@ use bytes::Bytes;
 use ieum_planted::Bug;
 use parking_lot::Mutex;
 
+use self::own_copy::OwnCopy;
 use crate::sqlite::{Journal, Meta};
 use crate::weights::Weights;
 use crate::{BatchId, Entry, Error, Kept, Log, Position, Result, Room, Skip, Tail as _};
 
 /// A log and the journal of it.
 #[derive(Debug)]
-pub struct Journaled<L> {
+pub struct Journaled<L, J = Journal> {
     shared: Arc<L>,
-    journal: Arc<Journal>,
+    journal: Arc<J>,
     /// Of what readers of this log have come past.
     weights: Arc<Mutex<Weights>>,
 }
 
-impl<L: Log> Journaled<L> {
+impl<L: Log, J: OwnCopy> Journaled<L, J> {
     /// `journal` MUST be of the same cell and generation as `shared`.
     #[must_use]
-    pub fn new(shared: Arc<L>, journal: Arc<Journal>) -> Self {
+    pub fn new(shared: Arc<L>, journal: Arc<J>) -> Self {
         Self { shared, journal, weights: Arc::default() }
     }
 
@@ -59,7 +63,7 @@ impl<L: Log> Journaled<L> {
 
     /// The node's own copy.
     #[must_use]
-    pub fn journal(&self) -> &Arc<Journal> {
+    pub fn journal(&self) -> &Arc<J> {
         &self.journal
     }
 
@@ -117,7 +121,7 @@ pub enum Settled {
     Passed(Skip),
 }
 
-impl<L: Log> Kept for Journaled<L> {
+impl<L: Log, J: OwnCopy> Kept for Journaled<L, J> {
     fn meta(&self) -> &Meta {
         self.journal.meta()
     }
@@ -131,8 +135,8 @@ impl<L: Log> Kept for Journaled<L> {
     }
 }
 
-impl<L: Log> Log for Journaled<L> {
-    type Tail = Tail<L>;
+impl<L: Log, J: OwnCopy> Log for Journaled<L, J> {
+    type Tail = Tail<L, J>;
 
     async fn append(&self, id: BatchId, bytes: Bytes) -> Result<Position> {
         self.shared.append(id, bytes).await
@@ -146,7 +150,7 @@ impl<L: Log> Log for Journaled<L> {
         self.shared.remove(node).await
     }
 
-    async fn tail(&self, after: Position) -> Result<Tail<L>> {
+    async fn tail(&self, after: Position) -> Result<Tail<L, J>> {
         let (last, trimmed) = (self.shared.last().await?, self.journal.trimmed());
         if after.generation != last.generation || after > last {
             return Err(Error::NotInLog { asked: after, last });
@@ -213,9 +217,9 @@ impl<L: Log> Log for Journaled<L> {
 }
 
 /// A reader of a [`Journaled`] log.
-pub struct Tail<L: Log> {
+pub struct Tail<L: Log, J = Journal> {
     shared: Arc<L>,
-    journal: Arc<Journal>,
+    journal: Arc<J>,
     weights: Arc<Mutex<Weights>>,
     /// The last batch that was shown.
     after: Position,
@@ -227,7 +231,7 @@ pub struct Tail<L: Log> {
     arrived: Option<Entry>,
 }
 
-impl<L: Log> Tail<L> {
+impl<L: Log, J: OwnCopy> Tail<L, J> {
     /// Brings a batch closer; the caller looks again.
     async fn fetch(&mut self) -> Result<()> {
         // Read once: another reader may put a batch meanwhile, and the live tail must not begin behind it.
@@ -246,7 +250,7 @@ impl<L: Log> Tail<L> {
     }
 }
 
-impl<L: Log> crate::Tail for Tail<L> {
+impl<L: Log, J: OwnCopy> crate::Tail for Tail<L, J> {
     async fn next(&mut self) -> Result<Entry> {
         loop {
             let trimmed = self.journal.trimmed();

@@ -12,6 +12,7 @@
 pub mod conformance;
 pub mod journaled;
 pub mod memory;
+pub mod memory_journal;
 mod numbering;
 pub mod sqlite;
 mod weights;

@@ -37,7 +37,7 @@ pub mod reseed;
 pub mod reserve;
 pub mod service;
 pub mod snapshot;
-mod start;
+pub mod start;
 pub mod trimming;
 mod unfinished;
 pub mod upkeep;

@@ -61,8 +61,11 @@ pub enum StartError {
     },
 }
 
-/// Applies what the log has beyond the view.
-pub(crate) async fn bring_up<L: Log, K: Kv>(log: &L, applier: &mut Applier<K>) -> Result<L::Tail, StartError> {
+/// Applies what the log has beyond the view; gives where to read on.
+///
+/// # Errors
+/// When the log or the view fails.
+pub async fn bring_up<L: Log, K: Kv>(log: &L, applier: &mut Applier<K>) -> Result<L::Tail, StartError> {
     let last = log.last().await?;
     let mut tail = log.tail(log_position(applier.applied())).await?;
     while log_position(applier.applied()) < last && !Bug::ReadyBeforeCaughtUp.planted() {

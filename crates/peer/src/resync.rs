@@ -9,8 +9,9 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use ieum_core::batch::plain_length;
 use ieum_core::ids::Position;
+use ieum_log::journaled::joins::{Continuation, Joins, joins};
 use ieum_log::sqlite::{Journal, Meta};
-use ieum_log::{Entry, Error as LogError, Log, Position as LogPosition, Tail as _};
+use ieum_log::{Error as LogError, Log};
 use ieum_node::folder::Folder;
 use ieum_node::snapshot::io_error;
 use ieum_node::{core_position, snapshot};
@@ -293,61 +294,26 @@ impl<E: Into<Error>> From<E> for Failure {
     }
 }
 
-/// Whether the log still has what follows the journal. The journal's end must be in it: a log that is long enough may be another one.
+/// Whether the log still has what follows the journal, which must be of this log.
 async fn reached<L: Log>(shared: &L, journal: &Journal) -> Result<bool, Error> {
-    let (copied, last) = (journal.last(), shared.last().await?);
-    if copied > last {
-        return Err(Error::LogBehind { last: core_position(last), copied: core_position(copied) });
+    let copied = core_position(journal.last());
+    match joins(shared, journal).await? {
+        Joins::Yes => Ok(true),
+        Joins::Trimmed => Ok(false),
+        Joins::Behind(last) => Err(Error::LogBehind { last: core_position(last), copied }),
+        Joins::Differs => Err(Error::OtherHistory { at: copied, whose: "the log".to_owned() }),
     }
-    if let Some(end) = end(journal).await?
-        && let Some(theirs) = in_log(shared, before(copied)).await?
-        && theirs != end
-        && !Bug::JournalEndUnchecked.planted()
-    {
-        return Err(Error::OtherHistory { at: core_position(copied), whose: "the log".to_owned() });
-    }
-    match shared.tail(copied).await {
-        Ok(_) => Ok(true),
-        Err(LogError::Trimmed { .. }) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// The last batch that the journal holds, if it holds any.
-async fn end(journal: &Journal) -> Result<Option<Entry>, LogError> {
-    if journal.last() == journal.trimmed() {
-        return Ok(None);
-    }
-    Ok(journal.read(before(journal.last())).await?.into_iter().next())
-}
-
-/// The batch of the log behind `after`, if it still has it.
-async fn in_log<L: Log>(shared: &L, after: LogPosition) -> Result<Option<Entry>, LogError> {
-    let entry = match shared.tail(after).await {
-        Ok(mut tail) => tail.next().await,
-        Err(error) => Err(error),
-    };
-    match entry {
-        Ok(entry) => Ok(Some(entry)),
-        Err(LogError::Trimmed { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn before(position: LogPosition) -> LogPosition {
-    LogPosition { ordinal: position.ordinal.saturating_sub(1), ..position }
 }
 
 /// Copies what `peer` has behind the journal's end, which brings it to where the log still reaches, but no more than `most` to apply:
 /// whether it is there. The batch at the end must be the same.
 async fn fill<L: Log>(journal: &Journal, peer: &Peer, shared: &L, most: Option<u64>) -> Result<bool, Failure> {
-    let (mut end, mut work) = (end(journal).await?, 0u64);
-    let from = if end.is_some() { before(journal.last()) } else { journal.last() };
-    let asking = peer.in_time(peer.batches(core_position(from))).await.flatten();
+    let (mut continuation, mut work) = (Continuation::of(journal).await?, 0u64);
+    let asking = peer.in_time(peer.batches(core_position(continuation.from()))).await.flatten();
     let mut batches = asking.map_err(Failure::Peer)?;
     while let Some(entry) = peer.in_time(batches.next()).await.map_err(Failure::Peer)? {
         let entry = entry.map_err(Failure::Peer)?;
-        if end.take().is_some_and(|end| end != entry) {
+        if !continuation.fits(&entry) {
             let whose = format!("the node at {}", peer.address());
             return Err(Error::OtherHistory { at: core_position(journal.last()), whose }.into());
         }

@@ -12,7 +12,6 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ieum_planted::Bug;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
@@ -20,6 +19,7 @@ use super::error::failed;
 use super::folder::Folder;
 use super::store::{self, Kind, Store};
 use super::{Meta, Options};
+use crate::journaled::own_copy::is_next;
 use crate::{Entry, Error, Position, Result, Skip};
 
 /// How long a batch may wait to be committed.
@@ -148,16 +148,10 @@ impl Journal {
         let permit = Arc::clone(&self.room).acquire_many_owned(weight).await.map_err(|_| Error::Closed)?;
         self.check()?;
         let mut last = self.last.lock();
-        let Position { generation, ordinal } = entry.position;
-        if generation == self.meta.generation && ordinal <= *last {
-            return Ok(());
+        if is_next(self.position(*last), entry.position)? {
+            self.send(Request::Put(entry.clone(), permit))?;
+            *last = entry.position.ordinal;
         }
-        let follows = ordinal == *last + 1 || Bug::JournalGapIgnored.planted();
-        if generation != self.meta.generation || !follows {
-            return Err(Error::NotInLog { asked: entry.position, last: self.position(*last) });
-        }
-        self.send(Request::Put(entry.clone(), permit))?;
-        *last = ordinal;
         Ok(())
     }
 
