@@ -200,7 +200,10 @@ mod tests {
             assert_eq!((journal.last(), journal.synced()), (at(last), at(last)));
             let read = journal.read(at(1)).await.unwrap();
             assert_eq!(read, (2..=last).map(entry).collect::<Vec<_>>());
-            assert!(matches!(journal.put(&entry(last + 2)).await, Err(Error::NotInLog { .. })), "it would leave one out");
+            assert!(
+                matches!(journal.put(&entry(last + 2)).await, Err(Error::NotInLog { .. })),
+                "it would leave one out"
+            );
             journal.put(&entry(last)).await.unwrap();
             journal.put(&entry(last + 1)).await.unwrap();
         }

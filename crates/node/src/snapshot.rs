@@ -40,6 +40,9 @@ const SYNC_BYTES: usize = 8 << 20;
 /// So many bytes of rows are written before it is asked again whether to go on, or fewer.
 const ASK_BYTES: usize = 8 << 20;
 
+/// What errors call one that is in no file.
+const IN_MEMORY: &str = "in memory";
+
 /// What a snapshot is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meta {
@@ -208,17 +211,42 @@ pub fn sweep(folder: &Path, endings: &[&str]) -> Result<(), Error> {
 /// Takes `file`, which lies in `folder` and came from another node, as the snapshot of `cell` at `position`, if it is one and whole.
 pub fn adopt(file: &Path, folder: &Path, cell: u32, position: Position) -> Result<(), Error> {
     let meta = check(file)?;
-    let damaged = |what| Err(Error::Damaged { path: file.to_owned(), what });
-    if meta.position != position {
-        return damaged(format!("it stands at {}, not at {position}", meta.position));
-    }
-    if u32::from(meta.cell) != cell && !Bug::PeerSnapshotOfAnyCell.planted() {
-        return damaged(format!("it is of cell {}, not of cell {cell}", meta.cell));
-    }
+    is_asked_for(&meta, cell, position).map_err(|what| Error::Damaged { path: file.to_owned(), what })?;
     let path = path_of(folder, position);
     File::open(file).and_then(|file| file.sync_all()).map_err(io_error("syncing", file))?;
     fs::rename(file, &path).map_err(io_error("renaming", file))?;
     sync_folder_of(&path)
+}
+
+/// Whether what came from another node is the snapshot of `cell` at `position`; else what it is.
+pub fn is_asked_for(meta: &Meta, cell: u32, position: Position) -> Result<(), String> {
+    if meta.position != position {
+        return Err(format!("it stands at {}, not at {position}", meta.position));
+    }
+    if u32::from(meta.cell) != cell && !Bug::PeerSnapshotOfAnyCell.planted() {
+        return Err(format!("it is of cell {}, not of cell {cell}", meta.cell));
+    }
+    Ok(())
+}
+
+/// A snapshot of `view` as it is now, in memory: what a file of it would hold.
+pub fn bytes_of(view: &impl Kv) -> Result<Vec<u8>, Error> {
+    let look = view.snapshot();
+    let mut writer = Writer::to(Vec::new(), Care::HandedOver);
+    let failed = io_error("writing", Path::new(IN_MEMORY));
+    writer.header(&meta(&look)?).map_err(&failed)?;
+    for row in view.rows(look) {
+        let (key, value) = row?;
+        writer.row(&key, &value).map_err(&failed)?;
+    }
+    Ok(writer.finish().map_err(&failed)?.0)
+}
+
+/// Reads what [`bytes_of`] gave against its checksums and gives what it is of.
+pub fn check_bytes(bytes: &[u8]) -> Result<Meta, Error> {
+    let mut rows = Rows::read(bytes, Path::new(IN_MEMORY))?;
+    rows.try_for_each(|row| row.map(drop))?;
+    Ok(rows.meta)
 }
 
 /// Writes `view` as it is now to `path`, verified and durable. It may go on being written. Whatever was there is replaced at the end,
@@ -257,7 +285,7 @@ pub fn write(view: &impl Read, path: &Path) -> Result<Meta, Error> {
 
 /// A file in the making.
 struct Rowwise<'a> {
-    writer: Writer,
+    writer: Writer<BufWriter<File>>,
     path: &'a Path,
     way: Way<'a>,
     /// Bytes since it was asked whether to go on.
@@ -310,18 +338,11 @@ fn write_partial(
     fill: impl FnOnce(&mut Rowwise<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let file = File::create(partial).map_err(io_error("creating", partial))?;
-    let mut writer = Writer {
-        out: BufWriter::with_capacity(1 << 20, file),
-        chunk: Vec::new(),
-        care: way.care,
-        unsynced: 0,
-        rows: 0,
-        sums: blake3::Hasher::new(),
-    };
+    let mut writer = Writer::to(BufWriter::with_capacity(1 << 20, file), way.care);
     writer.header(meta).map_err(io_error("writing", partial))?;
     let mut rowwise = Rowwise { writer, path: partial, way, unasked: 0 };
     fill(&mut rowwise)?;
-    let count = rowwise.writer.finish().map_err(io_error("writing", partial))?;
+    let (_, count) = rowwise.writer.finish().map_err(io_error("writing", partial))?;
     if way.care == Care::HandedOver {
         return fs::rename(partial, path).map_err(io_error("renaming", partial));
     }
@@ -336,8 +357,27 @@ pub(crate) fn sync_folder_of(path: &Path) -> Result<(), Error> {
     File::open(folder).and_then(|f| f.sync_all()).map_err(io_error("syncing", folder))
 }
 
-struct Writer {
-    out: BufWriter<File>,
+/// Where a snapshot is written.
+trait Sink: io::Write {
+    /// Makes durable what was written.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+impl Sink for BufWriter<File> {
+    fn sync(&mut self) -> io::Result<()> {
+        self.flush()?;
+        self.get_ref().sync_all()
+    }
+}
+
+impl Sink for Vec<u8> {
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Writer<W> {
+    out: W,
     chunk: Vec<u8>,
     care: Care,
     /// Bytes since the last fsync.
@@ -346,7 +386,11 @@ struct Writer {
     sums: blake3::Hasher,
 }
 
-impl Writer {
+impl<W: Sink> Writer<W> {
+    fn to(out: W, care: Care) -> Self {
+        Self { out, chunk: Vec::new(), care, unsynced: 0, rows: 0, sums: blake3::Hasher::new() }
+    }
+
     fn header(&mut self, meta: &Meta) -> io::Result<()> {
         let header = header_bytes(meta);
         self.out.write_all(MAGIC)?;
@@ -379,23 +423,22 @@ impl Writer {
         self.unsynced += packed.len();
         if self.unsynced >= SYNC_BYTES && self.care == Care::Kept {
             self.unsynced = 0;
-            self.out.flush()?;
-            self.out.get_ref().sync_data()?;
+            self.out.sync()?;
         }
         Ok(())
     }
 
-    /// Gives the number of rows.
-    fn finish(mut self) -> io::Result<u64> {
+    /// Gives where it was written, and the number of rows.
+    fn finish(mut self) -> io::Result<(W, u64)> {
         self.flush()?;
         self.out.write_all(&0u32.to_le_bytes())?;
         self.out.write_all(&self.rows.to_le_bytes())?;
         self.out.write_all(self.sums.finalize().as_bytes())?;
-        let file = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
-        if self.care == Care::Kept {
-            file.sync_all()?;
+        match self.care {
+            Care::Kept => self.out.sync()?,
+            Care::HandedOver => self.out.flush()?,
         }
-        Ok(self.rows)
+        Ok((self.out, self.rows))
     }
 }
 

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ieum_core::apply;
+use ieum_core::ids::Position;
 use ieum_core::kv::Kv;
 use ieum_log::{Log, Room};
 use ieum_planted::Bug;
@@ -199,16 +200,11 @@ pub async fn trim<L: Log>(log: &L, leases: &Leases) -> Result<(), TrimError> {
 /// The same, while it `goes_on`.
 async fn trim_while<L: Log>(log: &L, leases: &Leases, goes_on: GoesOn<'_>) -> Result<(), TrimError> {
     let mut all = snapshot::list(leases.folder())?;
-    if all.len() < KEPT {
-        return Ok(());
-    }
-    let kept = all.split_off(all.len() - KEPT);
-    let older = if Bug::TrimPastOlderSnapshot.planted() { kept.last() } else { kept.first() };
-    let Some((older, _)) = older else { return Ok(()) };
+    let Some((older, kept)) = keeps(&mut all) else { return Ok(()) };
     for (_, path) in &kept {
         snapshot::check_while(path, None, progress::unwatched(), goes_on)?;
     }
-    let floor = leases.raise_floor(*older, Instant::now());
+    let floor = leases.raise_floor(older, Instant::now());
     let last = log.last().await?;
     if floor.generation == last.generation {
         log.trim(log_position(floor)).await?;
@@ -217,6 +213,14 @@ async fn trim_while<L: Log>(log: &L, leases: &Leases, goes_on: GoesOn<'_>) -> Re
         std::fs::remove_file(path)?;
     }
     Ok(())
+}
+
+/// Takes the snapshots that stay out of `all`, oldest first, and gives them with the place up to which the log may be trimmed once they were
+/// read whole. None while there are too few.
+pub fn keeps<S>(all: &mut Vec<(Position, S)>) -> Option<(Position, Vec<(Position, S)>)> {
+    let kept = all.split_off(all.len().checked_sub(KEPT)?);
+    let older = if Bug::TrimPastOlderSnapshot.planted() { kept.last() } else { kept.first() };
+    older.map(|(at, _)| *at).map(|older| (older, kept))
 }
 
 #[cfg(test)]
@@ -246,6 +250,29 @@ mod tests {
         }
         take_alone(&view, &leases, &times(7)).unwrap();
         assert_eq!(snapshot::list(folder.path()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_snapshot_in_memory_is_what_the_file_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, path) = snapshot::take(&view(7), folder.path(), unwatched()).unwrap();
+        let bytes = snapshot::bytes_of(&view(7)).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        assert_eq!(snapshot::check_bytes(&bytes).unwrap(), snapshot::check(&path).unwrap());
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << (at % 8);
+            assert!(snapshot::check_bytes(&damaged).is_err(), "bit flipped in byte {at}");
+        }
+    }
+
+    #[test]
+    fn the_log_is_kept_from_the_older_of_two_snapshots_on() {
+        let at = |ordinal| (Position::new(1, ordinal), ordinal);
+        assert_eq!(keeps(&mut vec![at(3)]), None);
+        let mut all = vec![at(3), at(5), at(9)];
+        assert_eq!(keeps(&mut all), Some((Position::new(1, 5), vec![at(5), at(9)])));
+        assert_eq!(all, [at(3)]);
     }
 
     /// Two snapshots are read for it.

@@ -8,6 +8,7 @@ use ieum_node::peers::{Agreement, Peers, Phase, Report};
 use ieum_node::trimming::Trimming;
 use ieum_store::Memory;
 
+use crate::disk::Disk;
 use crate::failure::Check;
 use crate::node::Node;
 use crate::random::Random;
@@ -37,6 +38,8 @@ impl Journal {
 
 /// A copy of another node's view on its way.
 pub(crate) struct Copy {
+    /// Who gives it, and in which life.
+    pub(crate) from: (usize, u64),
     pub(crate) view: Memory,
     pub(crate) at: Position,
 }
@@ -57,6 +60,7 @@ pub(crate) struct Host {
     /// The view as its disk has it.
     pub(crate) disk: Memory,
     pub(crate) journal: Journal,
+    pub(crate) data: Disk,
     /// The view began as a copy of another one, here.
     pub(crate) copied: Option<Position>,
     pub(crate) copying: Option<Copy>,
@@ -93,6 +97,7 @@ impl Host {
             index,
             disk: Memory::new(),
             journal: Journal::default(),
+            data: Disk::default(),
             copied: None,
             copying: None,
             lives: 0,
@@ -134,17 +139,19 @@ impl Host {
     pub(crate) fn is_emptied(&mut self, now: u64) {
         self.emptied = Some((now, self.journal.synced));
         (self.disk, self.journal, self.copied) = (Memory::new(), Journal::default(), None);
+        self.data = Disk::default();
     }
 
     /// The process is there, and says so.
     pub(crate) fn comes_up(&mut self, life: u64, started: u64) -> Check {
         self.lives += 1;
-        self.began_with_something = applied(&self.disk.snapshot())?.position.ordinal > 0;
+        let at = applied(&self.disk.snapshot())?.position;
+        self.began_with_something = at.ordinal > 0 || self.journal.last > 0;
         let own = Report {
             node: self.number(),
             dc: dc_name(self.dc()),
             phase: Phase::Joining,
-            applied: applied(&self.disk.snapshot())?.position,
+            applied: if self.began_with_something { at } else { Position::default() },
             synced: Position::new(1, self.journal.synced),
             build: 1,
             life,
@@ -171,7 +178,8 @@ impl Host {
 
     /// The copy has arrived whole: it is what the disk holds now.
     pub(crate) fn takes_copy(&mut self) {
-        let Some(Copy { view, at }) = self.copying.take() else { return };
+        let Some(Copy { view, at, .. }) = self.copying.take() else { return };
+        self.data.begins_with(at, view.copy());
         self.disk = view;
         self.copied = Some(at);
         self.journal = Journal { from: at.ordinal, last: at.ordinal, synced: at.ordinal };

@@ -17,6 +17,7 @@ mod checker;
 mod clock;
 mod copy;
 mod device;
+mod disk;
 mod failure;
 mod faults;
 mod history;

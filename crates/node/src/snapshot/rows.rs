@@ -13,9 +13,9 @@ use super::{CHUNK_BYTES, Error, MAGIC, MAX_CHUNK, Meta, checksum, io_error};
 const ENDS_TOO_EARLY: &str = "it ends too early";
 
 /// The rows of a snapshot, ascending. An error ends them; without one, all of the file was as it was written.
-pub struct Rows {
+pub struct Rows<R = BufReader<File>> {
     path: PathBuf,
-    input: BufReader<File>,
+    input: R,
     pub(super) meta: Meta,
     chunk: Bytes,
     count: u64,
@@ -27,7 +27,13 @@ impl Rows {
     /// Opens the file and reads its header.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let file = File::open(path).map_err(io_error("opening", path))?;
-        let mut input = BufReader::with_capacity(1 << 20, file);
+        Self::read(BufReader::with_capacity(1 << 20, file), path)
+    }
+}
+
+impl<R: io::Read> Rows<R> {
+    /// Reads the header of a snapshot that errors call `path`.
+    pub fn read(mut input: R, path: &Path) -> Result<Self, Error> {
         let meta = read_header(&mut input).map_err(|what| Error::Damaged { path: path.to_owned(), what })?;
         let path = path.to_owned();
         Ok(Self { path, input, meta, chunk: Bytes::new(), count: 0, sums: blake3::Hasher::new(), ended: false })
@@ -104,7 +110,7 @@ impl Rows {
     }
 }
 
-impl Iterator for Rows {
+impl<R: io::Read> Iterator for Rows<R> {
     type Item = Result<(Bytes, Bytes), Error>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -27,7 +27,7 @@ impl World {
     }
 
     /// The process is gone, and what it has not synced may be, too.
-    fn loses_power(&mut self, index: usize, what: &str) -> Check {
+    pub(super) fn loses_power(&mut self, index: usize, what: &str) -> Check {
         let Some(host) = self.hosts.get(index).filter(|host| host.circle.is_some()) else { return Ok(()) };
         let unpersisted = host.disk.unpersisted();
         let keep = self.trouble.index(unpersisted + 1);

@@ -1,7 +1,10 @@
 //! What goes wrong with a node's data.
 
+use ieum_store::Memory;
+
 use crate::failure::Check;
-use crate::world::World;
+use crate::host::Host;
+use crate::world::{Event, World};
 
 impl World {
     /// From here on a running node's view is another one than its log gives: a bit has flipped, or its build is wrong. The digest shows it.
@@ -23,6 +26,48 @@ impl World {
         };
         host.mask = Some(mask);
         self.note(format_args!("the view of node {} goes wrong", index + 1));
+        Ok(())
+    }
+
+    /// Nothing that a node writes becomes durable for a while.
+    pub(super) fn disk_hangs(&mut self) -> Check {
+        let index = self.trouble.index(self.hosts.len());
+        let ms = self.trouble.between(1_000, 40_000);
+        let until = self.now() + ms;
+        if let Some(host) = self.hosts.get_mut(index) {
+            host.data.hangs_until = until;
+        }
+        self.note(format_args!("the disk of node {} hangs for {ms} ms", index + 1));
+        Ok(())
+    }
+
+    /// A bit of a snapshot flips.
+    pub(super) fn bit_flips(&mut self) -> Check {
+        let (index, bit) = (self.trouble.index(self.hosts.len()), self.trouble.next());
+        let newest = self.trouble.chance(700);
+        let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
+        let mut snapshots = host.data.snapshots();
+        let Some(snapshot) = (if newest { snapshots.next_back() } else { snapshots.next() }) else { return Ok(()) };
+        snapshot.flipped = Some(bit);
+        let at = snapshot.at;
+        drop(snapshots);
+        self.note(format_args!("a bit of the snapshot of node {} at {at} flips", index + 1));
+        Ok(())
+    }
+
+    /// A node loses its power, and its view does not open any more.
+    pub(super) fn view_is_damaged(&mut self) -> Check {
+        let index = self.trouble.index(self.hosts.len());
+        let down_for = self.trouble.between(100, 6_000);
+        let runs = self.hosts.get(index).is_some_and(|host| host.node.is_some());
+        if !runs || !self.hosts.iter().all(Host::serves) {
+            return Ok(());
+        }
+        self.loses_power(index, "dies, and its view is damaged")?;
+        if let Some(host) = self.hosts.get_mut(index) {
+            (host.disk, host.data.view_is_damaged) = (Memory::new(), true);
+        }
+        self.after(down_for, Event::NodeStarts(index));
         Ok(())
     }
 }

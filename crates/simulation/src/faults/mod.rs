@@ -12,7 +12,7 @@ use crate::world::{Event, World};
 type Fault = fn(&mut World) -> Check;
 
 /// What breaks in every cell, and how often beside the others.
-const ANYWHERE: [(u64, Fault); 18] = [
+const ANYWHERE: [(u64, Fault); 21] = [
     (20, World::connection_breaks),
     (10, World::connection_hangs),
     (10, World::mass_cut),
@@ -31,10 +31,13 @@ const ANYWHERE: [(u64, Fault); 18] = [
     (4, World::device_disk_full),
     (3, World::old_disk),
     (4, World::delivery_hangs),
+    (1, World::disk_hangs),
+    (1, World::bit_flips),
+    (1, World::view_is_damaged),
 ];
 
 /// What only a cell of several nodes survives.
-const WITH_SEVERAL: [(u64, Fault); 7] = [
+const WITH_SEVERAL: [(u64, Fault); 10] = [
     (17, World::data_center_fault),
     (9, World::node_fault),
     (4, World::freeze),
@@ -42,6 +45,9 @@ const WITH_SEVERAL: [(u64, Fault); 7] = [
     (9, World::empty_disk),
     (3, World::trims_hang),
     (3, World::view_goes_wrong),
+    (3, World::disk_hangs),
+    (4, World::bit_flips),
+    (4, World::view_is_damaged),
 ];
 impl World {
     /// Something breaks.
@@ -88,6 +94,7 @@ impl World {
                 if let Some(node) = &mut host.node {
                     node.delivery_hangs_until = 0;
                 }
+                (host.frozen_until, host.tail_hangs_until, host.data.hangs_until) = (0, 0, 0);
             }
             self.node_starts(index)?;
         }

@@ -164,12 +164,14 @@ impl World {
             self.node_soon(index, 500, NodeEvent::Open);
             return Ok(());
         };
-        let Some(view) = self.hosts.get(lender).map(|host| host.disk.copy()) else { return Ok(()) };
+        let Some((view, life)) = self.hosts.get(lender).map(|host| (host.disk.copy(), host.lives)) else {
+            return Ok(());
+        };
         let at = applied(&view.snapshot())?.position;
         self.lends_compared(lender, index)?;
         self.note(format_args!("node {number} copies the view of node {}, at {at}", lender + 1));
         if let Some(host) = self.hosts.get_mut(index) {
-            host.copying = Some(host::Copy { view, at });
+            host.copying = Some(host::Copy { from: (lender, life), view, at });
         }
         let after = self.random.between(50, 3_000);
         self.node_soon(index, after, NodeEvent::Copied);

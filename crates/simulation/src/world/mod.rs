@@ -5,6 +5,7 @@ mod devices;
 mod differing;
 mod running;
 mod serving;
+mod upkeep;
 
 use std::collections::BTreeSet;
 
@@ -84,6 +85,8 @@ pub(crate) enum NodeEvent {
     Open,
     /// The copy of another one's view is here.
     Copied,
+    /// It is time for a snapshot.
+    Snapshot,
     /// A second has passed.
     Second,
     /// It is time to say where it stands.

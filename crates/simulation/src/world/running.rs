@@ -39,10 +39,13 @@ impl World {
     }
 
     /// A node brings its view up to the log and goes on from there, or asks for help.
-    fn open(&mut self, index: usize) -> Check {
+    pub(super) fn open(&mut self, index: usize) -> Check {
         if self.way_to_log(index) != Way::Answered || self.clock.now() < self.log.stalled_until() {
             self.node_soon(index, 500, NodeEvent::Open);
             return Ok(());
+        }
+        if !self.rebuilds(index)? {
+            return self.asks_for_copy(index);
         }
         let endpoints = (0..self.endpoints()).filter(|endpoint| self.host_of(*endpoint) == index);
         let endpoints = endpoints.map(endpoint).collect();
@@ -74,6 +77,7 @@ impl World {
         self.note(format_args!("node {number} opens its view at {last}, as {incarnation}"));
         self.node_soon(index, 1_000, NodeEvent::Second);
         self.node_soon(index, 250, NodeEvent::Watch);
+        self.next_snapshot(index);
         self.append(index);
         Ok(())
     }
@@ -113,12 +117,8 @@ impl World {
         match event {
             NodeEvent::Open => return self.open(index),
             NodeEvent::Beat => return self.beat(index),
-            NodeEvent::Copied => {
-                if let Some(host) = self.hosts.get_mut(index) {
-                    host.takes_copy();
-                }
-                return self.open(index);
-            }
+            NodeEvent::Copied => return self.copied(index),
+            NodeEvent::Snapshot => return self.takes_snapshot(index),
             _ => {}
         }
         let at = self.now();
@@ -127,8 +127,7 @@ impl World {
         match event {
             NodeEvent::Second => {
                 node.tick(at);
-                host.journal.synced = host.journal.last;
-                host.disk.persist()?;
+                self.persists(index)?;
                 self.node_soon(index, 1_000, NodeEvent::Second);
                 self.append(index);
                 self.trim(index)
@@ -153,13 +152,18 @@ impl World {
             NodeEvent::Deliver => self.deliver(index),
             NodeEvent::Step(link) => self.step(link),
             NodeEvent::Stop => {
-                host.disk.persist()?;
-                host.journal.synced = host.journal.last;
+                if host.data.hangs_until > at {
+                    // It waits for what it writes last.
+                    let after = host.data.hangs_until - at;
+                    self.node_soon(index, after, NodeEvent::Stop);
+                    return Ok(());
+                }
+                self.persists(index)?;
                 self.node_dies(index, usize::MAX)?;
                 self.after(500, Event::NodeStarts(index));
                 Ok(())
             }
-            NodeEvent::Open | NodeEvent::Beat | NodeEvent::Copied => Ok(()),
+            NodeEvent::Open | NodeEvent::Beat | NodeEvent::Copied | NodeEvent::Snapshot => Ok(()),
         }
     }
 
