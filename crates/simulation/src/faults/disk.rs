@@ -12,13 +12,12 @@ impl World {
         let index = self.trouble.index(self.hosts.len());
         let mask = self.trouble.next() | 1;
         // Two that are right are more than each that is wrong in its own way. Of two it stays open who is.
-        let most = if self.hosts.len() > 3 { self.hosts.len() - 2 } else { (self.hosts.len() - 1) / 2 };
-        let mut wrong = 0;
-        for host in &self.hosts {
-            wrong += usize::from(host.is_wrong()? || host.mask.is_some());
+        let least = if self.hosts.len() > 2 && !self.trouble.chance(100) { 2 } else { 1 };
+        let mut right = 0;
+        for host in self.hosts.iter().filter(|host| host.index != index && host.serves()) {
+            right += usize::from(!host.is_wrong()? && host.mask.is_none());
         }
-        let tie = self.trouble.chance(100);
-        if wrong >= most && !(tie && wrong == 0) {
+        if right < least {
             return Ok(());
         }
         let Some(host) = self.hosts.get_mut(index).filter(|host| host.node.is_some() && host.mask.is_none()) else {

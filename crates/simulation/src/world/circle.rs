@@ -21,7 +21,7 @@ pub(super) const BEAT_EVERY: u64 = 500;
 /// A command that has been waiting for so long means that the node does not keep up.
 const BEHIND_AFTER: u64 = 1_500;
 /// What was said is believed for so long, on its way included.
-const HEARD_FOR: u64 = 13_000;
+const HEARD_FOR: u64 = 23_000;
 /// So many batches are kept though everybody has them.
 pub(crate) const MOST_KEPT: u64 = 100;
 

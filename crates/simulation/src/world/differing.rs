@@ -8,7 +8,7 @@ use ieum_node::peers::{Agreement, Phase};
 use ieum_store::Memory;
 
 use super::{Event, World};
-use crate::failure::{Check, holds};
+use crate::failure::{Broken, Check, holds};
 use crate::host::Host;
 
 /// The row that tells that a view is wrong; up to which ordinal its digests were bent.
@@ -92,6 +92,12 @@ impl World {
         let now = self.now();
         let open = |host: &Host| host.open_since.is_some_and(|since| now - since >= PATIENCE);
         let is_open = self.hosts.iter().any(open);
+        let right = |host: &Host| Ok::<_, Broken>(host.serves() && !host.is_wrong()?);
+        let gives = self.hosts.iter().try_fold(false, |gives, host| right(host).map(|right| gives || right))?;
+        if !gives {
+            // What is here is all that there is.
+            return Ok(());
+        }
         for index in 0..self.hosts.len() {
             let Some(host) = self.hosts.get(index) else { continue };
             if host.differs.is_some() || (is_open && host.is_wrong()?) {
