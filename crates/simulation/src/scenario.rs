@@ -57,8 +57,7 @@ impl Scenario {
 
     /// A node's machine loses its power, and with it what the view had not persisted. It stays off.
     pub fn node_loses_power(&mut self, node: usize) -> Check {
-        self.world.node_dies(node - 1, 0);
-        Ok(())
+        self.world.node_dies(node - 1, 0)
     }
 
     /// So does it, and its disk is lost, too.

@@ -85,6 +85,10 @@ impl World {
     /// Trimming hangs in a node, for as long as its process lives.
     pub(super) fn trims_hang(&mut self) -> Check {
         let index = self.trouble.index(self.hosts.len());
+        // Until the process ends: somebody has to trim.
+        if self.hosts.iter().any(|host| host.index != index && host.trims_hang) {
+            return Ok(());
+        }
         if let Some(host) = self.hosts.get_mut(index) {
             host.trims_hang = true;
         }
