@@ -164,9 +164,7 @@ impl World {
     pub(super) fn empty_disk(&mut self) -> Check {
         let now = self.now();
         let index = self.trouble.index(self.hosts.len());
-        let mut others = self.hosts.iter().filter(|host| host.index != index);
-        let right = others.try_fold(false, |right, host| host.is_wrong().map(|wrong| right || !wrong))?;
-        if !right || !self.hosts.iter().all(Host::serves) {
+        if self.hosts.len() == 1 || !self.hosts.iter().all(Host::serves) || !self.may_lose_data(index)? {
             return Ok(());
         }
         self.loses_power(index, "loses its disk")?;

@@ -13,11 +13,7 @@ impl World {
         let mask = self.trouble.next() | 1;
         // Two that are right are more than each that is wrong in its own way. Of two it stays open who is.
         let least = if self.hosts.len() > 2 && !self.trouble.chance(100) { 2 } else { 1 };
-        let mut right = 0;
-        for host in self.hosts.iter().filter(|host| host.index != index && host.serves()) {
-            right += usize::from(!host.is_wrong()? && host.mask.is_none());
-        }
-        if right < least {
+        if self.right_views_beside(index)? < least {
             return Ok(());
         }
         let Some(host) = self.hosts.get_mut(index).filter(|host| host.node.is_some() && host.mask.is_none()) else {
@@ -59,7 +55,7 @@ impl World {
         let index = self.trouble.index(self.hosts.len());
         let down_for = self.trouble.between(100, 6_000);
         let runs = self.hosts.get(index).is_some_and(|host| host.node.is_some());
-        if !runs || !self.hosts.iter().all(Host::serves) {
+        if !runs || !self.hosts.iter().all(Host::serves) || !self.may_lose_data(index)? {
             return Ok(());
         }
         self.loses_power(index, "dies, and its view is damaged")?;
@@ -68,5 +64,19 @@ impl World {
         }
         self.after(down_for, Event::NodeStarts(index));
         Ok(())
+    }
+
+    /// Data is taken from a node only beside one whose view is right, or all that is left to copy could be wrong.
+    pub(super) fn may_lose_data(&self, index: usize) -> Check<bool> {
+        Ok(self.hosts.len() == 1 || self.right_views_beside(index)? > 0)
+    }
+
+    /// How many other nodes serve with a right view.
+    fn right_views_beside(&self, index: usize) -> Check<usize> {
+        let mut right = 0;
+        for host in self.hosts.iter().filter(|host| host.index != index && host.serves()) {
+            right += usize::from(host.mask.is_none() && !host.is_wrong()?);
+        }
+        Ok(right)
     }
 }

@@ -90,11 +90,10 @@ impl World {
         for index in 0..self.hosts.len() {
             if let Some(host) = self.hosts.get_mut(index) {
                 // One that is frozen thaws by itself: what it was to do waits until then.
-                host.tail_hangs_until = 0;
+                (host.tail_hangs_until, host.data.hangs_until) = (0, 0);
                 if let Some(node) = &mut host.node {
                     node.delivery_hangs_until = 0;
                 }
-                (host.frozen_until, host.tail_hangs_until, host.data.hangs_until) = (0, 0, 0);
             }
             self.node_starts(index)?;
         }
