@@ -298,7 +298,7 @@ impl Device {
                 }
             }
             Delivery::Outcome { id, result, again, .. } => {
-                if again {
+                if again && history.reseeds == 0 {
                     return broken(format!("command {id} is offered again, but the log was never restored"));
                 }
                 history.answer((self.index, self.id, now), model, id, result)?;

@@ -88,6 +88,11 @@ impl Disk {
         self.view_is_damaged = false;
     }
 
+    /// The snapshots are of an earlier generation than the log.
+    pub(crate) fn fits_no_more(&mut self) {
+        self.snapshots.clear();
+    }
+
     pub(crate) fn snapshots(&mut self) -> impl DoubleEndedIterator<Item = &mut Snapshot> {
         self.snapshots.iter_mut().map(|(_, snapshot)| snapshot)
     }

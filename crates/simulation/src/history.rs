@@ -28,6 +28,8 @@ pub(crate) struct History {
     by_id: BTreeMap<CommandId, usize>,
     /// Everything works since.
     pub(crate) healed: Option<u64>,
+    /// How often the log has begun anew.
+    pub(crate) reseeds: u64,
 }
 
 /// When everything has worked for so long, commands are answered within [`SOON`], in milliseconds.
@@ -103,6 +105,13 @@ impl History {
         by_id.filter(|(_, asked)| {
             asked.answer.as_ref().is_some_and(|answer| answer.as_ref().is_err_and(|code| code == NOT_STORED))
         })
+    }
+
+    /// Commands that the cell has answered.
+    pub(crate) fn answered(&self) -> impl Iterator<Item = (CommandId, &Asked, &Result<Done, String>)> {
+        let by_id = self.by_id.iter().filter_map(|(id, index)| Some((*id, self.asked.get(*index)?)));
+        let answered = by_id.filter_map(|(id, asked)| Some((id, asked, asked.answer.as_ref()?)));
+        answered.filter(|(.., answer)| answer.as_ref().err().is_none_or(|code| code != NOT_STORED))
     }
 
     /// Commands that took effect.

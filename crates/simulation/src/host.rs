@@ -1,5 +1,7 @@
 //! A machine that a node runs on: its disk, its clock, and one life of the node's process after the other.
 
+use std::collections::BTreeMap;
+
 use ieum_core::apply::applied;
 use ieum_core::ids::{NodeId, Position};
 use ieum_core::kv::Kv;
@@ -10,6 +12,7 @@ use ieum_store::Memory;
 
 use crate::disk::Disk;
 use crate::failure::Check;
+use crate::log::Era;
 use crate::node::Node;
 use crate::random::Random;
 use crate::wan::DCS;
@@ -17,6 +20,8 @@ use crate::wan::DCS;
 /// A node's own copy of the log, as the ordinals that it reaches from and to: what a batch says does not change on its way.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Journal {
+    /// The history of which it is a copy.
+    pub(crate) era: Era,
     /// What lies up to here is not in it.
     pub(crate) from: u64,
     pub(crate) last: u64,
@@ -42,6 +47,8 @@ pub(crate) struct Copy {
     pub(crate) from: (usize, u64),
     pub(crate) view: Memory,
     pub(crate) at: Position,
+    /// Of which history it is.
+    pub(crate) era: Era,
 }
 
 /// What a node knows of the others and tells them.
@@ -52,6 +59,17 @@ pub(crate) struct Circle {
     pub(crate) own: Report,
     pub(crate) trimming: Trimming,
     pub(crate) checkpoints: Checkpoints,
+}
+
+/// What a node knows that has halted.
+#[derive(Debug)]
+pub(crate) struct Halted {
+    /// Whether it has a view that can be used.
+    pub(crate) has_view: bool,
+    /// Nodes of another history, and where that shows.
+    pub(crate) others: BTreeMap<NodeId, Position>,
+    /// Until then it takes nothing from others.
+    pub(crate) still: u64,
 }
 
 /// A machine.
@@ -89,6 +107,12 @@ pub(crate) struct Host {
     pub(crate) open_since: Option<u64>,
     /// This life of it began with a view.
     pub(crate) began_with_something: bool,
+    /// While its process waits for a log.
+    pub(crate) halted: Option<Halted>,
+    /// It ran, and its log was found to be wrong.
+    pub(crate) suspect: bool,
+    /// How far its tail is off with the next batch: it passes over some, or shows one again.
+    pub(crate) tail_off: i64,
 }
 
 impl Host {
@@ -113,6 +137,9 @@ impl Host {
             found: Agreement::Same,
             open_since: None,
             began_with_something: false,
+            halted: None,
+            suspect: false,
+            tail_off: 0,
         }
     }
 
@@ -127,8 +154,8 @@ impl Host {
 
     /// The process is gone. With the power goes what was not synced, but for the first `keep` commits of the view.
     pub(crate) fn dies(&mut self, keep: usize, random: &mut Random) -> Check {
-        (self.node, self.circle, self.copying) = (None, None, None);
-        (self.frozen_until, self.trims_hang) = (0, false);
+        (self.node, self.circle, self.copying, self.halted) = (None, None, None, None);
+        (self.frozen_until, self.suspect, self.tail_off, self.trims_hang) = (0, false, 0, false);
         self.disk.crash(keep);
         self.journal.crash(random);
         (self.found, self.open_since) = (Agreement::Same, None);
@@ -143,16 +170,16 @@ impl Host {
     }
 
     /// The process is there, and says so.
-    pub(crate) fn comes_up(&mut self, life: u64, started: u64) -> Check {
+    pub(crate) fn comes_up(&mut self, life: u64, started: u64, synced: Position) -> Check {
         self.lives += 1;
         let at = applied(&self.disk.snapshot())?.position;
-        self.began_with_something = at.ordinal > 0 || self.journal.last > 0;
+        self.began_with_something = self.has_data()?;
         let own = Report {
             node: self.number(),
             dc: dc_name(self.dc()),
             phase: Phase::Joining,
             applied: if self.began_with_something { at } else { Position::default() },
-            synced: Position::new(1, self.journal.synced),
+            synced,
             build: 1,
             life,
             endpoint: Some(endpoint(self.index)),
@@ -171,6 +198,13 @@ impl Host {
         Ok(())
     }
 
+    /// Whether anything is on its disk.
+    pub(crate) fn has_data(&self) -> Check<bool> {
+        let empty = applied(&Memory::new().snapshot())?.position;
+        let has_view = self.data.view_is_damaged || applied(&self.disk.snapshot())?.position != empty;
+        Ok(has_view || self.journal.last > 0)
+    }
+
     /// Whether clients are let in.
     pub(crate) fn serves(&self) -> bool {
         self.node.as_ref().is_some_and(|node| node.begun)
@@ -178,11 +212,11 @@ impl Host {
 
     /// The copy has arrived whole: it is what the disk holds now.
     pub(crate) fn takes_copy(&mut self) {
-        let Some(Copy { view, at, .. }) = self.copying.take() else { return };
+        let Some(Copy { view, at, era, .. }) = self.copying.take() else { return };
         self.data.begins_with(at, view.copy());
         self.disk = view;
         self.copied = Some(at);
-        self.journal = Journal { from: at.ordinal, last: at.ordinal, synced: at.ordinal };
+        self.journal = Journal { era, from: at.ordinal, last: at.ordinal, synced: at.ordinal };
     }
 }
 

@@ -189,6 +189,12 @@ fn run(world: &mut World, ms: u64) -> Result<Report, Broken> {
 impl World {
     /// Everything comes to rest. The log stays short meanwhile.
     fn rest(&mut self) -> Check {
+        // An operator may be about to have the log begin anew.
+        for _ in 0..MOVES {
+            if self.lost {
+                self.run_until(self.now() + SOON)?;
+            }
+        }
         self.run_until(self.now() + REST - TRIMMED_AFTER)?;
         let stood = self.log.last();
         self.run_until(self.now() + TRIMMED_AFTER - SOON)?;

@@ -1,5 +1,5 @@
 //! The simulated log: its contract, and how it fails. Requests are slow or stand still, answers get lost, a request that was given up comes
-//! to its end later, a life of a node that is over is fenced off, and what was trimmed is gone.
+//! to its end later, a life of a node that is over is fenced off, what was trimmed is gone, and so is everything when it is lost.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -8,12 +8,17 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use ieum_core::apply::Author;
 use ieum_log::memory::Memory;
+use ieum_log::sqlite::{Meta, Predecessor};
 use ieum_log::{BatchId, Entry, Error, Log as _, Position};
+use ieum_node::core_position;
+use ieum_node::folder::Extent;
+use ieum_node::halt::Shared;
 
 use crate::failure::{Check, broken, holds};
+use crate::node::CELL;
 
-/// The log's only generation so far.
-const GENERATION: u32 = 1;
+/// The log's first generation.
+pub(crate) const FIRST: u32 = 1;
 
 /// What a future gives when it is polled once.
 pub(crate) fn now<F: Future>(future: F) -> Option<F::Output> {
@@ -32,17 +37,36 @@ pub(crate) enum Placed {
     Fenced,
     /// It is not known any more whether it is: it was trimmed.
     Conflict,
+    /// The log that it was meant for is not here.
+    Gone,
+}
+
+/// Names a history of the log: a generation, or what follows an old backup of one.
+pub(crate) type Era = usize;
+
+/// All that was ever appended in one, the first at the front: what is trimmed or lost is kept for journals and the checker.
+#[derive(Debug, Clone)]
+struct Written {
+    generation: u32,
+    /// Which one it follows, and where that ended.
+    before: Option<(Era, Predecessor)>,
+    entries: Vec<Entry>,
 }
 
 /// The log.
 #[derive(Debug)]
 pub(crate) struct Log {
     memory: Memory,
-    /// All that was ever appended, the first at the front: what is trimmed is kept for the checker alone.
-    truth: Vec<Entry>,
+    eras: Vec<Written>,
+    /// Which of them it holds, unless all of it is lost.
+    held: Option<Era>,
     trimmed: u64,
+    /// Where the log ended when it was trimmed, and up to where.
+    trims: Vec<(u64, u64)>,
     /// The life of each node that may append.
     lives: BTreeMap<u32, u64>,
+    /// The furthest batch of the era that is the newest that any node has ever applied: somebody may have been told of it.
+    applied: u64,
     /// Nothing becomes durable before.
     stalled_until: u64,
     /// Answers get lost until then.
@@ -52,10 +76,13 @@ pub(crate) struct Log {
 impl Log {
     pub(crate) fn new() -> Self {
         Self {
-            memory: Memory::new(GENERATION),
-            truth: Vec::new(),
+            memory: Memory::new(FIRST),
+            eras: vec![Written { generation: FIRST, before: None, entries: Vec::new() }],
+            held: Some(0),
             trimmed: 0,
+            trims: Vec::new(),
             lives: BTreeMap::new(),
+            applied: 0,
             stalled_until: 0,
             sick_until: 0,
         }
@@ -81,16 +108,92 @@ impl Log {
         now < self.sick_until
     }
 
+    /// The last ordinal of the newest era, be it lost or not.
     pub(crate) fn last(&self) -> u64 {
-        self.truth.len() as u64
+        self.eras.last().map_or(0, |era| era.entries.len() as u64)
     }
 
     pub(crate) fn trimmed(&self) -> u64 {
         self.trimmed
     }
 
-    pub(crate) fn truth(&self) -> &[Entry] {
-        &self.truth
+    /// Where it ended before it was trimmed for the first time, or ends if it never was.
+    pub(crate) fn whole_until(&self) -> u64 {
+        self.trims.first().map_or(self.last(), |(last, _)| last.saturating_sub(1))
+    }
+
+    /// What it holds.
+    pub(crate) fn held(&self) -> Option<Era> {
+        self.held
+    }
+
+    /// The newest era, be it lost or not.
+    pub(crate) fn newest(&self) -> Era {
+        self.eras.len().saturating_sub(1)
+    }
+
+    pub(crate) fn generation(&self, era: Era) -> u32 {
+        self.eras.get(era).map_or(FIRST, |era| era.generation)
+    }
+
+    /// A place in an era.
+    pub(crate) fn at(&self, era: Era, ordinal: u64) -> ieum_core::ids::Position {
+        ieum_core::ids::Position::new(self.generation(era), ordinal)
+    }
+
+    /// What is known of it, as a node learns it that looks.
+    pub(crate) fn shared(&self) -> Option<Shared> {
+        let held = self.held?;
+        let predecessor = self.eras.get(held)?.before.map(|(_, end)| end);
+        Some(Shared { predecessor, last: self.at(held, self.last()) })
+    }
+
+    /// What a node has of an era that reaches back to the batch behind `trimmed`.
+    pub(crate) fn extent(&self, era: Era, trimmed: u64) -> Extent {
+        let predecessor = self.eras.get(era).and_then(|era| era.before.map(|(_, end)| end));
+        let last = self.eras.get(era).map_or(0, |era| era.entries.len() as u64);
+        Extent {
+            meta: Meta { cell: CELL.into(), generation: self.generation(era), predecessor },
+            trimmed: self.at(era, trimmed),
+            last: self.at(era, last),
+            is_copy: true,
+        }
+    }
+
+    /// The eras that the newest one follows and itself, the first at the front, each with where the next one begins.
+    pub(crate) fn lineage(&self) -> Vec<(Era, Option<u64>)> {
+        let (mut era, mut until, mut lineage) = (self.newest(), None, Vec::new());
+        loop {
+            lineage.push((era, until));
+            let Some((before, end)) = self.eras.get(era).and_then(|era| era.before) else { break };
+            (era, until) = (before, Some(end.end.ordinal));
+        }
+        lineage.reverse();
+        lineage
+    }
+
+    /// All that was ever appended in an era.
+    pub(crate) fn entries(&self, era: Era) -> &[Entry] {
+        self.eras.get(era).map_or(&[], |era| &era.entries)
+    }
+
+    /// The same up to an ordinal.
+    pub(crate) fn up_to(&self, era: Era, until: Option<u64>) -> &[Entry] {
+        let entries = self.entries(era);
+        let until = until.and_then(|until| usize::try_from(until).ok()).unwrap_or(usize::MAX);
+        entries.get(..until.min(entries.len())).unwrap_or_default()
+    }
+
+    /// A node has applied a batch.
+    pub(crate) fn is_applied(&mut self, era: Era, ordinal: u64) {
+        if era == self.newest() {
+            self.applied = self.applied.max(ordinal);
+        }
+    }
+
+    /// The furthest that any node has applied of the newest era.
+    pub(crate) fn applied(&self) -> u64 {
+        self.applied
     }
 
     /// A new life of a node: nothing of an earlier one is taken from here on. A log that no other node writes to keeps no account of lives.
@@ -101,16 +204,20 @@ impl Log {
         life
     }
 
-    /// A request to append arrives.
-    pub(crate) fn place(&mut self, author: Author, bytes: &Bytes) -> Check<Placed> {
+    /// A request to append to an era arrives.
+    pub(crate) fn place(&mut self, era: Era, author: Author, bytes: &Bytes) -> Check<Placed> {
+        if self.held != Some(era) {
+            return Ok(Placed::Gone);
+        }
         if self.lives.get(&author.node) != Some(&author.incarnation) {
             return Ok(Placed::Fenced);
         }
         let id = BatchId { node: author.node, incarnation: author.incarnation, number: author.number };
+        let last = self.last();
         match now(self.memory.append(id, bytes.clone())) {
             Some(Ok(position)) => {
-                if position.ordinal > self.last() {
-                    self.truth.push(Entry { position, id, bytes: bytes.clone() });
+                if let Some(era) = self.eras.get_mut(era).filter(|_| position.ordinal > last) {
+                    era.entries.push(Entry { position, id, bytes: bytes.clone() });
                 }
                 Ok(Placed::There)
             }
@@ -123,17 +230,52 @@ impl Log {
     /// Forgets what lies up to `ordinal`.
     pub(crate) fn trim(&mut self, ordinal: u64) -> Check {
         holds(ordinal <= self.last(), || format!("{ordinal} is trimmed of a log that ends at {}", self.last()))?;
-        match now(self.memory.trim(Position { generation: GENERATION, ordinal })) {
+        match now(self.memory.trim(Position { generation: self.generation(self.newest()), ordinal })) {
             Some(Ok(())) => {
                 self.trimmed = self.trimmed.max(ordinal);
+                self.trims.push((self.last(), self.trimmed));
                 Ok(())
             }
             trimmed => broken(format!("the log is not trimmed: {trimmed:?}")),
         }
     }
 
-    /// The batch at `ordinal`, as somebody has it who has it at all.
-    pub(crate) fn batch(&self, ordinal: u64) -> Option<&Entry> {
-        self.truth.get(usize::try_from(ordinal.checked_sub(1)?).ok()?)
+    /// The batch at `ordinal` of an era, as somebody has it who has it at all.
+    pub(crate) fn batch(&self, era: Era, ordinal: u64) -> Option<&Entry> {
+        self.entries(era).get(usize::try_from(ordinal.checked_sub(1)?).ok()?)
+    }
+
+    /// All of it is gone for good.
+    pub(crate) fn lose(&mut self) {
+        self.held = None;
+    }
+
+    /// It is back as it was when it ended at `ordinal`.
+    pub(crate) fn restore(&mut self, ordinal: u64) -> Check {
+        let Some(mut era) = self.eras.last().cloned() else { return broken("there was no log") };
+        era.entries.truncate(usize::try_from(ordinal).unwrap_or(usize::MAX));
+        self.memory = Memory::new(era.generation);
+        for Entry { position, id, bytes } in &era.entries {
+            let again = now(self.memory.append(*id, bytes.clone()));
+            holds(matches!(again, Some(Ok(at)) if at == *position), || format!("{position} is restored as {again:?}"))?;
+        }
+        self.eras.push(era);
+        self.held = Some(self.newest());
+        self.trims.retain(|(last, _)| *last <= ordinal);
+        self.trimmed = self.trims.last().map_or(0, |(_, trimmed)| *trimmed);
+        if self.trimmed > 0 { self.trim(self.trimmed) } else { Ok(()) }
+    }
+
+    /// A generation begins behind the `end` of an era, and whatever was here is deleted.
+    pub(crate) fn begin(&mut self, generation: u32, before: Era, end: Predecessor) -> Check {
+        let known = self.eras.iter().map(|era| era.generation).max().unwrap_or(0);
+        holds(generation > known, || format!("generation {generation} begins, and there was {known}"))?;
+        holds(end.end.ordinal <= self.entries(before).len() as u64, || {
+            format!("generation {generation} begins behind {}, where nothing was", core_position(end.end))
+        })?;
+        self.eras.push(Written { generation, before: Some((before, end)), entries: Vec::new() });
+        (self.memory, self.held) = (Memory::new(generation), Some(self.newest()));
+        (self.trimmed, self.applied, self.lives, self.trims) = (0, 0, BTreeMap::new(), Vec::new());
+        Ok(())
     }
 }

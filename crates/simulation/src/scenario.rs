@@ -106,6 +106,29 @@ impl Scenario {
         }
     }
 
+    /// All that the log held is gone. An operator is called.
+    pub fn log_is_lost(&mut self) {
+        self.world.log.lose();
+        self.world.lost = true;
+        self.world.operator_is_called(false);
+    }
+
+    /// The log is back from a backup that was made before it was trimmed at all. An operator is called.
+    pub fn log_is_from_an_old_backup(&mut self) -> Check {
+        let end = self.world.log.whole_until();
+        self.world.log.restore(end)?;
+        self.world.lost = true;
+        self.world.operator_is_called(true);
+        Ok(())
+    }
+
+    /// The tail of a node passes over its next batches, so many, or, with -1, shows the last one again.
+    pub fn tail_is_off(&mut self, node: usize, off: i64) {
+        if let Some(host) = self.world.hosts.get_mut(node - 1) {
+            host.tail_off = off;
+        }
+    }
+
     /// A data center talks with no other one for so many seconds.
     pub fn is_cut_off(&mut self, dc: char, seconds: u64) {
         let dc = ('a'..='c').position(|name| name == dc).unwrap_or(0) % DCS;

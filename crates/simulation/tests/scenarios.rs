@@ -112,3 +112,40 @@ fn who_is_at_a_node_that_never_delivered_anything_is_told() -> Result<(), Broken
     cell.people_talk(30)?;
     cell.ends_well()
 }
+
+/// A node is behind when the log is lost, and an operator has it begin anew.
+#[test]
+fn a_log_that_is_lost_begins_anew_behind_all_that_anybody_was_told() -> Result<(), Broken> {
+    let mut cell = Scenario::of(3)?;
+    cell.people_talk(20)?;
+    cell.node_loses_power(1)?;
+    cell.people_talk(20)?;
+    cell.log_is_lost();
+    cell.node_starts(1)?;
+    cell.people_talk(40)?;
+    cell.ends_well()
+}
+
+/// A node with a new disk applied what came back from a backup, and began a second history beside those who had halted.
+#[test]
+fn a_node_with_a_new_disk_does_not_begin_with_a_log_from_an_old_backup() -> Result<(), Broken> {
+    let mut cell = Scenario::of(3)?;
+    cell.people_talk(20)?;
+    cell.node_loses_its_disk(3)?;
+    cell.log_is_from_an_old_backup()?;
+    cell.node_starts(3)?;
+    cell.people_talk(120)?;
+    cell.node_starts(3)?;
+    cell.ends_well()
+}
+
+/// A tail that passes over batches, or shows one again, stops its node before anybody is told of it.
+#[test]
+fn who_is_at_a_node_whose_tail_passes_over_something_misses_nothing() -> Result<(), Broken> {
+    let mut cell = Scenario::of(3)?;
+    for off in [1, 3, -1] {
+        cell.tail_is_off(1, off);
+        cell.people_talk(20)?;
+    }
+    cell.ends_well()
+}

@@ -1,6 +1,7 @@
 //! What must hold when everything has come to rest. Written against the view's rows and what the people saw, not against the code that
 //! made them so.
 
+mod anew;
 mod bounds;
 mod seen;
 mod wire;
@@ -16,6 +17,7 @@ use ieum_core::tables::accounts::DEVICES;
 use ieum_core::tables::messages::{Body, MESSAGES, Message, System};
 use ieum_core::tables::rooms::{HEADS, Kind, MEMBERS, RECEIPTS, ROOMS, USER_ROOMS};
 use ieum_node::applier::Applier;
+use ieum_node::fit::{Fit, fit};
 use ieum_protocol::frames::Change;
 use ieum_store::Memory;
 
@@ -68,13 +70,20 @@ impl World {
         }
         stand.sort_unstable_by_key(|(at, _)| at.position);
         let fresh = std::sync::Arc::new(Memory::new());
-        let mut applier = Applier::new(std::sync::Arc::clone(&fresh), Skips::new())?;
         let mut stand = stand.into_iter().peekable();
-        for entry in self.log.truth() {
-            applier.apply(entry).map_err(|error| Broken(ieum_node::chain(&error)))?;
-            let replayed = applied(&fresh.snapshot())?;
-            while let Some((lived, node)) = stand.next_if(|(lived, _)| lived.position <= replayed.position) {
-                holds(lived == replayed, || format!("node {node} stands at {lived:?}, the log gives {replayed:?}"))?;
+        for (era, until) in self.log.lineage() {
+            let fits =
+                fit(fresh.as_ref(), &self.log.extent(era, 0)).map_err(|error| Broken(ieum_node::chain(&error)))?;
+            holds(fits == Fit::Fits, || format!("the log does not follow itself: {fits:?}"))?;
+            let mut applier = Applier::new(std::sync::Arc::clone(&fresh), Skips::new())?;
+            for entry in self.log.up_to(era, until) {
+                applier.apply(entry).map_err(|error| Broken(ieum_node::chain(&error)))?;
+                let replayed = applied(&fresh.snapshot())?;
+                while let Some((lived, node)) = stand.next_if(|(lived, _)| lived.position <= replayed.position) {
+                    holds(lived == replayed, || {
+                        format!("node {node} stands at {lived:?}, the log gives {replayed:?}")
+                    })?;
+                }
             }
         }
         holds(stand.peek().is_none(), || format!("{stand:?} stand beyond the log"))?;
@@ -100,7 +109,9 @@ impl World {
         }
         holds(self.requests.is_empty(), || format!("{:?} are not answered", self.requests))?;
         let live = self.running().len();
-        let behind = self.hosts.iter().find(|host| !host.serves() || host.journal.last + 3 < self.log.last());
+        let behind = self.hosts.iter().find(|host| {
+            !host.serves() || host.journal.last + 3 < self.log.last() || Some(host.journal.era) != self.log.held()
+        });
         holds(behind.is_none(), || format!("node {:?} does not serve", behind.map(crate::host::Host::number)))?;
         let sessions: usize =
             self.hosts.iter().filter_map(|host| host.node.as_ref()).map(|node| node.hub.sessions()).sum();

@@ -35,6 +35,11 @@ impl Watch {
         self.next = None;
     }
 
+    /// How much of what its person is told has been told on the stream.
+    pub(crate) fn told_so_far(&self) -> usize {
+        self.next.unwrap_or(0)
+    }
+
     /// The copy is void.
     pub(crate) fn forget(&mut self) {
         self.right_at = None;

@@ -30,7 +30,14 @@ impl World {
     pub(super) fn loses_power(&mut self, index: usize, what: &str) -> Check {
         let Some(host) = self.hosts.get(index).filter(|host| host.circle.is_some()) else { return Ok(()) };
         let unpersisted = host.disk.unpersisted();
-        let keep = self.trouble.index(unpersisted + 1);
+        let mut keep = self.trouble.index(unpersisted + 1);
+        if self.lost {
+            // Nothing but what the nodes have is left: their processes die, and the power stays.
+            keep = unpersisted;
+            if let Some(host) = self.hosts.get_mut(index) {
+                host.journal.synced = host.journal.last;
+            }
+        }
         self.note(format_args!("node {} {what}, {keep} of {unpersisted} commits stay", index + 1));
         self.node_dies(index, keep)
     }
@@ -82,11 +89,10 @@ impl World {
         Ok(())
     }
 
-    /// Trimming hangs in a node, for as long as its process lives.
+    /// Trimming hangs in a node, for as long as its process lives; not in all: nobody would be left to do it.
     pub(super) fn trims_hang(&mut self) -> Check {
         let index = self.trouble.index(self.hosts.len());
-        // Until the process ends: somebody has to trim.
-        if self.hosts.iter().any(|host| host.index != index && host.trims_hang) {
+        if self.hosts.iter().any(|host| host.trims_hang) {
             return Ok(());
         }
         if let Some(host) = self.hosts.get_mut(index) {
@@ -164,7 +170,9 @@ impl World {
     pub(super) fn empty_disk(&mut self) -> Check {
         let now = self.now();
         let index = self.trouble.index(self.hosts.len());
-        if self.hosts.len() == 1 || !self.hosts.iter().all(Host::serves) || !self.may_lose_data(index)? {
+        let is_left = !self.lost || self.others_have_all(index);
+        let all_serve = self.hosts.iter().all(Host::serves);
+        if self.hosts.len() == 1 || !all_serve || !is_left || !self.may_lose_data(index)? {
             return Ok(());
         }
         self.loses_power(index, "loses its disk")?;

@@ -13,7 +13,7 @@ impl World {
         let mask = self.trouble.next() | 1;
         // Two that are right are more than each that is wrong in its own way. Of two it stays open who is.
         let least = if self.hosts.len() > 2 && !self.trouble.chance(100) { 2 } else { 1 };
-        if self.right_views_beside(index)? < least {
+        if self.lost || self.right_views_beside(index)? < least {
             return Ok(());
         }
         let Some(host) = self.hosts.get_mut(index).filter(|host| host.node.is_some() && host.mask.is_none()) else {
@@ -55,7 +55,7 @@ impl World {
         let index = self.trouble.index(self.hosts.len());
         let down_for = self.trouble.between(100, 6_000);
         let runs = self.hosts.get(index).is_some_and(|host| host.node.is_some());
-        if !runs || !self.hosts.iter().all(Host::serves) || !self.may_lose_data(index)? {
+        if !runs || self.lost || !self.hosts.iter().all(Host::serves) || !self.may_lose_data(index)? {
             return Ok(());
         }
         self.loses_power(index, "dies, and its view is damaged")?;

@@ -2,6 +2,7 @@
 
 mod cell;
 mod disk;
+mod log;
 mod people;
 
 use crate::failure::Check;
@@ -49,6 +50,13 @@ const WITH_SEVERAL: [(u64, Fault); 10] = [
     (4, World::bit_flips),
     (4, World::view_is_damaged),
 ];
+
+/// What breaks in the place of one of these now and then, in a cell of several nodes. It is drawn apart, so that most lives stay what they are
+/// when something is added here.
+const RARE: [Fault; 2] = [World::log_is_lost, World::tail_is_off];
+/// In so many of a thousand cases.
+const RARELY: u64 = 22;
+
 impl World {
     /// Something breaks.
     pub(crate) fn fault(&mut self) -> Check {
@@ -56,7 +64,8 @@ impl World {
             return Ok(());
         }
         // Each has numbers of its own, so that the others stay what they are when it is left out.
-        self.trouble = Random::new(self.troubles.next());
+        let seed = self.troubles.next();
+        self.trouble = Random::new(seed);
         let after = self.trouble.between(500, 12_000);
         self.after(after, Event::Fault);
         self.faults += 1;
@@ -66,7 +75,18 @@ impl World {
         let number = self.faults;
         self.trace.breaks(true);
         self.note(format_args!("fault {number}"));
-        let several = WITH_SEVERAL.iter().filter(|_| self.hosts.len() > 1);
+        let broke = self.fault_of(seed).map_or(Ok(()), |fault| fault(self));
+        self.trace.breaks(false);
+        broke
+    }
+
+    fn fault_of(&mut self, seed: u64) -> Option<Fault> {
+        let is_several = self.hosts.len() > 1;
+        let mut apart = Random::new(!seed);
+        if is_several && apart.chance(RARELY) {
+            return apart.pick(&RARE).copied();
+        }
+        let several = WITH_SEVERAL.iter().filter(|_| is_several);
         let faults: Vec<(u64, Fault)> = ANYWHERE.iter().chain(several).copied().collect();
         let mut drawn = self.trouble.between(1, faults.iter().map(|(often, _)| often).sum());
         let fault = faults.iter().find(|(often, _)| {
@@ -74,9 +94,7 @@ impl World {
             drawn = drawn.saturating_sub(*often);
             is_it
         });
-        let broke = fault.map_or(Ok(()), |(_, fault)| fault(self));
-        self.trace.breaks(false);
-        broke
+        fault.map(|(_, fault)| *fault)
     }
 
     /// The trouble is over: everything works again, and everybody looks at their devices.

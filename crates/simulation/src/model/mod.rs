@@ -92,12 +92,31 @@ enum Counted {
 }
 
 impl Model {
-    /// Takes in what the log has got since; all of it anew where it lost something.
+    /// An empty one takes in what these hold, one after the other: the log begins anew behind them, and what else it held is lost.
+    pub(crate) fn anew<'a>(&mut self, generations: impl Iterator<Item = (u32, &'a [Entry])>) -> Check {
+        for (generation, entries) in generations {
+            self.crosses(generation);
+            self.follow(entries)?;
+        }
+        Ok(())
+    }
+
+    /// Nodes count their batches from the beginning again, and what the lost end may have named is named never again.
+    fn crosses(&mut self, generation: u32) {
+        (self.applied, self.last) = (0, None);
+        if self.level == 0 {
+            return;
+        }
+        self.at = Position::new(generation, 0);
+        self.former.clear();
+        self.nodes.values_mut().for_each(|node| node.last = (0, 0));
+        self.counters = self.counters.map(|count| count + (1 << 24));
+    }
+
+    /// Takes in what the log has got since.
     pub(crate) fn follow(&mut self, log: &[Entry]) -> Check {
         let before = self.applied.checked_sub(1).and_then(|last| log.get(last)).map(|entry| entry.id);
-        if before != self.last {
-            *self = Self::default();
-        }
+        holds(before == self.last, || format!("the log lost batch {:?}", self.last))?;
         while let Some(entry) = log.get(self.applied) {
             self.batch(entry)?;
             (self.applied, self.last) = (self.applied + 1, Some(entry.id));

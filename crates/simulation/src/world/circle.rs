@@ -36,10 +36,10 @@ impl World {
 
     fn look(&mut self, index: usize) -> Check {
         let at = self.now();
-        let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
+        let Some(host) = self.hosts.get_mut(index).filter(|host| host.halted.is_none()) else { return Ok(()) };
         let Some(Circle { started, peers, own, checkpoints, .. }) = &mut host.circle else { return Ok(()) };
         let now = at - *started;
-        own.synced = Position::new(1, host.journal.synced);
+        own.synced = self.log.at(host.journal.era, host.journal.synced);
         own.copied = host.copied;
         let Some(node) = &host.node else { return Ok(()) };
         node.cell.pass(at);
@@ -99,15 +99,16 @@ impl World {
     /// A node looks whether the log is to be trimmed by it.
     pub(super) fn trim(&mut self, index: usize) -> Check {
         let now = self.now();
-        let (last, trimmed) = (self.log.last(), Position::new(1, self.log.trimmed()));
+        let Some(era) = self.log.held() else { return Ok(()) };
+        let (last, trimmed) = (self.log.last(), self.log.at(era, self.log.trimmed()));
         let dc = self.dc_of(index);
-        let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
+        let Some(host) = self.hosts.get_mut(index).filter(|host| host.journal.era == era) else { return Ok(()) };
         let (Some(node), Some(Circle { started, peers, own, trimming, .. })) = (&host.node, &mut host.circle) else {
             return Ok(());
         };
         let now = now - *started;
         let applied = node.cell.applied();
-        let nearest = Position::new(1, applied.ordinal.saturating_sub(MOST_KEPT));
+        let nearest = Position { ordinal: applied.ordinal.saturating_sub(MOST_KEPT), ..applied };
         let sight = Sight {
             now,
             before: peers.before(own, now),
@@ -137,7 +138,9 @@ impl World {
     fn is_safe(&self, to: Position) -> Check {
         let now = self.now();
         let had = |(at, synced): (u64, u64)| synced >= to.ordinal && now - at < HEARD_FOR;
-        let has = |host: &&host::Host| host.journal.synced >= to.ordinal || host.emptied.is_some_and(had);
+        let is_here = |host: &host::Host| self.log.generation(host.journal.era) == to.generation;
+        let has =
+            |host: &&host::Host| (is_here(host) && host.journal.synced >= to.ordinal) || host.emptied.is_some_and(had);
         let dcs: BTreeSet<usize> = self.hosts.iter().filter(has).map(host::Host::dc).collect();
         holds(dcs.len() > 1, || {
             format!("the log is trimmed to {to}, which only data centers {dcs:?} have on their disks")
@@ -153,7 +156,7 @@ impl World {
                 && self.wan.gets_through(dc, host.dc())
                 && self.wan.gets_through(host.dc(), dc)
                 && host.frozen_until <= now;
-            let ready = host.serves() && host.copying.is_none();
+            let ready = host.serves() && host.copying.is_none() && self.log.held() == Some(host.journal.era);
             let circle = host.circle.as_ref();
             reached
                 && ready
@@ -164,14 +167,15 @@ impl World {
             self.node_soon(index, 500, NodeEvent::Open);
             return Ok(());
         };
-        let Some((view, life)) = self.hosts.get(lender).map(|host| (host.disk.copy(), host.lives)) else {
+        let lent = self.hosts.get(lender).map(|host| (host.disk.copy(), host.lives, host.journal.era));
+        let Some((view, life, era)) = lent else {
             return Ok(());
         };
         let at = applied(&view.snapshot())?.position;
         self.lends_compared(lender, index)?;
         self.note(format_args!("node {number} copies the view of node {}, at {at}", lender + 1));
         if let Some(host) = self.hosts.get_mut(index) {
-            host.copying = Some(host::Copy { from: (lender, life), view, at });
+            host.copying = Some(host::Copy { from: (lender, life), view, at, era });
         }
         let after = self.random.between(50, 3_000);
         self.node_soon(index, after, NodeEvent::Copied);

@@ -3,6 +3,7 @@
 mod circle;
 mod devices;
 mod differing;
+mod halted;
 mod running;
 mod serving;
 mod upkeep;
@@ -17,14 +18,16 @@ use ieum_core::commands::LEVEL;
 use ieum_core::commands::operate::AddNode;
 use ieum_core::ids::{Millis, NodeId};
 use ieum_node::peers::Report;
+use ieum_node::reseed::Plan;
 
+use self::halted::Reseed;
 use crate::Options;
 use crate::clock::Clock;
 use crate::device::Device;
 use crate::failure::{Check, broken};
 use crate::history::History;
 use crate::host::{Host, dc_name};
-use crate::log::Log;
+use crate::log::{Era, Log};
 use crate::model::Model;
 use crate::network::{Link, Network};
 use crate::node::CELL;
@@ -41,7 +44,7 @@ pub(crate) enum Event {
     /// A node's process starts.
     NodeStarts(usize),
     /// A request to append arrives at the log.
-    Append { host: usize, life: u64, attempt: u64, author: Author, bytes: Bytes, answered: Option<u64> },
+    Append { host: usize, life: u64, attempt: u64, era: Era, author: Author, bytes: Bytes, answered: Option<u64> },
     /// Another node's report arrives.
     Told { host: usize, report: Box<Report> },
     /// A frame arrives at the node.
@@ -76,6 +79,10 @@ pub(crate) enum Event {
     Rest,
     /// An operator looks after the cell.
     OperatorLooks,
+    /// An operator has the log begin anew, or looks whether it can.
+    Reseed(Reseed),
+    /// What that comes to arrives at the log.
+    Begins(Reseed, Box<Plan>),
 }
 
 /// What happens in a node.
@@ -136,6 +143,8 @@ pub(crate) struct World {
     pub(crate) unreachable: BTreeSet<usize>,
     /// Things break.
     pub(crate) troubled: bool,
+    /// The log is lost, and no generation has begun since.
+    pub(crate) lost: bool,
     pub(crate) commands: u64,
     pub(crate) faults: u64,
     pub(crate) said: u64,
@@ -177,6 +186,7 @@ impl World {
             model: Model::default(),
             unreachable: BTreeSet::new(),
             troubled: false,
+            lost: false,
             commands: 0,
             faults: 0,
             said: 0,
@@ -275,8 +285,8 @@ impl World {
                 Ok(())
             }
             Event::NodeStarts(host) => self.node_starts(host),
-            Event::Append { host, life, attempt, author, bytes, answered } => {
-                self.append_arrives((host, life, attempt), author, &bytes, answered)
+            Event::Append { host, life, attempt, era, author, bytes, answered } => {
+                self.append_arrives((host, life, attempt), (era, author), &bytes, answered)
             }
             Event::Told { host, report } => {
                 self.told(host, *report);
@@ -311,6 +321,8 @@ impl World {
                 Ok(())
             }
             Event::OperatorLooks => self.operator_looks(),
+            Event::Reseed(asked) => self.reseed(asked),
+            Event::Begins(asked, plan) => self.begins(asked, &plan),
         }
     }
 

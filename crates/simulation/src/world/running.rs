@@ -8,12 +8,15 @@ use ieum_core::kv::Kv as _;
 use ieum_gateway::Cell as _;
 use ieum_node::agreement::Checkpoints;
 use ieum_node::applier::Applier;
+use ieum_node::fit::{Fit, fit};
 use ieum_node::machine;
+use ieum_store::Memory;
 
 use super::{Event, NodeEvent, World};
+use crate::disk::Disk;
 use crate::failure::{Broken, Check, broken, holds};
-use crate::host::{dc_name, endpoint};
-use crate::log::Placed;
+use crate::host::{Journal, dc_name, endpoint};
+use crate::log::{Era, Placed};
 use crate::network::{End, Link};
 use crate::node::Node;
 use crate::wan::Way;
@@ -31,34 +34,74 @@ impl World {
             return Ok(());
         };
         self.lives += 1;
-        host.comes_up(self.lives, self.clock.now())?;
+        let synced = self.log.at(host.journal.era, host.journal.synced);
+        host.comes_up(self.lives, self.clock.now(), synced)?;
         let number = host.number();
         self.note(format_args!("node {number} starts"));
         self.node_soon(index, 0, NodeEvent::Beat);
         self.open(index)
     }
 
-    /// A node brings its view up to the log and goes on from there, or asks for help.
+    /// A node looks whether there is a log that it can go on with, and goes on, or has halted and waits for one.
     pub(super) fn open(&mut self, index: usize) -> Check {
-        if self.way_to_log(index) != Way::Answered || self.clock.now() < self.log.stalled_until() {
-            self.node_soon(index, 500, NodeEvent::Open);
-            return Ok(());
+        if self.hosts.get(index).is_some_and(|host| host.halted.is_some()) {
+            return self.halted_looks(index);
         }
-        if !self.rebuilds(index)? {
-            return self.asks_for_copy(index);
+        let silent = self.way_to_log(index) != Way::Answered || self.clock.now() < self.log.stalled_until();
+        if !silent && (self.hosts.len() == 1 || self.passes(index)?) {
+            return self.opens(index);
         }
+        self.node_soon(index, 500, NodeEvent::Open);
+        Ok(())
+    }
+
+    /// A node brings its view up to the log and goes on from there, or asks for help.
+    pub(super) fn opens(&mut self, index: usize) -> Check {
         let endpoints = (0..self.endpoints()).filter(|endpoint| self.host_of(*endpoint) == index);
         let endpoints = endpoints.map(endpoint).collect();
         let (last, trimmed, is_shared) = (self.log.last(), self.log.trimmed(), self.hosts.len() > 1);
         let most_sessions = self.most_sessions();
+        let Some(era) = self.log.held() else { return broken("a log that is lost is opened") };
         let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
+        let crosses = self.log.generation(host.journal.era) != self.log.generation(era);
+        if crosses {
+            // Its snapshots fit no log any more.
+            host.journal = Journal { era, ..Journal::default() };
+            host.data.fits_no_more();
+        }
+        if !self.rebuilds(index, trimmed)? {
+            return self.asks_for_copy(index);
+        }
+        let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
+        let same = self.log.batch(host.journal.era, host.journal.last) == self.log.batch(era, host.journal.last);
+        holds(same || host.journal.last > last, || format!("the journal of node {} has another history", index + 1))?;
+        let reach = if host.journal.last < trimmed { trimmed } else { trimmed.min(host.journal.from) };
+        let extent = self.log.extent(era, reach);
+        let fits = if host.journal.last > last { Err(()) } else { fit(&host.disk, &extent).map_err(drop) };
+        let Ok(fits) = fits else {
+            host.suspect = true;
+            self.note(format_args!("node {} finds the log behind it", index + 1));
+            self.node_soon(index, 0, NodeEvent::Open);
+            return Ok(());
+        };
+        host.journal.era = era;
+        if fits != Fit::Fits {
+            (host.disk, host.journal) = (Memory::new(), Journal { era, ..Journal::default() });
+            host.data = Disk::default();
+            return self.asks_for_copy(index);
+        }
+        if crosses {
+            host.data.begins_with(applied(&host.disk.snapshot())?.position, host.disk.copy());
+        }
         let at = applied(&host.disk.snapshot())?.position.ordinal;
         if (at + 1..=last).any(|ordinal| ordinal <= trimmed && !host.journal.has(ordinal)) {
             return self.asks_for_copy(index);
         }
         let mut applier = Applier::new(Arc::new(host.disk.clone()), Skips::new())?;
         for ordinal in at + 1..=last {
-            let Some(entry) = self.log.batch(ordinal) else { return broken(format!("batch {ordinal} is nowhere")) };
+            let Some(entry) = self.log.batch(era, ordinal) else {
+                return broken(format!("batch {ordinal} is nowhere"));
+            };
             applier.apply(entry).map_err(|error| Broken(ieum_node::chain(&error)))?;
         }
         let began = applied(&host.disk.snapshot())?;
@@ -120,6 +163,9 @@ impl World {
             NodeEvent::Copied => return self.copied(index),
             NodeEvent::Snapshot => return self.takes_snapshot(index),
             _ => {}
+        }
+        if matches!(event, NodeEvent::Second) && self.hosts.len() > 1 && self.notices(index)? {
+            return Ok(());
         }
         let at = self.now();
         let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
@@ -189,7 +235,7 @@ impl World {
         let now = self.clock.now();
         let way = self.way_to_log(index);
         let Some(host) = self.hosts.get_mut(index) else { return };
-        let (life, Some(node)) = (host.lives, &mut host.node) else { return };
+        let (life, era, Some(node)) = (host.lives, host.journal.era, &mut host.node) else { return };
         let Some(append) = &node.in_flight else { return };
         node.attempts += 1;
         let (author, bytes, attempt) = (append.author, append.bytes.clone(), node.attempts);
@@ -215,7 +261,7 @@ impl World {
         }
         if !is_lost {
             let answered = well.then_some(answer);
-            self.clock.set(arrives, Event::Append { host: index, life, attempt, author, bytes, answered });
+            self.clock.set(arrives, Event::Append { host: index, life, attempt, era, author, bytes, answered });
         }
     }
 
@@ -223,14 +269,14 @@ impl World {
     pub(crate) fn append_arrives(
         &mut self,
         (host, life, attempt): (usize, u64, u64),
-        author: Author,
+        (era, author): (Era, Author),
         bytes: &Bytes,
         answered: Option<u64>,
     ) -> Check {
         let before = self.log.last();
-        let placed = self.log.place(author, bytes)?;
+        let placed = self.log.place(era, author, bytes)?;
         if self.log.last() > before {
-            self.model.follow(self.log.truth())?;
+            self.model.follow(self.log.entries(era))?;
             for index in 0..self.hosts.len() {
                 let after = self.random.between(0, 3);
                 self.node_soon(index, after, NodeEvent::Shown);
@@ -241,6 +287,7 @@ impl World {
             Placed::There => NodeEvent::Answered { attempt, well: true },
             // It begins a new life, which can do it better.
             Placed::Fenced | Placed::Conflict => NodeEvent::Stop,
+            Placed::Gone => NodeEvent::Answered { attempt, well: false },
         };
         self.clock.set(answered, Event::Node { host, life, event });
         Ok(())
@@ -253,18 +300,31 @@ impl World {
         loop {
             let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
             let Some(node) = &mut host.node else { return Ok(()) };
+            // One that has lost its end shows nothing more to those who were there.
+            if self.log.held() != Some(host.journal.era) {
+                return Ok(());
+            }
             if host.tail_hangs_until > at || way != Way::Answered {
                 self.node_soon(index, 50, NodeEvent::Shown);
                 return Ok(());
             }
-            let Some(entry) = self.log.batch(host.journal.last + 1).cloned() else { break };
-            if entry.position.ordinal <= trimmed {
+            let (era, next) = (host.journal.era, host.journal.last + 1);
+            let shows = next.saturating_add_signed(host.tail_off);
+            let Some(entry) = self.log.batch(era, shows).cloned() else { break };
+            if shows == next && shows <= trimmed {
                 self.note(format_args!("node {} is overtaken by the trim", index + 1));
                 return self.node_event(index, NodeEvent::Stop);
             }
+            host.tail_off = 0;
+            let delivery = match node.cell.at(at, |machine, _| machine.entry(&entry)) {
+                Err(error) if shows != next => {
+                    self.note(format_args!("node {} stops: {}", index + 1, ieum_node::chain(&error)));
+                    return self.node_event(index, NodeEvent::Stop);
+                }
+                delivery => delivery.map_err(|error| Broken(ieum_node::chain(&error)))?,
+            };
             host.journal.last = entry.position.ordinal;
-            let delivery = node.cell.at(at, |machine, _| machine.entry(&entry));
-            let delivery = delivery.map_err(|error| Broken(ieum_node::chain(&error)))?;
+            self.log.is_applied(era, entry.position.ordinal);
             holds(delivery.alarms.is_empty(), || format!("alarm: {:?}", delivery.alarms))?;
             if node.is_own(entry.id, host.index as u32 + 1) {
                 (node.begun, node.own_at) = (true, at);

@@ -11,6 +11,7 @@ use super::{NodeEvent, World};
 use crate::disk::{read, read_with};
 use crate::failure::{Check, holds};
 use crate::host::{Copy, Host};
+use crate::log::FIRST;
 use crate::node::CELL;
 
 impl World {
@@ -44,14 +45,15 @@ impl World {
         Ok(())
     }
 
-    /// A view that does not open is made anew from a snapshot; false when nothing here is good for it.
-    pub(super) fn rebuilds(&mut self, index: usize) -> Check<bool> {
-        let trimmed = self.log.trimmed();
+    /// A view that does not open is made anew from a snapshot, or from all batches if there are all: those up to `trimmed` are not. False when
+    /// nothing here is good for it.
+    pub(super) fn rebuilds(&mut self, index: usize, trimmed: u64) -> Check<bool> {
+        let generation = self.hosts.get(index).map_or(FIRST, |host| self.log.generation(host.journal.era));
         let Some(host) = self.hosts.get_mut(index).filter(|host| host.data.view_is_damaged) else { return Ok(true) };
-        let from = Position::new(1, host.journal.from);
+        let from = Position::new(generation, host.journal.from);
         let (view, at) = match host.data.newest(from)? {
             Some(snapshot) => (snapshot.view.copy(), snapshot.at),
-            None if trimmed == 0 => (Memory::new(), Position::new(1, 0)),
+            None if trimmed == 0 && generation == FIRST => (Memory::new(), Position::new(FIRST, 0)),
             None => return Ok(false),
         };
         let stands = applied(&view.snapshot())?.position;
@@ -65,7 +67,7 @@ impl World {
     pub(super) fn copied(&mut self, index: usize) -> Check {
         let (damaged, looks, bit) = (self.random.chance(80), self.random.chance(80), self.random.next());
         let Some(host) = self.hosts.get(index) else { return Ok(()) };
-        let Some(Copy { view, at, from: (lender, life) }) = &host.copying else { return Ok(()) };
+        let Some(Copy { view, at, from: (lender, life), .. }) = &host.copying else { return Ok(()) };
         let (at, lender, life) = (*at, *lender, *life);
         if damaged && self.troubled {
             read_with(view, bit)?;

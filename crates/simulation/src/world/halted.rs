@@ -1,0 +1,380 @@
+//! A node before its log, and an operator whose cell has lost it: what `ieum`'s gate and `ieum log reseed` do with sockets is done here event
+//! by event.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use ieum_core::apply::{Skips, applied};
+use ieum_core::ids::{NodeId, Position};
+use ieum_core::kv::Kv as _;
+use ieum_gateway::Cell as _;
+use ieum_node::applier::Applier;
+use ieum_node::backup::next_generation;
+use ieum_node::halt::decide::{self, Later, Shows, Start};
+use ieum_node::halt::{Joint, Met, Shared, Stand, Stood, joint, meet};
+use ieum_node::levels::Levels;
+use ieum_node::peers::Report;
+use ieum_node::reseed::{Obstacle, Plan, Seen, plan};
+
+use super::{Event, NodeEvent, World};
+use crate::failure::{Broken, Check, broken, holds};
+use crate::host::{Halted, Host, dc_name};
+use crate::wan::Way;
+
+/// How often a halted node looks at the log and at the other nodes.
+const LOOK_EVERY: u64 = 500;
+/// After how long a node is started again that has ended.
+const AGAIN: u64 = 2_000;
+/// How long one stands still when a generation is about to begin there.
+const STILL: u64 = 12_000;
+/// How long after it asked them to the command may send what begins a generation.
+const BEGIN_WITHIN: u64 = 8_000;
+/// How long nodes may take to halt and to become level.
+const HALTING: u64 = 15_000;
+
+/// An operator who is about to have the log begin anew.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reseed {
+    /// Since when the command runs.
+    since: u64,
+    /// After which members that are missing are given up.
+    patience: u64,
+    /// Members that are given up.
+    without: Vec<NodeId>,
+    /// What etcd holds may be deleted.
+    replace: bool,
+    /// What etcd held when the nodes were asked last.
+    found: Option<Shared>,
+}
+
+impl World {
+    /// An operator notices some time later that the log is lost, or ends too early.
+    pub(crate) fn operator_is_called(&mut self, replace: bool) {
+        let (after, patience) = (self.trouble.between(500, 20_000), self.trouble.between(20_000, 90_000));
+        let reseed = Reseed { since: self.now() + after, patience, without: Vec::new(), replace, found: None };
+        self.after(after, Event::Reseed(reseed));
+    }
+
+    /// What another node says of itself right now, as the others hear who can ask it.
+    fn heard(&self, index: usize) -> Vec<Report> {
+        // Who has not passed its gate yet answers nobody.
+        let answers = |other: &&Host| other.halted.is_some() || other.node.is_some();
+        let reached = self.hosts.iter().filter(|other| other.index != index && self.hear_each_other(index, other));
+        let reached = reached.filter(answers);
+        reached.filter_map(|other| Some(other.circle.as_ref()?.own.clone())).collect()
+    }
+
+    fn hear_each_other(&self, index: usize, other: &Host) -> bool {
+        let dc = self.dc_of(index);
+        let reached = self.wan.gets_through(dc, other.dc()) && self.wan.gets_through(other.dc(), dc);
+        reached && other.frozen_until <= self.now()
+    }
+
+    /// Whether a node may go on with the log that it finds. If not it has halted now.
+    pub(super) fn passes(&mut self, index: usize) -> Check<bool> {
+        let found = self.log.shared();
+        let heard = self.heard(index);
+        let Some(host) = self.hosts.get(index) else { return Ok(false) };
+        let own = host.has_data()?.then(|| self.log.generation(host.journal.era));
+        let knows = heard.iter().any(|report| report.applied != Position::default());
+        match decide::at_start(own, (found.as_ref(), false), &heard, (host.suspect, false)) {
+            // Nobody starts a node without data beside what came back from a backup while nobody else can be asked: it would make another history.
+            Start::GoesOn if own.is_none() && self.lost && (found.is_none() || !knows) => self.is_refused(index),
+            Start::FallsShort { .. } if self.lost => self.is_refused(index),
+            Start::GoesOn => Ok(true),
+            Start::Halts { .. } => self.halts(index, found.as_ref()).map(|()| false),
+            start @ (Start::Founds | Start::FoundedBefore { .. } | Start::FallsShort { .. }) => {
+                broken(format!("node {} is at {start:?}", index + 1))
+            }
+        }
+    }
+
+    /// A node ends at its start. It is tried again.
+    fn is_refused(&mut self, index: usize) -> Check<bool> {
+        self.note(format_args!("node {} has nothing, and does not start beside this log", index + 1));
+        self.node_dies(index, usize::MAX)?;
+        self.after(AGAIN, Event::NodeStarts(index));
+        Ok(false)
+    }
+
+    /// A node halts: it brings its view up to its journal.
+    fn halts(&mut self, index: usize, found: Option<&Shared>) -> Check {
+        let Some(from) = self.hosts.get(index).map(|host| host.journal.from) else { return Ok(()) };
+        let is_whole = self.rebuilds(index, from)?;
+        let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
+        let era = host.journal.era;
+        let generation = self.log.generation(era);
+        let begins = found.and_then(|log| log.predecessor).map(|before| ieum_node::core_position(before.end));
+        let up_to = begins.filter(|end| end.generation == generation);
+        let end = ieum_node::halt::brought_to(Position::new(generation, host.journal.last), up_to);
+        let at = applied(&host.disk.snapshot())?.position;
+        let has_view = is_whole && at.generation == generation && (at >= end || host.journal.has(at.ordinal + 1));
+        if has_view {
+            let mut applier = Applier::new(Arc::new(host.disk.clone()), Skips::new())?;
+            for ordinal in at.ordinal + 1..=end.ordinal {
+                let Some(entry) = self.log.batch(era, ordinal) else {
+                    return broken(format!("batch {ordinal} is nowhere"));
+                };
+                applier.apply(entry).map_err(|error| Broken(ieum_node::chain(&error)))?;
+            }
+        }
+        host.halted = Some(Halted { has_view, others: BTreeMap::new(), still: 0 });
+        let stands = self.stand(index)?.map(|stood| stood.stand.applied);
+        self.note(format_args!("node {} halts at {stands:?}", index + 1));
+        self.says(index)
+    }
+
+    /// Where a halted node stands. All of that is on its disk: while that hangs it says nothing.
+    fn stand(&mut self, index: usize) -> Check<Option<Stood>> {
+        let now = self.now();
+        let generation = self.hosts.get(index).map_or(0, |host| self.log.generation(host.journal.era));
+        let Some(host) = self.hosts.get_mut(index).filter(|host| host.data.hangs_until <= now) else { return Ok(None) };
+        let Some(halted) = &host.halted else { return Ok(None) };
+        host.journal.synced = host.journal.last;
+        let stand = if halted.has_view {
+            host.disk.persist()?;
+            let look = host.disk.snapshot();
+            let at = applied(&look)?;
+            let members = Levels::of(&look)?.map(|levels| levels.members).unwrap_or_default();
+            let members: Vec<_> = members.into_iter().map(|member| (member.node, member.dc)).collect();
+            let others = halted.others.iter().map(|(node, at)| (*node, *at)).collect();
+            let digest = (!members.is_empty()).then_some(at.digest);
+            Stand { applied: at.position, digest, members, others }
+        } else {
+            let at = Position::new(generation, host.journal.last);
+            Stand { applied: at, digest: None, members: Vec::new(), others: Vec::new() }
+        };
+        Ok(Some(Stood { node: host.number(), dc: dc_name(host.dc()), stand }))
+    }
+
+    /// What a halted node says of itself.
+    fn says(&mut self, index: usize) -> Check {
+        let Some(Stood { node, dc, stand }) = self.stand(index)? else { return Ok(()) };
+        if let Some(circle) = self.hosts.get_mut(index).and_then(|host| host.circle.as_mut()) {
+            circle.own = decide::says(node, dc, (circle.own.build, circle.own.life), stand.applied, Vec::new());
+        }
+        Ok(())
+    }
+
+    /// A halted node looks whether it may go on, and takes from others what it lacks.
+    pub(super) fn halted_looks(&mut self, index: usize) -> Check {
+        let Some(Stood { stand, .. }) = self.stand(index)? else {
+            self.node_soon(index, LOOK_EVERY, NodeEvent::Open);
+            return Ok(());
+        };
+        if self.way_to_log(index) == Way::Answered && self.now() >= self.log.stalled_until() {
+            let (found, heard) = (self.log.shared(), self.heard(index));
+            let verdict = decide::verdict(found.as_ref(), stand.applied, &stand.digest.unwrap_or_default(), &heard);
+            if decide::waits_no_more(verdict, found.as_ref(), &heard) {
+                self.note(format_args!("node {} waits no more at {}: {verdict:?}", index + 1, stand.applied));
+                if let Some(host) = self.hosts.get_mut(index) {
+                    (host.halted, host.suspect) = (None, false);
+                }
+                return self.opens(index);
+            }
+        }
+        for other in 0..self.hosts.len() {
+            self.levels(index, other)?;
+        }
+        self.says(index)?;
+        self.node_soon(index, LOOK_EVERY, NodeEvent::Open);
+        Ok(())
+    }
+
+    /// A halted node takes from the journal of another one what it lacks.
+    fn levels(&mut self, index: usize, other: usize) -> Check {
+        let reached = self.hosts.get(other).is_some_and(|of| other != index && self.hear_each_other(index, of));
+        let (Some(own), Some(theirs)) = (self.stand(index)?, self.stand(other)?) else { return Ok(()) };
+        let has_view =
+            self.hosts.get(index).and_then(|host| host.halted.as_ref()).is_some_and(|halted| halted.has_view);
+        if !reached || !has_view || theirs.stand.applied <= own.stand.applied {
+            return Ok(());
+        }
+        let Some([mine, lender]) =
+            self.hosts.get(index).zip(self.hosts.get(other)).map(|(a, b)| [a.journal, b.journal])
+        else {
+            return Ok(());
+        };
+        let generation = self.log.generation(mine.era);
+        if self.log.generation(lender.era) != generation {
+            return Ok(());
+        }
+        let place = |ordinal| Position::new(generation, ordinal);
+        let mut compared = None;
+        let after = match joint(own.stand.applied, (place(mine.from), place(mine.last))) {
+            Joint::Beginning => own.stand.applied,
+            Joint::Behind(before) => {
+                compared = self.log.batch(mine.era, own.stand.applied.ordinal).cloned();
+                before
+            }
+            Joint::Nowhere => return Ok(()),
+        };
+        let page = (after.ordinal + 1..=lender.last).map_while(|ordinal| lender.has(ordinal).then_some(ordinal));
+        let mut taken = 0;
+        for ordinal in page {
+            let Some(entry) = self.log.batch(lender.era, ordinal).cloned() else {
+                return broken("a journal without a batch");
+            };
+            let now = self.now();
+            let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
+            let Some(halted) = &mut host.halted else { return Ok(()) };
+            match meet(&mut compared, &entry) {
+                Met::Other(at) => {
+                    halted.others.insert(theirs.node, at);
+                    return Ok(());
+                }
+                Met::Same => drop(halted.others.remove(&theirs.node)),
+                Met::Next if halted.still > now => return Ok(()),
+                Met::Next => {
+                    // From here on it has what the other one has.
+                    host.journal.era = lender.era;
+                    host.journal.last = host.journal.last.max(ordinal);
+                    let mut applier = Applier::new(Arc::new(host.disk.clone()), Skips::new())?;
+                    if applier.applied().ordinal + 1 == ordinal {
+                        applier.apply(&entry).map_err(|error| Broken(ieum_node::chain(&error)))?;
+                    }
+                    taken += 1;
+                }
+            }
+        }
+        if taken > 0 {
+            self.note(format_args!("node {} takes {taken} batches from node {}", index + 1, theirs.node));
+        }
+        Ok(())
+    }
+
+    /// A running node looks whether its log is still its own.
+    pub(super) fn notices(&mut self, index: usize) -> Check<bool> {
+        let now = self.now();
+        // It ends only when what it has is durable.
+        let Some(host) = self.hosts.get(index).filter(|host| host.data.hangs_until <= now) else { return Ok(false) };
+        let (Some(circle), Some(node)) = (&host.circle, &host.node) else { return Ok(false) };
+        let at = node.cell.applied();
+        let asked = self.way_to_log(index) == Way::Answered;
+        let found = self.log.shared();
+        let shows = || decide::shows(asked.then_some((found.as_ref(), false)), at) == Shows::Lost;
+        let heard = circle.peers.reports(now - circle.started);
+        let lost = match decide::later(&heard, &circle.peers.members(), at) {
+            Later::Most(_) => true,
+            Later::Some(_) if shows() => true,
+            // That the log refuses it is not enough: it is looked.
+            Later::Some(_) | Later::Nobody => asked && self.log.held() != Some(host.journal.era) && shows(),
+        };
+        if !lost {
+            return Ok(false);
+        }
+        self.note(format_args!("node {} finds its log lost at {at}", index + 1));
+        let Some(host) = self.hosts.get_mut(index) else { return Ok(false) };
+        host.disk.persist()?;
+        host.journal.synced = host.journal.last;
+        self.node_dies(index, usize::MAX)?;
+        if let Some(host) = self.hosts.get_mut(index) {
+            host.suspect = true;
+        }
+        let after = self.random.between(0, 300);
+        self.after(after, Event::NodeStarts(index));
+        Ok(true)
+    }
+
+    /// What the nodes say to an operator.
+    fn seen(&mut self, still: bool) -> Check<Seen> {
+        let (mut seen, now) = (Seen::default(), self.now());
+        for index in 0..self.hosts.len() {
+            let reached = self.wan.is_open(self.dc_of(index));
+            let Some(host) = self.hosts.get_mut(index).filter(|host| reached && host.frozen_until <= now) else {
+                continue;
+            };
+            if let Some(halted) = host.halted.as_mut().filter(|_| still) {
+                halted.still = now + STILL;
+            }
+            if host.halted.is_some() {
+                if let Some(stood) = self.stand(index)? {
+                    seen.stood.insert(stood.node, stood);
+                }
+                continue;
+            }
+            let Some(report) = self.hosts.get(index).and_then(|host| Some(&host.circle.as_ref()?.own)) else {
+                continue;
+            };
+            if report.applied == Position::default() {
+                seen.empty.insert(report.node);
+            } else {
+                seen.runs.insert(report.node, report.applied);
+            }
+        }
+        Ok(seen)
+    }
+
+    /// An operator runs `ieum log reseed`, or it asks again.
+    pub(super) fn reseed(&mut self, mut asked: Reseed) -> Check {
+        let (now, found) = (self.now(), self.log.shared());
+        let seen = self.seen(false)?;
+        let late = now >= asked.since + HALTING;
+        match plan(&seen, found.as_ref(), &asked.without, asked.replace) {
+            Ok(plan) if plan.behind.is_empty() || late => return self.stand_still(asked, &plan),
+            Ok(_) => {}
+            Err(Obstacle::Already(_)) => return Ok(()),
+            // Somebody looks what would be lost with them.
+            Err(Obstacle::Missing { missing, .. }) if now >= asked.since + asked.patience && self.is_with(&seen) => {
+                asked.without.extend(missing.iter().map(|(node, _)| *node));
+                self.note(format_args!("an operator gives up {:?}", asked.without));
+            }
+            Err(_) => {}
+        }
+        self.after(LOOK_EVERY, Event::Reseed(asked));
+        Ok(())
+    }
+
+    /// Whether those who have halted have all that anybody was ever told of.
+    fn is_with(&self, seen: &Seen) -> bool {
+        seen.stood
+            .values()
+            .any(|stood| stood.stand.digest.is_some() && stood.stand.applied.ordinal >= self.log.applied())
+    }
+
+    /// The nodes are asked once more, and from then on stand still.
+    fn stand_still(&mut self, mut asked: Reseed, shown: &Plan) -> Check {
+        let seen = self.seen(true)?;
+        asked.found = self.log.shared();
+        match plan(&seen, asked.found.as_ref(), &asked.without, asked.replace) {
+            Ok(plan) if plan.end == shown.end => {
+                let after = self.random.between(1, BEGIN_WITHIN);
+                self.after(after, Event::Begins(asked, Box::new(plan)));
+            }
+            _ => self.after(LOOK_EVERY, Event::Reseed(asked)),
+        }
+        Ok(())
+    }
+
+    /// The record of the new generation arrives at the log.
+    pub(super) fn begins(&mut self, asked: Reseed, plan: &Plan) -> Check {
+        // Somebody else may have written meanwhile.
+        let unheard = (0..self.hosts.len()).all(|index| self.way_to_log(index) != Way::Answered);
+        if unheard || asked.found != self.log.shared() {
+            self.after(LOOK_EVERY, Event::Reseed(asked));
+            return Ok(());
+        }
+        let end = plan.end.end;
+        holds(end.ordinal >= self.log.applied(), || {
+            format!("the log begins anew behind {end}, and a node had applied up to {}", self.log.applied())
+        })?;
+        let index = usize::try_from(plan.furthest).unwrap_or(0).saturating_sub(1);
+        let Some(era) = self.hosts.get(index).map(|host| host.journal.era) else { return broken("nobody is furthest") };
+        let clock = UNIX_EPOCH + Duration::from_millis(self.wall_clock(0));
+        let generation = next_generation(plan.newest, clock);
+        self.note(format_args!("generation {generation} begins behind {end}, given up: {:?}", plan.given_up));
+        self.history.reseeds += 1;
+        self.lost = false;
+        // Nothing could be answered until now.
+        let now = self.now();
+        self.history.healed = self.history.healed.map(|_| now + HALTING);
+        self.healed = self.healed.map(|_| now);
+        self.log.begin(generation, era, plan.end)?;
+        let lineage = self.log.lineage();
+        let before = std::mem::take(&mut self.model);
+        self.model
+            .anew(lineage.iter().map(|(era, until)| (self.log.generation(*era), self.log.up_to(*era, *until))))?;
+        self.still_holds(&before)
+    }
+}
