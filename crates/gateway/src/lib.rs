@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod options;
 pub mod server;
 pub mod session;
+pub mod signals;
 
 mod drain;
 mod elsewhere;
@@ -23,7 +24,6 @@ mod http;
 mod lanes;
 mod passwords;
 mod patient;
-mod signals;
 mod tokens;
 mod wire;
 

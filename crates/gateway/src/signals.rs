@@ -102,6 +102,22 @@ impl Signals {
 /// Somebody types, and those who may hear it.
 type Heard = (Typing, Vec<UserId>);
 
+/// What is told together.
+#[derive(Debug)]
+pub struct Round {
+    waiting: Waiting,
+    began: Instant,
+}
+
+/// The same, with those who may hear it as the view had them.
+#[derive(Debug)]
+pub struct Looked {
+    own: Vec<Heard>,
+    others: Vec<Heard>,
+    count: usize,
+    began: Instant,
+}
+
 impl<C: Cell> Gateway<C> {
     /// A session says that its person types. Never waits.
     pub(crate) fn typed(&self, typing: Typing, now: Instant) {
@@ -129,25 +145,27 @@ impl<C: Cell> Gateway<C> {
         session.silence(now) < self.options.in_front || Bug::TypingToTheAway.planted()
     }
 
+    /// Whether anybody has said that they type, and it was not told yet.
+    #[must_use]
+    pub fn signals_wait(&self) -> bool {
+        self.signals.waiting.lock().count() > 0
+    }
+
     /// Tells who types, until it is dropped. A round that fails, or panics, is lost and no other.
     pub(crate) async fn tell_signals(self: Arc<Self>) {
         let mut complained: Option<Instant> = None;
         loop {
             self.signals.something.notified().await;
             tokio::time::sleep(ROUND).await;
-            let waiting = std::mem::take(&mut *self.signals.waiting.lock());
-            let count = waiting.count();
-            // Before the view is asked how old it is: what is read of it may take long.
-            let began = Instant::now();
-            // What is late is worth nothing, and a view that is old may show people in rooms that they are no longer in.
-            let old = self.stale() && !Bug::TypingFromOldView.planted();
-            if (old || !self.cell.is_calm()) && !Bug::TypingInSurge.planted() {
-                self.signals.shed(count);
-                continue;
-            }
+            let Some(round) = self.signals_due(Instant::now()) else { continue };
+            let count = round.waiting.count();
             let gateway = Arc::clone(&self);
-            let told = tokio::task::spawn_blocking(move || gateway.look_and_tell(waiting, began)).await;
-            let failure: Box<dyn std::error::Error + Send + Sync> = match told {
+            let told = tokio::task::spawn_blocking(move || {
+                let looked = gateway.look_up(round)?;
+                gateway.tell_round(&looked, Instant::now());
+                Ok::<_, kv::Error>(())
+            });
+            let failure: Box<dyn std::error::Error + Send + Sync> = match told.await {
                 Ok(Ok(())) => continue,
                 Ok(Err(error)) => error.into(),
                 Err(error) if error.is_panic() => error.into(),
@@ -162,27 +180,44 @@ impl<C: Cell> Gateway<C> {
         }
     }
 
-    /// Looks up who may hear it, which may wait for the disk, and tells them.
-    fn look_and_tell(&self, waiting: Waiting, began: Instant) -> kv::Result<()> {
+    /// What was said since the last round is to be told now, 100 ms after its beginning; nothing of it, where the node has too much else to do or
+    /// its view is old.
+    pub fn signals_due(&self, now: Instant) -> Option<Round> {
+        let waiting = std::mem::take(&mut *self.signals.waiting.lock());
+        // What is late is worth nothing, and a view that is old may show people in rooms that they are no longer in.
+        let old = self.stale() && !Bug::TypingFromOldView.planted();
+        if (old || !self.cell.is_calm()) && !Bug::TypingInSurge.planted() {
+            self.signals.shed(waiting.count());
+            return None;
+        }
+        // The time of before the view was asked how old it is: what is read of it may take long.
+        Some(Round { waiting, began: now })
+    }
+
+    /// Looks up who may hear it, which may wait for the disk.
+    pub fn look_up(&self, Round { waiting, began }: Round) -> kv::Result<Looked> {
         let (view, count) = (self.cell.view(), waiting.count());
         let heard = |queue: Latest| -> kv::Result<Vec<Heard>> {
             let known = queue.order.into_iter().map(|typing| Ok((typing, typing::hearers(&view, typing)?)));
             known.filter(|heard| heard.as_ref().map_or(true, |(_, people)| !people.is_empty())).collect()
         };
-        let (own, others) = (heard(waiting.own)?, heard(waiting.others)?);
+        Ok(Looked { own: heard(waiting.own)?, others: heard(waiting.others)?, count, began })
+    }
+
+    /// Tells those who may hear it.
+    pub fn tell_round(&self, looked: &Looked, now: Instant) {
+        let Looked { own, others, count, began } = looked;
         // Where the disk hung meanwhile, who was in the room then may have been removed since. The view's age is not asked again: what was read is
         // of a view that was not old behind `began`, so it is older by no more than this patience.
-        let late = began.elapsed() > self.options.typing_patience;
+        let late = now.saturating_duration_since(*began) > self.options.typing_patience;
         if late && !Bug::LateLookTellsTyping.planted() {
-            self.signals.shed(count);
-            return Ok(());
+            self.signals.shed(*count);
+            return;
         }
-        let now = Instant::now();
-        let (told, passed_over) = show(&self.hub, in_turn(&others, &own), |session| self.in_front(session, now));
+        let (told, passed_over) = show(&self.hub, in_turn(others, own), |session| self.in_front(session, now));
         self.signals.told.fetch_add(u64::try_from(told).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.signals.shed(passed_over);
-        self.cell.signal(&own);
-        Ok(())
+        self.cell.signal(own);
     }
 }
 

@@ -80,6 +80,12 @@ impl<K: Kv, T> Machine<K, T> {
         self.batcher.proven()
     }
 
+    /// Whether so little waits that there is room for what is not needed.
+    #[must_use]
+    pub fn is_calm(&self) -> bool {
+        self.batcher.is_calm()
+    }
+
     /// Since when the oldest command waits.
     #[must_use]
     pub fn oldest(&self) -> Option<Millis> {

@@ -11,7 +11,7 @@ use ieum_protocol::frames::Change;
 
 use crate::checker::{Watch, Wires, position};
 use crate::copy::Copy;
-use crate::failure::{Broken, Check, broken};
+use crate::failure::{Broken, Check, broken, holds};
 use crate::history::History;
 use crate::host::{endpoint, index_of};
 use crate::model::Model;
@@ -65,6 +65,7 @@ pub(crate) struct Met {
     pub(crate) slow: u64,
     pub(crate) silent: u64,
     pub(crate) starts: u64,
+    pub(crate) typing: u64,
 }
 
 /// A client's process.
@@ -304,8 +305,10 @@ impl Device {
                 history.answer((self.index, self.id, now), model, id, result)?;
             }
             Delivery::Refused { .. } => self.met.refused += 1,
-            // Nobody types.
-            Delivery::Typing { .. } => {}
+            Delivery::Typing { room, user } => {
+                self.met.typing += 1;
+                return holds(user != self.user, || format!("device {index} is told that its owner types in {room}"));
+            }
             Delivery::State(state) => return self.state(&state),
         }
         Ok(())

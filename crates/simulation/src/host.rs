@@ -6,6 +6,7 @@ use ieum_core::apply::applied;
 use ieum_core::ids::{NodeId, Position};
 use ieum_core::kv::Kv;
 use ieum_node::agreement::Checkpoints;
+use ieum_node::clock::Clock;
 use ieum_node::peers::{Agreement, Peers, Phase, Report};
 use ieum_node::trimming::Trimming;
 use ieum_store::Memory;
@@ -96,6 +97,8 @@ pub(crate) struct Host {
     pub(crate) trims_hang: bool,
     /// How far its wall clock is off, in milliseconds.
     pub(crate) skew: i64,
+    /// The clock that this life of its process stamps with.
+    pub(crate) clock: Option<Clock>,
     /// When it lost its disk, and up to where that had been synced. The others may count on it until they hear otherwise.
     pub(crate) emptied: Option<(u64, u64)>,
     /// What its process does to the digests of its view, which is another one than the log gives.
@@ -131,6 +134,7 @@ impl Host {
             tail_hangs_until: 0,
             trims_hang: false,
             skew: 0,
+            clock: None,
             emptied: None,
             mask: None,
             differs: None,
@@ -172,6 +176,7 @@ impl Host {
     /// The process is there, and says so.
     pub(crate) fn comes_up(&mut self, life: u64, started: u64, synced: Position) -> Check {
         self.lives += 1;
+        self.clock = None;
         let at = applied(&self.disk.snapshot())?.position;
         self.began_with_something = self.has_data()?;
         let own = Report {
@@ -203,6 +208,14 @@ impl Host {
         let empty = applied(&Memory::new().snapshot())?.position;
         let has_view = self.data.view_is_damaged || applied(&self.disk.snapshot())?.position != empty;
         Ok(has_view || self.journal.last > 0)
+    }
+
+    /// Somebody sets its wall clock right, and says so where the node asks.
+    pub(crate) fn clock_is_set_right(&mut self) {
+        self.skew = 0;
+        if let Some(clock) = &mut self.clock {
+            clock.accept();
+        }
     }
 
     /// Whether clients are let in.

@@ -112,6 +112,8 @@ pub struct Met {
     pub slow: u64,
     /// Connections that a client gave up because nothing came.
     pub silent: u64,
+    /// Times that a device was told that somebody types.
+    pub typing: u64,
 }
 
 /// A life that did not end well.
@@ -179,6 +181,12 @@ fn run(world: &mut World, ms: u64) -> Result<Report, Broken> {
     world.after(0, Event::Act);
     world.after(0, Event::Look);
     world.after(0, Event::Fault);
+    if world.chatter.on {
+        world.after(0, Event::Types);
+        if world.hosts.len() == 1 {
+            world.after(0, Event::ClockJumps);
+        }
+    }
     let begin = world.now();
     world.run_until(begin + ms)?;
     ends(world)?;
@@ -226,6 +234,7 @@ impl World {
             gaps: sum(|device| device.process.as_ref().map_or(0, |process| process.copy.gaps)),
             slow: sum(|device| device.met.slow),
             silent: sum(|device| device.met.silent),
+            typing: sum(|device| device.met.typing),
         }
     }
 }

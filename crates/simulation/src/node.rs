@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ieum_core::apply::applied;
-use ieum_core::batch::{Envelope, Origin};
+use ieum_core::batch::{Batch, Envelope, Origin};
 use ieum_core::commands::operate::Tick;
-use ieum_core::ids::{NodeId, Position};
+use ieum_core::ids::{NodeId, Position, UserId};
 use ieum_core::kv::Kv;
+use ieum_core::query::typing::Typing;
 use ieum_gateway::hub::Arrival;
 use ieum_gateway::options::{Limits, Passwords, Rate};
 use ieum_gateway::session::hello::Asked;
@@ -22,9 +23,10 @@ use ieum_node::service::Identity;
 use ieum_store::Memory;
 use parking_lot::Mutex;
 
-use crate::checker::Budget;
+use crate::checker::{self, Budget};
 use crate::failure::{Check, broken};
 use crate::network::Link;
+use crate::world::Telling;
 
 /// The cell's number.
 pub(crate) const CELL: u16 = 1;
@@ -49,6 +51,10 @@ struct Shared {
     /// The node's monotonic time counts from here.
     started: u64,
     now: AtomicU64,
+    /// How many commands wait for a batch, counted in lives in which people type.
+    waiting: AtomicUsize,
+    /// Who types here, to be told to the others.
+    typing: Mutex<Vec<Typing>>,
 }
 
 impl ieum_gateway::Cell for Cell {
@@ -62,7 +68,10 @@ impl ieum_gateway::Cell for Cell {
         match self.0.machine.lock().submit(envelope, Some(ticket), self.now()) {
             Err((Refusal::Full, Some(ticket))) => Err((Refused::Busy, ticket)),
             Err((Refusal::TooLarge, Some(ticket))) => Err((Refused::TooLarge, ticket)),
-            _ => Ok(()),
+            _ => {
+                self.0.waiting.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
         }
     }
 
@@ -83,6 +92,14 @@ impl ieum_gateway::Cell for Cell {
         Duration::from_millis(self.now().saturating_sub(proven))
     }
 
+    fn is_calm(&self) -> bool {
+        self.0.machine.lock().is_calm()
+    }
+
+    fn signal(&self, typing: &[(Typing, Vec<UserId>)]) {
+        self.0.typing.lock().extend(typing.iter().map(|(typing, _)| *typing));
+    }
+
     fn metrics(&self, _: &mut String) {}
 }
 
@@ -95,6 +112,22 @@ impl Cell {
     pub(crate) fn at<T>(&self, now: u64, run: impl FnOnce(&mut Machine<Memory, Ticket>, u64) -> T) -> T {
         self.pass(now);
         run(&mut self.0.machine.lock(), self.now())
+    }
+
+    /// How many commands wait for a batch.
+    pub(crate) fn commands_wait(&self) -> usize {
+        self.0.waiting.load(Ordering::Relaxed)
+    }
+
+    /// A batch has taken some of them.
+    pub(crate) fn are_taken(&self, batch: &[u8]) {
+        let taken = Batch::decode(batch).map_or(0, |batch| batch.commands.len());
+        self.0.waiting.fetch_sub(taken, Ordering::Relaxed);
+    }
+
+    /// Who types here, as was told since this was asked last.
+    pub(crate) fn signals(&self) -> Vec<Typing> {
+        std::mem::take(&mut *self.0.typing.lock())
     }
 
     /// Lets time pass.
@@ -142,6 +175,9 @@ pub(crate) struct Node {
     pub(crate) budgets: BTreeMap<usize, Budget>,
     /// Since when a client does not take what it is sent.
     pub(crate) untaken_since: BTreeMap<Link, u64>,
+    /// Who types, as those see it who look on, and how far the node is in telling it.
+    pub(crate) typing: checker::Typing,
+    pub(crate) telling: Telling,
 }
 
 impl Node {
@@ -158,12 +194,19 @@ impl Node {
         let identity = Identity { node: number, dc, cell: CELL, key_id: number.into(), public_key: [1; 32] };
         let bounds = Bounds { commands: MOST_WAITING, bytes: 256 * 1024, ..Bounds::default() };
         let mut machine = Machine::new(identity.node, incarnation, Arc::clone(&view), bounds)?;
-        for envelope in machine::greeting(&view.snapshot(), &identity)? {
-            if machine.submit(&envelope, None, 0).is_err() {
+        let greeting = machine::greeting(&view.snapshot(), &identity)?;
+        for envelope in &greeting {
+            if machine.submit(envelope, None, 0).is_err() {
                 return broken("a new node does not take its own commands");
             }
         }
-        let shared = Shared { machine: Mutex::new(machine), started: now, now: AtomicU64::new(0) };
+        let shared = Shared {
+            machine: Mutex::new(machine),
+            started: now,
+            now: AtomicU64::new(0),
+            waiting: AtomicUsize::new(greeting.len()),
+            typing: Mutex::default(),
+        };
         let cell = Cell(Arc::new(shared));
         let hub = Hub::new();
         let Some(keys) = SigningKeys::from_seed(&[7; 32]) else { return broken("no signing key") };
@@ -184,6 +227,8 @@ impl Node {
             queue: (QUEUE_ITEMS, QUEUE_BYTES),
             budgets: BTreeMap::new(),
             untaken_since: BTreeMap::new(),
+            typing: checker::Typing::new(now),
+            telling: Telling::Idle,
         })
     }
 
@@ -196,7 +241,9 @@ impl Node {
     pub(crate) fn tick(&self, now: u64) {
         let envelope = Envelope { origin: Origin::Node, command: Tick {}.into() };
         // A full batcher has stamps enough.
-        let _ = self.cell.at(now, |machine, now| machine.submit(&envelope, None, now));
+        if self.cell.at(now, |machine, now| machine.submit(&envelope, None, now)).is_ok() {
+            self.cell.0.waiting.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

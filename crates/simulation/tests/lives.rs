@@ -33,6 +33,9 @@ fn an_hour_lived_twice_is_the_same_to_the_byte() {
 #[test]
 fn short_lives_of_other_seeds_are_others_and_end_well() {
     let lives: Vec<Report> = (2..=9).map(|seed| lived(seed, 1, 8)).collect();
+    // In the first of them people type.
+    let told: Vec<bool> = lives.iter().map(|life| life.met.typing >= 100).collect();
+    assert_eq!(told, [true, false, false, false, false, false, false, false]);
     for (index, life) in lives.iter().enumerate() {
         assert!(lives[..index].iter().all(|other| other.trace != life.trace && other.digest != life.digest));
     }

@@ -4,6 +4,7 @@
 mod anew;
 mod bounds;
 mod seen;
+mod typing;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,7 @@ use crate::world::World;
 
 pub(crate) use bounds::{Budget, cost};
 pub(crate) use seen::{Watch, position};
+pub(crate) use typing::{Ends, Round, Types, Typing};
 pub(crate) use wire::Wires;
 
 /// A room as the cell has it.

@@ -97,6 +97,12 @@ impl Wires {
         Ok(())
     }
 
+    /// Something has come that says no position.
+    pub(crate) fn hears(&mut self, now: u64) -> Check {
+        self.heard = now;
+        Ok(())
+    }
+
     /// A frame of a server's has come.
     pub(crate) fn receives(&mut self, line: Line, text: &str, now: u64) -> Check {
         self.heard = now;

@@ -105,8 +105,12 @@ impl World {
         self.network.calm();
         self.log.recover();
         self.wan.heal();
+        let one = self.hosts.len() == 1;
         for index in 0..self.hosts.len() {
             if let Some(host) = self.hosts.get_mut(index) {
+                if self.chatter.on && one {
+                    host.clock_is_set_right();
+                }
                 // One that is frozen thaws by itself: what it was to do waits until then.
                 (host.tail_hangs_until, host.data.hangs_until) = (0, 0);
                 if let Some(node) = &mut host.node {

@@ -18,7 +18,7 @@ impl World {
     }
 
     /// Runs `input` on a device's process, if there is one, and does what its machine asks for.
-    fn input(&mut self, device: usize, input: impl FnOnce(&mut Process, Moment)) -> Check {
+    pub(super) fn input(&mut self, device: usize, input: impl FnOnce(&mut Process, Moment)) -> Check {
         let moment = self.moment();
         if let Some(process) = self.devices.get_mut(device).and_then(|device| device.process.as_mut()) {
             input(process, moment);
@@ -104,7 +104,9 @@ impl World {
 
     /// Sends a frame.
     pub(crate) fn send(&mut self, link: Link, to: End, frame: Bytes) {
-        let (arrives, doomed) = self.network.send(link, to, frame, self.clock.now(), &mut self.random);
+        let late = if to == End::Server { self.chatter.hello_is_late(&frame) } else { 0 };
+        let leaves = self.clock.now() + late;
+        let (arrives, doomed) = self.network.send(link, to, frame, leaves, &mut self.random);
         if let Some(at) = arrives {
             let event = if to == End::Client { Event::ToClient(link) } else { Event::ToServer(link) };
             self.clock.set(at, event);
@@ -158,10 +160,14 @@ impl World {
                 Some(Parcel::Frame(frame)) => {
                     let Ok(text) = std::str::from_utf8(&frame) else { return broken("a frame is not UTF-8") };
                     let mut heard = Ok(());
+                    let strange = self.chatter.strange_pong(text);
                     self.input(device, |process, moment| {
                         process.bytes = text.len();
-                        heard = process.wires.receives(line, text, moment.now);
-                        process.machine.frame(moment, line, text);
+                        heard = match strange {
+                            Some(_) => process.wires.hears(moment.now),
+                            None => process.wires.receives(line, text, moment.now),
+                        };
+                        process.machine.frame(moment, line, strange.as_deref().unwrap_or(text));
                     })?;
                     heard.map_err(|Broken(what)| Broken(format!("device {device}: {what}")))?;
                 }

@@ -6,6 +6,7 @@ mod differing;
 mod halted;
 mod running;
 mod serving;
+mod typing;
 mod upkeep;
 
 use std::collections::BTreeSet;
@@ -17,8 +18,12 @@ use ieum_core::apply::Author;
 use ieum_core::commands::LEVEL;
 use ieum_core::commands::operate::AddNode;
 use ieum_core::ids::{Millis, NodeId};
+use ieum_core::query::typing::Typing;
+use ieum_gateway::Cell as _;
+use ieum_node::clock;
 use ieum_node::peers::Report;
 use ieum_node::reseed::Plan;
+pub(crate) use typing::{Chatter, Telling};
 
 use self::halted::Reseed;
 use crate::Options;
@@ -47,6 +52,8 @@ pub(crate) enum Event {
     Append { host: usize, life: u64, attempt: u64, era: Era, author: Author, bytes: Bytes, answered: Option<u64> },
     /// Another node's report arrives.
     Told { host: usize, report: Box<Report> },
+    /// Another node's word of who types there arrives.
+    Typing { host: usize, typing: Vec<Typing> },
     /// A frame arrives at the node.
     ToServer(Link),
     /// A frame arrives at a device.
@@ -71,6 +78,10 @@ pub(crate) enum Event {
     Joined(usize),
     /// Somebody does something.
     Act,
+    /// Somebody types.
+    Types,
+    /// The clock of a node that is alone jumps, or is set right.
+    ClockJumps,
     /// Something breaks.
     Fault,
     /// It is looked whether everything keeps its bounds.
@@ -108,6 +119,10 @@ pub(crate) enum NodeEvent {
     Shown,
     /// What was applied is delivered.
     Deliver,
+    /// What was said of who types is to be told.
+    Signals,
+    /// Who may hear it was looked up.
+    TellSignals,
     /// An opening session goes on.
     Step(Link),
     /// The process ends in good order.
@@ -154,12 +169,18 @@ pub(crate) struct World {
     pub(crate) requests: Vec<Request>,
     /// People act.
     pub(crate) acting: bool,
+    /// Who types.
+    pub(crate) chatter: Chatter,
+    /// How the clock of a node that is alone jumps.
+    jumps: Random,
     /// Since when everything works, if it does.
     pub(crate) healed: Option<u64>,
 }
 
 /// What a wall clock shows when a life begins: 2026-01-01.
 const BEGIN: Millis = 1_767_225_600_000;
+
+const DAY: Millis = 24 * 60 * 60 * 1000;
 
 impl World {
     /// A cell without anybody in it.
@@ -193,6 +214,8 @@ impl World {
             people: Vec::new(),
             requests: Vec::new(),
             acting: false,
+            chatter: Chatter::of(options.seed),
+            jumps: Random::new(options.seed.rotate_left(32) ^ 0x6a75_6d70),
             healed: None,
         }
     }
@@ -204,7 +227,43 @@ impl World {
     /// What the wall clock of a host shows.
     pub(crate) fn wall_clock(&self, host: usize) -> Millis {
         let skew = self.hosts.get(host).map_or(0, |host| host.skew);
-        (BEGIN + self.now()).saturating_add_signed(skew)
+        self.true_time().saturating_add_signed(skew)
+    }
+
+    /// What a right wall clock shows.
+    pub(crate) fn true_time(&self) -> Millis {
+        BEGIN + self.now()
+    }
+
+    /// What a batch of a host's is stamped with.
+    pub(crate) fn stamp(&mut self, index: usize) -> Millis {
+        let (now, wall) = (self.now(), self.wall_clock(index));
+        let Some(host) = self.hosts.get_mut(index) else { return wall };
+        let (clock, node) = (&mut host.clock, &host.node);
+        // As production has it: where the view cannot be read, it is careful.
+        let alone = || node.as_ref().is_none_or(|node| clock::alone(&node.cell.view()).unwrap_or(true));
+        clock.get_or_insert_with(|| clock::Clock::new(wall, now)).stamp(wall, now, alone).at
+    }
+
+    /// The clock of a node that is alone jumps by days. After a while somebody sets it right.
+    fn clock_jumps(&mut self) -> Check {
+        let is_off = self.hosts.iter().any(|host| host.skew.unsigned_abs() >= DAY);
+        let ahead = i64::try_from(self.jumps.between(2 * DAY, 30 * DAY)).unwrap_or(0);
+        let skew = if self.jumps.chance(700) { ahead } else { -ahead };
+        let (short, long) = (self.jumps.between(3_000, 40_000), self.jumps.between(30_000, 200_000));
+        let jumps = self.troubled && !is_off;
+        if let Some(host) = self.hosts.first_mut().filter(|_| jumps || is_off) {
+            if jumps {
+                host.skew = skew;
+            } else {
+                host.clock_is_set_right();
+            }
+            self.note(format_args!("the clock is off by {} ms", if jumps { skew } else { 0 }));
+        }
+        if self.troubled || jumps {
+            self.after(if jumps { short } else { long }, Event::ClockJumps);
+        }
+        Ok(())
     }
 
     /// In which data center a host is.
@@ -260,7 +319,7 @@ impl World {
     /// The host on which something happens in a process.
     fn place(&self, event: &Event) -> Option<usize> {
         match event {
-            Event::Node { host, .. } | Event::Told { host, .. } => Some(*host),
+            Event::Node { host, .. } | Event::Told { host, .. } | Event::Typing { host, .. } => Some(*host),
             Event::ToServer(link) => self.network.endpoint(*link).map(|endpoint| self.host_of(endpoint)),
             _ => None,
         }
@@ -292,6 +351,7 @@ impl World {
                 self.told(host, *report);
                 Ok(())
             }
+            Event::Typing { host, typing } => self.hears(host, &typing),
             Event::ToServer(link) => self.at_server(link),
             Event::ToClient(link) => self.at_client(link),
             Event::Dialed { device, process, line, endpoint, reached } => {
@@ -314,6 +374,8 @@ impl World {
             Event::Lit(dc) => self.lit(dc),
             Event::Joined(dc) => self.joined(dc),
             Event::Act => self.act(),
+            Event::Types => self.somebody_types(),
+            Event::ClockJumps => self.clock_jumps(),
             Event::Fault => self.fault(),
             Event::Look => self.look_around(),
             Event::Rest => {

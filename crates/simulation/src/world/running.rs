@@ -60,7 +60,7 @@ impl World {
         let endpoints = (0..self.endpoints()).filter(|endpoint| self.host_of(*endpoint) == index);
         let endpoints = endpoints.map(endpoint).collect();
         let (last, trimmed, is_shared) = (self.log.last(), self.log.trimmed(), self.hosts.len() > 1);
-        let most_sessions = self.most_sessions();
+        let (most_sessions, wall) = (self.most_sessions(), self.wall_clock(index));
         let Some(era) = self.log.held() else { return broken("a log that is lost is opened") };
         let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
         let crosses = self.log.generation(host.journal.era) != self.log.generation(era);
@@ -94,6 +94,10 @@ impl World {
             host.data.begins_with(applied(&host.disk.snapshot())?.position, host.disk.copy());
         }
         let at = applied(&host.disk.snapshot())?.position.ordinal;
+        if ieum_node::clock::ahead(&host.disk.snapshot(), wall)?.is_some() {
+            // It asks its operator, who sets the clock right.
+            host.skew = 0;
+        }
         if (at + 1..=last).any(|ordinal| ordinal <= trimmed && !host.journal.has(ordinal)) {
             return self.asks_for_copy(index);
         }
@@ -196,6 +200,8 @@ impl World {
             }
             NodeEvent::Shown => self.shown(index),
             NodeEvent::Deliver => self.deliver(index),
+            NodeEvent::Signals => self.looks_who_hears(index),
+            NodeEvent::TellSignals => self.tells_who_types(index),
             NodeEvent::Step(link) => self.step(link),
             NodeEvent::Stop => {
                 if host.data.hangs_until > at {
@@ -215,13 +221,17 @@ impl World {
 
     /// Appends the next batch, if there is one and none is in flight.
     pub(crate) fn append(&mut self, index: usize) {
-        let (at, clock) = (self.now(), self.wall_clock(index));
+        let (at, clock, chatters) = (self.now(), self.stamp(index), self.chatter.on);
         let Some(node) = self.node_mut(index) else { return };
         if node.in_flight.is_some() {
             return;
         }
         node.in_flight = node.cell.at(at, |machine, _| machine.append(clock));
-        if node.in_flight.is_some() {
+        if let Some(append) = &node.in_flight {
+            if chatters {
+                node.typing.begins_batch(at);
+                node.cell.are_taken(&append.bytes);
+            }
             self.send_append(index);
         }
     }
@@ -277,6 +287,7 @@ impl World {
         let placed = self.log.place(era, author, bytes)?;
         if self.log.last() > before {
             self.model.follow(self.log.entries(era))?;
+            self.chatter.ends.add(self.clock.now(), self.model.at());
             for index in 0..self.hosts.len() {
                 let after = self.random.between(0, 3);
                 self.node_soon(index, after, NodeEvent::Shown);
@@ -328,6 +339,7 @@ impl World {
             holds(delivery.alarms.is_empty(), || format!("alarm: {:?}", delivery.alarms))?;
             if node.is_own(entry.id, host.index as u32 + 1) {
                 (node.begun, node.own_at) = (true, at);
+                node.typing.own_is_back();
             }
             node.undelivered_since.get_or_insert(at);
             super::differing::bend(&host.disk, host.mask)?;

@@ -9,6 +9,7 @@ use ieum_node::machine::Delivery;
 use ieum_protocol::errors::{Code, Problem};
 use ieum_protocol::frames::{ClientFrame, ServerFrame};
 
+use super::typing::types;
 use super::{Event, NodeEvent, World};
 use crate::checker::{Budget, cost};
 use crate::failure::{Broken, Check, broken};
@@ -84,7 +85,11 @@ impl World {
             Serving::Behind { asked, .. } => !node.gateway.is_behind(asked.seen),
             _ => false,
         };
-        let links: Vec<Link> = node.sessions.iter().filter(|(_, of)| ready(of)).map(|(link, _)| *link).collect();
+        let mut links: Vec<Link> = node.sessions.iter().filter(|(_, of)| ready(of)).map(|(link, _)| *link).collect();
+        // Tasks are woken in any order.
+        if links.len() > 1 && self.chatter.turns() {
+            links.reverse();
+        }
         for link in links {
             let Some(node) = self.node_mut(index) else { return Ok(()) };
             if let Some(Serving::Behind { asked, arrival, .. }) = node.sessions.remove(&link) {
@@ -100,7 +105,7 @@ impl World {
         self.node_mut(host)
     }
 
-    fn pump_all(&mut self, index: usize) {
+    pub(super) fn pump_all(&mut self, index: usize) {
         let links: Vec<Link> = self.node_mut(index).iter().flat_map(|node| node.sessions.keys().copied()).collect();
         for link in links {
             self.pump(link);
@@ -108,7 +113,7 @@ impl World {
     }
 
     /// Sends what waits in a session's queue, if the session was woken and its client takes what it is sent.
-    fn pump(&mut self, link: Link) {
+    pub(super) fn pump(&mut self, link: Link) {
         if self.network.untaken(link) > WINDOW {
             return;
         }
@@ -128,6 +133,9 @@ impl World {
     fn send_all(&mut self, link: Link, frames: Vec<Bytes>) {
         for frame in frames {
             self.trace.bytes(&frame);
+            if let Some((room, Some(user))) = types(&frame) {
+                self.chatter.told.push((link, (room, user)));
+            }
             self.send(link, End::Client, frame);
         }
     }
@@ -151,6 +159,7 @@ impl World {
     fn forget(&mut self, link: Link) {
         let Some(node) = self.server(link) else { return };
         node.untaken_since.remove(&link);
+        node.typing.ends(link);
         // Its place in the hub is given back with it.
         node.sessions.remove(&link);
     }
@@ -182,6 +191,10 @@ impl World {
         let Ok(text) = std::str::from_utf8(frame) else { return broken("a client sends what is not UTF-8") };
         let instant = self.clock.instant();
         let Some(host) = self.network.endpoint(link).map(|endpoint| self.host_of(endpoint)) else { return Ok(()) };
+        let live = |node: &Node| matches!(node.sessions.get(&link), Some(Serving::Live(_)));
+        if self.node_mut(host).is_some_and(|node| live(node)) {
+            self.is_heard(link, host, frame);
+        }
         let Some(node) = self.node_mut(host) else { return Ok(()) };
         match node.sessions.get_mut(&link) {
             Some(Serving::Greeting { .. }) => self.hello(link, text),
@@ -196,6 +209,7 @@ impl World {
                     self.end(link, Some(problem));
                 }
                 self.append(host);
+                self.round_soon(host);
                 Ok(())
             }
             Some(Serving::Opening(_) | Serving::Behind { .. }) | None => Ok(()),
@@ -284,7 +298,9 @@ impl World {
 
     fn goes_live(&mut self, link: Link, frame: &ServerFrame, live: Box<Live>) {
         live.listen(self.clock.instant());
+        let now = self.now();
         if let Some(node) = self.server(link) {
+            node.typing.hears(link, now);
             node.sessions.insert(link, Serving::Live(live));
         }
         self.send_frame(link, frame);
