@@ -84,6 +84,8 @@ impl<K: Kv> Applier<K> {
         let through = Through { view: &view, kept: &self.kept };
         let effects = apply::apply_knowing(self.known, &through, position, author(entry), &entry.bytes, &self.skips)
             .map_err(|source| Error::Apply { position, source })?;
+        // An engine may have to keep for a look what is committed while it is held.
+        drop(view);
         self.kv.commit(&effects.writes)?;
         self.kept.borrow_mut().written(&effects.writes);
         if Bug::PositionCommittedApart.planted() {

@@ -2,6 +2,7 @@
 //! must not do.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use ieum_protocol::frames::{CatchUp, Event, RoomChanges};
 use ieum_protocol::objects::{Message, Role, Room, RoomKind, System};
@@ -18,7 +19,8 @@ pub(crate) struct HeldRoom {
     /// Everything from here on is held; what is older would have to be paged in.
     pub(crate) complete_from: u64,
     pub(crate) last: u64,
-    pub(crate) messages: BTreeMap<u64, Message>,
+    /// Shared with the app's durable copies of the room, as the room itself is: most of it is the same in all of them.
+    pub(crate) messages: BTreeMap<u64, Rc<Message>>,
     /// How far people have read; none where what there is to know was left out.
     pub(crate) read: Option<BTreeMap<u64, u64>>,
     /// None where it would have to be read again.
@@ -30,7 +32,7 @@ pub(crate) struct HeldRoom {
 pub(crate) struct Copy {
     /// Whose it is.
     me: u64,
-    pub(crate) rooms: BTreeMap<u64, HeldRoom>,
+    pub(crate) rooms: BTreeMap<u64, Rc<HeldRoom>>,
     /// A catch-up left older messages out.
     pub(crate) gaps: u64,
     /// What deliveries have told of since it was looked at last.
@@ -48,6 +50,11 @@ impl Copy {
         self.touched.clear();
     }
 
+    /// A room, to be changed.
+    fn room(&mut self, id: u64) -> Option<&mut HeldRoom> {
+        self.rooms.get_mut(&id).map(Rc::make_mut)
+    }
+
     pub(crate) fn catch_up(&mut self, catch_up: &CatchUp) -> Check {
         for changes in &catch_up.rooms {
             self.changes(changes)?;
@@ -61,9 +68,9 @@ impl Copy {
     fn changes(&mut self, changes: &RoomChanges) -> Check {
         let id = changes.room.id;
         if changes.fresh {
-            self.rooms.insert(id, HeldRoom::start(&changes.room));
+            self.rooms.insert(id, Rc::new(HeldRoom::start(&changes.room)));
         }
-        let Some(held) = self.rooms.get_mut(&id) else {
+        let Some(held) = self.rooms.get_mut(&id).map(Rc::make_mut) else {
             return broken(format!("a catch-up tells changes of room {id}, which the device does not hold"));
         };
         let first = changes.messages.first().map_or(changes.room.last + 1, |message| message.seq);
@@ -82,7 +89,7 @@ impl Copy {
             holds(message.seq == seq, || format!("a catch-up of room {id} has {} instead of {seq}", message.seq))?;
             self.touched.insert((id, seq));
             held.reads(message);
-            held.messages.insert(seq, message.clone());
+            held.messages.insert(seq, Rc::new(message.clone()));
         }
         held.last = held.last.max(first + changes.messages.len() as u64 - 1);
         holds(held.last <= changes.room.last, || {
@@ -104,7 +111,7 @@ impl Copy {
         let me = self.me;
         match event {
             Event::Message { room, message } => {
-                let Some(held) = self.rooms.get_mut(room) else {
+                let Some(held) = self.room(*room) else {
                     return broken(format!("message {room}/{} of a room that the device is not in", message.seq));
                 };
                 holds(message.seq == held.last + 1, || {
@@ -113,14 +120,14 @@ impl Copy {
                 held.last = message.seq;
                 held.reads(message);
                 held.counts(message, me);
-                held.messages.insert(message.seq, message.clone());
+                held.messages.insert(message.seq, Rc::new(message.clone()));
             }
-            Event::Changed { room, message } => match self.rooms.get_mut(room) {
+            Event::Changed { room, message } => match self.room(*room) {
                 Some(held) => held.change(*room, message)?,
                 None => return broken(format!("a change in room {room}, which the device is not in")),
             },
             Event::Receipt { room, user, seq } => {
-                let Some(held) = self.rooms.get_mut(room) else {
+                let Some(held) = self.room(*room) else {
                     return broken(format!("a receipt of room {room}, which the device is not in"));
                 };
                 held.has_read(*user, *seq);
@@ -131,7 +138,7 @@ impl Copy {
             Event::Joined { room } => {
                 // How far the others had read is told in a catch-up alone.
                 let read = (room.from == 1).then(BTreeMap::new);
-                let before = self.rooms.insert(room.id, HeldRoom { read, ..HeldRoom::start(room) });
+                let before = self.rooms.insert(room.id, Rc::new(HeldRoom { read, ..HeldRoom::start(room) }));
                 holds(before.is_none(), || format!("room {} is joined twice", room.id))?;
                 holds(room.last + 1 == room.from, || format!("room {} is joined at {}", room.id, room.from))?;
             }
@@ -139,7 +146,7 @@ impl Copy {
                 holds(self.rooms.remove(room).is_some(), || format!("room {room} is left twice"))?;
             }
             Event::Archived { room, last } => {
-                let Some(held) = self.rooms.get_mut(room) else {
+                let Some(held) = self.room(*room) else {
                     return broken(format!("archive {room} has grown, which the device does not hold"));
                 };
                 // Entries are paged in when somebody looks.
@@ -176,7 +183,7 @@ impl HeldRoom {
         if message.seq < self.complete_from {
             return Ok(());
         }
-        match self.messages.insert(message.seq, message.clone()) {
+        match self.messages.insert(message.seq, Rc::new(message.clone())) {
             Some(_) => Ok(()),
             None => broken(format!("a change of message {room}/{}, which never came", message.seq)),
         }
@@ -230,7 +237,7 @@ impl HeldRoom {
 
     /// How many messages behind this one count as unread, if all of them are held.
     fn behind(&self, seq: u64) -> Option<u64> {
-        let counted = |message: &&Message| message.text.is_some() || message.deleted;
+        let counted = |message: &&Rc<Message>| message.text.is_some() || message.deleted;
         let behind = self.messages.range(seq + 1..).map(|(_, message)| message);
         (seq + 1 >= self.complete_from).then(|| behind.filter(counted).count() as u64)
     }

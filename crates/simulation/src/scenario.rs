@@ -138,6 +138,6 @@ impl Scenario {
 
     /// Everything works again and comes to rest, and everything that must hold does.
     pub fn ends_well(mut self) -> Check {
-        ends(&mut self.world)
+        ends(&mut self.world).map(drop)
     }
 }

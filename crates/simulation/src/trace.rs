@@ -19,6 +19,8 @@ pub struct Show {
 pub(crate) struct Trace {
     hasher: blake3::Hasher,
     lines: u64,
+    /// The last line, with its time.
+    line: String,
     show: Option<Show>,
     /// Whose device each one is.
     owners: Vec<String>,
@@ -41,7 +43,15 @@ const WIDEST: usize = 180;
 impl Trace {
     /// A trace of which a part is printed as it grows.
     pub(crate) fn new(show: Option<Show>) -> Self {
-        Self { hasher: blake3::Hasher::new(), lines: 0, show, owners: Vec::new(), breaking: false, applied: None }
+        Self {
+            hasher: blake3::Hasher::new(),
+            lines: 0,
+            line: String::new(),
+            show,
+            owners: Vec::new(),
+            breaking: false,
+            applied: None,
+        }
     }
 
     /// The next device is `owner`'s.
@@ -55,12 +65,19 @@ impl Trace {
     }
 
     pub(crate) fn line(&mut self, now: u64, text: fmt::Arguments<'_>) {
-        let text = text.to_string();
-        self.hasher.update(format!("{now} {text}\n").as_bytes());
+        let mut line = std::mem::take(&mut self.line);
+        line.clear();
+        // Nothing that is told of fails to be formatted.
+        let _ = write!(line, "{now} ");
+        let begins = line.len();
+        let _ = line.write_fmt(text);
+        line.push('\n');
+        self.hasher.update(line.as_bytes());
         self.lines += 1;
         if self.show.is_some_and(|show| (show.from..=show.to).contains(&now)) {
-            self.show(now, &text);
+            self.show(now, line.get(begins..).unwrap_or_default().trim_end_matches('\n'));
         }
+        self.line = line;
     }
 
     fn show(&mut self, now: u64, text: &str) {

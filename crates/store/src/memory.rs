@@ -12,6 +12,8 @@ use parking_lot::Mutex;
 use rpds::RedBlackTreeMapSync;
 
 type Rows = RedBlackTreeMapSync<Bytes, Bytes>;
+/// Rows and what is to be in them.
+type Changes = Vec<(Bytes, Option<Bytes>)>;
 
 /// An engine that keeps its rows in memory.
 #[derive(Clone, Default)]
@@ -23,10 +25,9 @@ pub struct Memory {
 struct Disk {
     /// What a snapshot sees.
     rows: Rows,
-    /// What surely survives a power cut.
-    persisted: Rows,
-    /// The commits since, oldest first, each with its changes.
-    unpersisted: Vec<Vec<(Bytes, Option<Bytes>)>>,
+    /// The commits that a power cut may take back, oldest first, each with what its rows were before. Rows as they were persisted are not kept
+    /// beside these: all that is written would have to be copied on its way to them.
+    unpersisted: Vec<Changes>,
     /// Set by [`Memory::fail`]: every write is refused.
     failing: bool,
 }
@@ -59,12 +60,10 @@ impl Memory {
     /// fewer). Snapshots that were taken before keep what they saw. Also ends [`Memory::fail`].
     pub fn crash(&self, keep: usize) {
         let mut disk = self.disk.lock();
-        let mut found = disk.persisted.clone();
-        for changes in std::mem::take(&mut disk.unpersisted).into_iter().take(keep) {
-            apply(&mut found, changes);
+        let unpersisted = std::mem::take(&mut disk.unpersisted);
+        for before in unpersisted.into_iter().skip(keep).rev() {
+            apply(&mut disk.rows, before);
         }
-        disk.persisted = found.clone();
-        disk.rows = found;
         disk.failing = false;
     }
 
@@ -72,7 +71,7 @@ impl Memory {
     #[must_use]
     pub fn copy(&self) -> Self {
         let rows = self.disk.lock().rows.clone();
-        let disk = Disk { persisted: rows.clone(), rows, ..Disk::default() };
+        let disk = Disk { rows, ..Disk::default() };
         Self { disk: Arc::new(Mutex::new(disk)) }
     }
 
@@ -88,7 +87,7 @@ impl Memory {
     }
 }
 
-fn apply(rows: &mut Rows, changes: Vec<(Bytes, Option<Bytes>)>) {
+fn apply(rows: &mut Rows, changes: Changes) {
     for (key, value) in changes {
         match value {
             Some(value) => rows.insert_mut(key, value),
@@ -97,6 +96,25 @@ fn apply(rows: &mut Rows, changes: Vec<(Bytes, Option<Bytes>)>) {
             }
         }
     }
+}
+
+/// Applies `writes`, and gives what makes it undone.
+fn write(rows: &mut Rows, writes: &WriteSet) -> Changes {
+    let mut before = Changes::with_capacity(writes.rows.len());
+    for (key, value) in &writes.rows {
+        let (key, row) = match rows.get_key_value(key.as_slice()) {
+            Some((key, row)) => (key.clone(), Some(row.clone())),
+            None => (Bytes::copy_from_slice(key), None),
+        };
+        match value {
+            Some(value) => rows.insert_mut(key.clone(), value.clone()),
+            None => {
+                rows.remove_mut(&key[..]);
+            }
+        }
+        before.push((key, row));
+    }
+    before
 }
 
 /// Every row of a [`Snapshot`].
@@ -131,14 +149,12 @@ impl Kv for Memory {
 
     fn commit(&self, writes: &WriteSet) -> kv::Result<()> {
         crate::check_rows(writes)?;
-        let changes: Vec<_> =
-            writes.rows.iter().map(|(key, value)| (Bytes::copy_from_slice(key), value.clone())).collect();
         let mut disk = self.disk.lock();
         if disk.failing {
             return Err(kv::Error::new("commit", Failing));
         }
-        apply(&mut disk.rows, changes.clone());
-        disk.unpersisted.push(changes);
+        let before = write(&mut disk.rows, writes);
+        disk.unpersisted.push(before);
         Ok(())
     }
 
@@ -148,7 +164,6 @@ impl Kv for Memory {
             return Err(kv::Error::new("persist", Failing));
         }
         disk.unpersisted.clear();
-        disk.persisted = disk.rows.clone();
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ use ieum_core::apply::{Skips, applied};
 use ieum_core::ids::{RoomId, UserId};
 use ieum_core::kv::{Direction, Kv, Read};
 use ieum_core::tables::accounts::DEVICES;
+use ieum_core::tables::cell::Applied;
 use ieum_core::tables::messages::{Body, MESSAGES, Message, System};
 use ieum_core::tables::rooms::{HEADS, Kind, MEMBERS, RECEIPTS, ROOMS, USER_ROOMS};
 use ieum_node::applier::Applier;
@@ -42,8 +43,8 @@ struct Truth {
 type Rooms = BTreeMap<u64, Truth>;
 
 impl World {
-    /// Checks everything.
-    pub(crate) fn check(&self) -> Check {
+    /// Checks everything. The digest of the cell's view at the end of the log, and where it stands.
+    pub(crate) fn check(&self) -> Check<Applied> {
         let truth = self.replay()?;
         let view = truth.snapshot();
         let rooms = rooms(&view)?;
@@ -61,7 +62,7 @@ impl World {
                 signed_out(device)?;
             }
         }
-        Ok(())
+        Ok(applied(&view)?)
     }
 
     /// Invariant 3: whoever applies the whole log has the same view as every node. That view.
@@ -90,11 +91,6 @@ impl World {
         }
         holds(stand.peek().is_none(), || format!("{stand:?} stand beyond the log"))?;
         Ok(fresh.as_ref().clone())
-    }
-
-    /// The digest of the cell's view at the end of the log, and where it stands.
-    pub(crate) fn digest(&self) -> Check<ieum_core::tables::cell::Applied> {
-        Ok(applied(&self.replay()?.snapshot())?)
     }
 
     /// Queues drain.

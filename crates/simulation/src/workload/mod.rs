@@ -141,8 +141,8 @@ impl World {
         let Some(copy) = self.devices.get(device).and_then(|of| Some(&of.process.as_ref()?.copy)) else {
             return Ok(());
         };
-        let leads = |held: &&crate::copy::HeldRoom| held.kind == RoomKind::Group && held.role > Role::Member;
-        let led: Vec<u64> = copy.rooms.iter().filter(|(_, held)| leads(held)).map(|(id, _)| *id).collect();
+        let leads = |held: &crate::copy::HeldRoom| held.kind == RoomKind::Group && held.role > Role::Member;
+        let led: Vec<u64> = copy.rooms.iter().filter(|(_, held)| leads(held.as_ref())).map(|(id, _)| *id).collect();
         let Some(room) = self.wishes.pick(&led).copied() else { return Ok(()) };
         let there: Vec<usize> = self.running().into_iter().filter(|of| self.holds(*of, room)).collect();
         let me = self.devices.get(device).map_or(0, |of| of.user);
