@@ -102,17 +102,25 @@ fn apply(rows: &mut Rows, changes: Changes) {
 fn write(rows: &mut Rows, writes: &WriteSet) -> Changes {
     let mut before = Changes::with_capacity(writes.rows.len());
     for (key, value) in &writes.rows {
-        let (key, row) = match rows.get_key_value(key.as_slice()) {
-            Some((key, row)) => (key.clone(), Some(row.clone())),
-            None => (Bytes::copy_from_slice(key), None),
-        };
-        match value {
-            Some(value) => rows.insert_mut(key.clone(), value.clone()),
+        let owned = Bytes::copy_from_slice(key);
+        let row = match value {
+            // Most rows that are written are there, and to find them twice would cost as much as all else here.
+            Some(value) => match rows.get_mut(key.as_slice()) {
+                Some(row) => Some(std::mem::replace(row, value.clone())),
+                None => {
+                    rows.insert_mut(owned.clone(), value.clone());
+                    None
+                }
+            },
             None => {
-                rows.remove_mut(&key[..]);
+                let row = rows.get(key.as_slice()).cloned();
+                if row.is_some() {
+                    rows.remove_mut(key.as_slice());
+                }
+                row
             }
-        }
-        before.push((key, row));
+        };
+        before.push((owned, row));
     }
     before
 }
