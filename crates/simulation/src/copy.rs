@@ -73,7 +73,9 @@ impl Copy {
         let Some(held) = self.rooms.get_mut(&id).map(Rc::make_mut) else {
             return broken(format!("a catch-up tells changes of room {id}, which the device does not hold"));
         };
-        let first = changes.messages.first().map_or(changes.room.last + 1, |message| message.seq);
+        // A part that only says what changed may know of a message that was said meanwhile: that one comes in the next round.
+        let nothing_new = if changes.gap { changes.room.last } else { held.last };
+        let first = changes.messages.first().map_or(nothing_new + 1, |message| message.seq);
         if changes.gap {
             self.gaps += 1;
             held.messages.clear();
