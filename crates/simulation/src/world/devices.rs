@@ -234,6 +234,11 @@ impl World {
 
     /// A device's app takes deliveries, or does not.
     pub(crate) fn listens(&mut self, device: usize, listens: bool) -> Check {
+        let process = self.devices.get(device).and_then(|of| of.process.as_ref());
+        // A driver says it where it changes: to begin to listen is to wait anew.
+        if process.is_none_or(|process| process.deaf != listens) {
+            return Ok(());
+        }
         self.input(device, |process, moment| {
             process.deaf = !listens;
             process.wires.takes(listens, moment.now);
