@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use ieum_core::apply::Skips;
+use ieum_core::apply::{Author, Skips};
 use ieum_core::batch::{Envelope, Origin};
 use ieum_core::commands::LEVEL;
 use ieum_core::commands::operate::{AddNode, StartNode};
@@ -34,6 +34,8 @@ pub struct Delivery<T> {
     pub events: Vec<Event>,
     /// What an operator must hear of.
     pub alarms: Vec<Alarm>,
+    /// It was a batch of this life's, and the cell does not count it, because its node is no member: the node MUST stop, and serve nobody.
+    pub removed: bool,
 }
 
 /// A node's logic.
@@ -50,6 +52,13 @@ impl<K: Kv, T> Machine<K, T> {
             batcher: Batcher::new(node, incarnation, bounds),
             applier: Applier::new(view, Skips::new())?.keeping(KEPT_BYTES),
         })
+    }
+
+    /// Stops before a level above `known`, as a build does that knows no higher one.
+    #[must_use]
+    pub fn knowing(mut self, known: u32) -> Self {
+        self.applier = self.applier.knowing(known);
+        self
     }
 
     /// Takes a command, or gives its ticket back.
@@ -70,8 +79,9 @@ impl<K: Kv, T> Machine<K, T> {
     /// The log's next batch.
     pub fn entry(&mut self, entry: &Entry) -> Result<Delivery<T>, Error> {
         let effects = self.applier.apply(entry)?;
+        let removed = is_removed(&self.batcher, author(entry), &effects.alarms);
         let tickets = self.batcher.applied(author(entry));
-        Ok(deliver(effects, tickets))
+        Ok(deliver(effects, tickets, removed))
     }
 
     /// The latest moment of which it is proven that the view has all that was acknowledged by then.
@@ -106,13 +116,20 @@ pub fn incarnation(view: &impl Read, node: u32) -> kv::Result<u64> {
     Ok(before.map_or(1, |node| node.incarnation + more))
 }
 
+/// Whether a batch that was applied shows that the cell does not count this node: the log may take its batches all the same, because one that
+/// registers after it was removed is not fenced off.
+pub(crate) fn is_removed<T>(batcher: &Batcher<T>, author: Author, alarms: &[Alarm]) -> bool {
+    let ignored = alarms.iter().any(|alarm| matches!(alarm, Alarm::NotAMember { .. }));
+    ignored && batcher.is_own(author) && !Bug::RemovedNodeStays.planted()
+}
+
 /// A life's first commands: it founds the cell if there is none, and says what it knows and signs with.
 pub fn greeting(view: &impl Read, identity: &Identity) -> kv::Result<Vec<Envelope>> {
     greeting_knowing(LEVEL, view, identity)
 }
 
 /// The same of a build that knows levels up to `level`.
-pub(crate) fn greeting_knowing(level: u32, view: &impl Read, identity: &Identity) -> kv::Result<Vec<Envelope>> {
+pub fn greeting_knowing(level: u32, view: &impl Read, identity: &Identity) -> kv::Result<Vec<Envelope>> {
     let founded = SETTINGS.has(view, &ONLY)?;
     let add = AddNode { node: identity.node, dc: identity.dc.clone(), level, cell: identity.cell };
     let start = StartNode { level, key_id: identity.key_id, public_key: identity.public_key };
@@ -124,17 +141,17 @@ pub(crate) fn greeting_knowing(level: u32, view: &impl Read, identity: &Identity
 impl<T> Delivery<T> {
     /// With those tickets that `client` gives something for.
     pub(crate) fn for_clients<C>(self, client: impl Fn(T) -> Option<C>) -> Delivery<C> {
-        let Self { position, replies, unanswered, events, alarms } = self;
+        let Self { position, replies, unanswered, events, alarms, removed } = self;
         let replies = replies.into_iter().filter_map(|(ticket, outcome)| Some((client(ticket)?, outcome))).collect();
         let unanswered = unanswered.into_iter().filter_map(client).collect();
-        Delivery { position, replies, unanswered, events, alarms }
+        Delivery { position, replies, unanswered, events, alarms, removed }
     }
 }
 
 /// Brings outcomes and those who wait for them together.
-pub(crate) fn deliver<T>(effects: ieum_core::Effects, mut tickets: Vec<T>) -> Delivery<T> {
+pub(crate) fn deliver<T>(effects: ieum_core::Effects, mut tickets: Vec<T>, removed: bool) -> Delivery<T> {
     let unanswered = tickets.split_off(tickets.len().min(effects.outcomes.len()));
     let replies = tickets.into_iter().zip(effects.outcomes).collect();
     let position = effects.applied.position;
-    Delivery { position, replies, unanswered, events: effects.events, alarms: effects.alarms }
+    Delivery { position, replies, unanswered, events: effects.events, alarms: effects.alarms, removed }
 }

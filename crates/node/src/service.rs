@@ -26,7 +26,6 @@ use ieum_core::event::Alarm;
 use ieum_core::ids::{Millis, Position};
 use ieum_core::kv::Kv;
 use ieum_log::{Log, Tail};
-use ieum_planted::Bug;
 use parking_lot::Mutex;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{Notify, watch};
@@ -185,11 +184,9 @@ impl<K, T> Shared<K, T> {
         self.fail(reason);
     }
 
-    /// Stops the node if the cell does not count its batch. The log may take its batches all the same: one that registers after it was
-    /// removed is not fenced off.
+    /// Stops the node if the cell does not count its batch.
     fn stop_if_removed(&self, author: Author, alarms: &[Alarm]) -> bool {
-        let ignored = alarms.iter().any(|alarm| matches!(alarm, Alarm::NotAMember { .. }));
-        let removed = ignored && self.batcher.lock().is_own(author) && !Bug::RemovedNodeStays.planted();
+        let removed = machine::is_removed(&self.batcher.lock(), author, alarms);
         if removed {
             let node = author.node;
             self.fail(format!(
@@ -230,7 +227,7 @@ impl<L: Log, K: Kv, T: Send + 'static> Node<L, K, T> {
             .knowing(options.known);
         let tail = start::bring_up(log.as_ref(), &mut applier).await?;
         let began = apply::applied(&view.snapshot())?;
-        start::check_identity(&view.snapshot(), &options)?;
+        start::check_identity(&view.snapshot(), &options.identity, options.known, options.founds)?;
         levels::warn_if_below(&view.snapshot(), options.known)?;
         let identity = &options.identity;
         let least = machine::incarnation(&view.snapshot(), identity.node)?;
@@ -408,7 +405,7 @@ async fn apply_all<K: Kv, T: Send>(
         }
         shared.alarms.lock().take_in(&effects.alarms);
         shared.checkpoints.lock().note(effects.applied.position, effects.applied.digest);
-        let delivery = deliver(effects, tickets).for_clients(Ticket::client);
+        let delivery = deliver(effects, tickets, removed).for_clients(Ticket::client);
         shared.applied.send_replace(core_position(entry.position));
         if delivered.send(delivery).is_err() {
             return shared.fail("the delivery thread ended".to_owned());

@@ -10,7 +10,7 @@ use ieum_planted::Bug;
 
 use crate::applier::Applier;
 use crate::log_position;
-use crate::service::Options;
+use crate::service::Identity;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -75,18 +75,20 @@ pub async fn bring_up<L: Log, K: Kv>(log: &L, applier: &mut Applier<K>) -> Resul
     Ok(tail)
 }
 
-/// Refuses the data of another cell, that of a cell without this node, and that of no cell if it is not to found one.
-pub(crate) fn check_identity(view: &impl Read, options: &Options) -> Result<(), StartError> {
-    let identity = &options.identity;
+/// Refuses the data of another cell, that of a cell without this node or at a level above `known`, and that of no cell unless it `founds` one.
+///
+/// # Errors
+/// [`StartError::Cell`], [`StartError::NotAMember`], [`StartError::Level`], [`StartError::NotFounded`]; when the view cannot be read.
+pub fn check_identity(view: &impl Read, identity: &Identity, known: u32, founds: bool) -> Result<(), StartError> {
     let Some(settings) = SETTINGS.get(view, &ONLY)? else {
-        return if options.founds || Bug::AnyNodeFounds.planted() { Ok(()) } else { Err(StartError::NotFounded) };
+        return if founds || Bug::AnyNodeFounds.planted() { Ok(()) } else { Err(StartError::NotFounded) };
     };
     if settings.cell != identity.cell {
         return Err(StartError::Cell { found: settings.cell, asked: identity.cell });
     }
     // What follows in the log may be nothing, and the view may have been made by a later build.
-    if settings.level > options.known {
-        return Err(StartError::Level { cell: settings.level, known: options.known });
+    if settings.level > known {
+        return Err(StartError::Level { cell: settings.level, known });
     }
     if NODES.has(view, &identity.node)? || Bug::StrangerStarts.planted() {
         return Ok(());
