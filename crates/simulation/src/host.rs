@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ieum_core::apply::applied;
+use ieum_core::commands::LEVEL;
 use ieum_core::ids::{NodeId, Position};
 use ieum_core::kv::Kv;
 use ieum_node::agreement::Checkpoints;
@@ -116,6 +117,15 @@ pub(crate) struct Host {
     pub(crate) suspect: bool,
     /// How far its tail is off with the next batch: it passes over some, or shows one again.
     pub(crate) tail_off: i64,
+    /// The highest level that the build knows that is installed, and the one of this life of its process.
+    pub(crate) installed: u32,
+    pub(crate) known: u32,
+    /// When its process is started that has ended by itself.
+    pub(crate) starts_at: u64,
+    /// An operator has stopped it, and it does not start by itself.
+    pub(crate) off: bool,
+    /// Since when it has seen in the log that it is no member.
+    pub(crate) removed_since: Option<u64>,
 }
 
 impl Host {
@@ -144,6 +154,11 @@ impl Host {
             halted: None,
             suspect: false,
             tail_off: 0,
+            installed: LEVEL,
+            known: LEVEL,
+            starts_at: 0,
+            off: false,
+            removed_since: None,
         }
     }
 
@@ -160,6 +175,7 @@ impl Host {
     pub(crate) fn dies(&mut self, keep: usize, random: &mut Random) -> Check {
         (self.node, self.circle, self.copying, self.halted) = (None, None, None, None);
         (self.frozen_until, self.suspect, self.tail_off, self.trims_hang) = (0, false, 0, false);
+        self.removed_since = None;
         self.disk.crash(keep);
         self.journal.crash(random);
         (self.found, self.open_since) = (Agreement::Same, None);
@@ -176,7 +192,7 @@ impl Host {
     /// The process is there, and says so.
     pub(crate) fn comes_up(&mut self, life: u64, started: u64, synced: Position) -> Check {
         self.lives += 1;
-        self.clock = None;
+        (self.clock, self.known) = (None, self.installed);
         let at = applied(&self.disk.snapshot())?.position;
         self.began_with_something = self.has_data()?;
         let own = Report {

@@ -6,7 +6,7 @@
 //! | `clock`, `random`, `trace` | virtual time, the seed's numbers, what happened |
 //! | `log`, `wan`, `network` | what lies between the parts, with its delays and failures |
 //! | `host`, `node`, `device` | a machine with its disk; one life of a node's process; a device with its disk, client and app |
-//! | `world` | event after event; what threads, tasks, sockets and the nodes' talk with each other do in production |
+//! | `world` | event after event; what threads, tasks, sockets, the nodes' talk with each other and operators do in production |
 //! | `workload`, `faults` | what people do; what breaks |
 //! | `shrink`, `scenario` | makes a life that ends badly shorter; a life in which somebody chooses what breaks |
 //! | `copy`, `history` | what devices hold, what was asked and answered |
@@ -186,6 +186,9 @@ fn run(world: &mut World, ms: u64) -> Result<Report, Broken> {
         if world.hosts.len() == 1 {
             world.after(0, Event::ClockJumps);
         }
+    }
+    if world.operators.are_there() {
+        world.after(0, Event::Operates);
     }
     let begin = world.now();
     world.run_until(begin + ms)?;

@@ -65,6 +65,10 @@ pub(crate) struct Log {
     trims: Vec<(u64, u64)>,
     /// The life of each node that may append.
     lives: BTreeMap<u32, u64>,
+    /// It knows no more of a batch that was trimmed, and takes it again.
+    forgets: bool,
+    /// How many it has taken again.
+    repeats: u64,
     /// The furthest batch of the era that is the newest that any node has ever applied: somebody may have been told of it.
     applied: u64,
     /// Nothing becomes durable before.
@@ -74,8 +78,11 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    pub(crate) fn new() -> Self {
+    /// One that takes again what was trimmed if it `forgets`: etcd never does, and apply is not to rely on that.
+    pub(crate) fn new(forgets: bool) -> Self {
         Self {
+            forgets,
+            repeats: 0,
             memory: Memory::new(FIRST),
             eras: vec![Written { generation: FIRST, before: None, entries: Vec::new() }],
             held: Some(0),
@@ -204,6 +211,13 @@ impl Log {
         life
     }
 
+    /// A node is removed: nothing of its life is taken from here on.
+    pub(crate) fn remove(&mut self, node: u32) {
+        if let Some(life) = self.lives.get_mut(&node) {
+            *life += 1;
+        }
+    }
+
     /// A request to append to an era arrives.
     pub(crate) fn place(&mut self, era: Era, author: Author, bytes: &Bytes) -> Check<Placed> {
         if self.held != Some(era) {
@@ -221,9 +235,32 @@ impl Log {
                 }
                 Ok(Placed::There)
             }
+            Some(Err(Error::Conflict { .. })) if self.forgets && self.is_forgotten(era, id, bytes) => {
+                let position = self.again(bytes)?;
+                if let Some(era) = self.eras.get_mut(era) {
+                    era.entries.push(Entry { position, id, bytes: bytes.clone() });
+                }
+                Ok(Placed::There)
+            }
             Some(Err(Error::Conflict { .. })) => Ok(Placed::Conflict),
             Some(Err(error)) => broken(format!("the log refused batch {id:?}: {error}")),
             None => broken("the log in memory waits"),
+        }
+    }
+
+    /// Whether a batch was there and is trimmed.
+    fn is_forgotten(&self, era: Era, id: BatchId, bytes: &Bytes) -> bool {
+        let trimmed = usize::try_from(self.trimmed).unwrap_or(usize::MAX);
+        self.entries(era).iter().take(trimmed).any(|entry| entry.id == id && entry.bytes == *bytes)
+    }
+
+    /// Takes a batch a second time.
+    fn again(&mut self, bytes: &Bytes) -> Check<Position> {
+        self.repeats += 1;
+        let id = BatchId { node: u32::MAX, incarnation: 1, number: self.repeats };
+        match now(self.memory.append(id, bytes.clone())) {
+            Some(Ok(position)) => Ok(position),
+            placed => broken(format!("the log refused a batch again: {placed:?}")),
         }
     }
 
@@ -254,10 +291,13 @@ impl Log {
     pub(crate) fn restore(&mut self, ordinal: u64) -> Check {
         let Some(mut era) = self.eras.last().cloned() else { return broken("there was no log") };
         era.entries.truncate(usize::try_from(ordinal).unwrap_or(usize::MAX));
-        self.memory = Memory::new(era.generation);
+        (self.memory, self.repeats) = (Memory::new(era.generation), 0);
         for Entry { position, id, bytes } in &era.entries {
-            let again = now(self.memory.append(*id, bytes.clone()));
-            holds(matches!(again, Some(Ok(at)) if at == *position), || format!("{position} is restored as {again:?}"))?;
+            let again = match now(self.memory.append(*id, bytes.clone())) {
+                Some(Ok(at)) if at == *position => at,
+                _ => self.again(bytes)?,
+            };
+            holds(again == *position, || format!("{position} is restored as {again}"))?;
         }
         self.eras.push(era);
         self.held = Some(self.newest());
@@ -274,7 +314,7 @@ impl Log {
             format!("generation {generation} begins behind {}, where nothing was", core_position(end.end))
         })?;
         self.eras.push(Written { generation, before: Some((before, end)), entries: Vec::new() });
-        (self.memory, self.held) = (Memory::new(generation), Some(self.newest()));
+        (self.memory, self.repeats, self.held) = (Memory::new(generation), 0, Some(self.newest()));
         (self.trimmed, self.applied, self.lives, self.trims) = (0, 0, BTreeMap::new(), Vec::new());
         Ok(())
     }

@@ -181,9 +181,9 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts over a view that has come to the log's end, as the `incarnation` that the log gave it.
+    /// Starts over a view that has come to the log's end, as the `incarnation` that the log gave it, of a build that knows levels up to `known`.
     pub(crate) fn start(
-        (number, dc): (NodeId, String),
+        (identity, known): (&Identity, u32),
         incarnation: u64,
         view: &Memory,
         endpoints: Vec<String>,
@@ -191,10 +191,9 @@ impl Node {
         now: u64,
     ) -> Check<Self> {
         let view = Arc::new(view.clone());
-        let identity = Identity { node: number, dc, cell: CELL, key_id: number.into(), public_key: [1; 32] };
         let bounds = Bounds { commands: MOST_WAITING, bytes: 256 * 1024, ..Bounds::default() };
-        let mut machine = Machine::new(identity.node, incarnation, Arc::clone(&view), bounds)?;
-        let greeting = machine::greeting(&view.snapshot(), &identity)?;
+        let mut machine = Machine::new(identity.node, incarnation, Arc::clone(&view), bounds)?.knowing(known);
+        let greeting = machine::greeting_knowing(known, &view.snapshot(), identity)?;
         for envelope in &greeting {
             if machine.submit(envelope, None, 0).is_err() {
                 return broken("a new node does not take its own commands");
@@ -245,6 +244,11 @@ impl Node {
             self.cell.0.waiting.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+/// Who a node is.
+pub(crate) fn identity(node: NodeId, dc: String) -> Identity {
+    Identity { node, dc, cell: CELL, key_id: node.into(), public_key: [1; 32] }
 }
 
 /// Small bounds, so that all of them are met.

@@ -1,9 +1,12 @@
 //! A life in which somebody chooses what happens: a few lines set up a cell and let things break at chosen moments, and at the end what is checked
 //! of every life is checked.
 
+use ieum_core::commands::LEVEL;
+use ieum_core::commands::operate::{Activate, AddNode, RemoveNode};
 use ieum_protocol::frames::Change;
 
-use crate::failure::Check;
+use crate::failure::{Check, holds};
+use crate::host::dc_name;
 use crate::wan::{Cut, DCS};
 use crate::world::{Event, World};
 use crate::{Options, ends};
@@ -20,7 +23,15 @@ pub struct Scenario {
 impl Scenario {
     /// A cell of so many nodes.
     pub fn of(nodes: usize) -> Check<Self> {
-        let mut world = World::new(&Options { nodes, ..Options::of(SEED) });
+        Self::found(World::new(&Options { nodes, ..Options::of(SEED) }))
+    }
+
+    /// One that nodes of the build before this one have founded, at the level that they know.
+    pub fn of_earlier_builds(nodes: usize) -> Check<Self> {
+        Self::found(World::at_the_level_before(&Options { nodes, ..Options::of(SEED) }))
+    }
+
+    fn found(mut world: World) -> Check<Self> {
         world.found()?;
         world.network.calm();
         world.after(0, Event::Look);
@@ -73,6 +84,36 @@ impl Scenario {
     /// A node is started.
     pub fn node_starts(&mut self, node: usize) -> Check {
         self.world.node_starts(node - 1)
+    }
+
+    /// This build is installed on a node, or the one before it, and the node is started anew with it.
+    pub fn gets_build(&mut self, node: usize, today: bool) -> Check {
+        self.world.installs(node - 1, if today { LEVEL } else { LEVEL - 1 })
+    }
+
+    /// An operator activates this build's level. Whether that is refused is as expected.
+    pub fn activates(&mut self, is_refused: bool) -> Check {
+        let refused = self.world.commands_at(0, Activate { level: LEVEL }.into())?;
+        holds(refused.is_some() == is_refused, || format!("to activate level {LEVEL} gave {refused:?}"))
+    }
+
+    /// An operator removes a node, and the log takes nothing more of its life if it is told.
+    pub fn removes(&mut self, node: usize, log_is_told: bool) -> Check {
+        let number = self.world.number_of(node - 1);
+        let refused = self.world.commands_at(node % self.world.hosts.len(), RemoveNode { node: number }.into())?;
+        if log_is_told {
+            self.world.log.remove(number);
+        }
+        holds(refused.is_none(), || format!("node {node} cannot be removed: {refused:?}"))
+    }
+
+    /// An operator adds a node again that was removed.
+    pub fn adds_again(&mut self, node: usize) -> Check {
+        let index = node - 1;
+        let (number, dc) = (self.world.number_of(index), dc_name(self.world.dc_of(index)));
+        let add = AddNode { node: number, dc, level: self.world.model.level(), cell: 0 };
+        let refused = self.world.commands_at(node % self.world.hosts.len(), add.into())?;
+        holds(refused.is_none(), || format!("node {node} cannot be added: {refused:?}"))
     }
 
     /// A node's process stands still for so many seconds.

@@ -149,3 +149,62 @@ fn who_is_at_a_node_whose_tail_passes_over_something_misses_nothing() -> Result<
     }
     cell.ends_well()
 }
+
+/// `LevelRaisedAhead`: a level was activated that a member did not know, which then stopped.
+#[test]
+fn a_cell_is_brought_to_the_next_level_node_by_node() -> Result<(), Broken> {
+    let mut cell = Scenario::of_earlier_builds(3)?;
+    for node in 1..=3 {
+        cell.people_talk(10)?;
+        cell.activates(true)?;
+        cell.gets_build(node, true)?;
+        cell.passes(5)?;
+    }
+    cell.activates(false)?;
+    cell.people_talk(10)?;
+    cell.activates(false)?;
+    cell.ends_well()
+}
+
+/// `UnknownLevelTaken`: a node that had gone back to the build of before applied what that does not understand.
+#[test]
+fn a_node_of_an_earlier_build_stops_before_a_level_that_was_activated_while_it_was_away() -> Result<(), Broken> {
+    let mut cell = Scenario::of_earlier_builds(3)?;
+    (1..=3).try_for_each(|node| cell.gets_build(node, true))?;
+    cell.people_talk(10)?;
+    cell.node_loses_power(2)?;
+    cell.gets_build(2, false)?;
+    cell.activates(false)?;
+    cell.node_starts(2)?;
+    cell.people_talk(20)?;
+    cell.gets_build(2, true)?;
+    cell.people_talk(10)?;
+    cell.ends_well()
+}
+
+/// `RemovedNodeStays`: a node whose log was not told went on, and what its people asked for had no effect.
+#[test]
+fn a_node_that_was_removed_serves_nobody_and_comes_back_when_it_is_added() -> Result<(), Broken> {
+    let mut cell = Scenario::of(4)?;
+    for log_is_told in [true, false] {
+        cell.people_talk(10)?;
+        cell.removes(2, log_is_told)?;
+        cell.people_talk(20)?;
+        cell.adds_again(2)?;
+        cell.people_talk(10)?;
+    }
+    cell.ends_well()
+}
+
+/// `NodeReaddedReplays`: a node that was added again began to count anew, and its old batches with it.
+#[test]
+fn a_node_that_hangs_while_it_is_removed_and_added_again_goes_on_where_it_was() -> Result<(), Broken> {
+    let mut cell = Scenario::of(3)?;
+    cell.people_talk(10)?;
+    cell.node_freezes(3, 40);
+    cell.removes(3, false)?;
+    cell.people_talk(10)?;
+    cell.adds_again(3)?;
+    cell.people_talk(40)?;
+    cell.ends_well()
+}

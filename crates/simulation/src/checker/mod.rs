@@ -3,6 +3,7 @@
 
 mod anew;
 mod bounds;
+mod nodes;
 mod seen;
 mod typing;
 mod wire;
@@ -55,6 +56,7 @@ impl World {
         self.changes_hold(&rooms)?;
         self.receipts(&view, &rooms)?;
         self.as_the_model_has_it(&view, &rooms)?;
+        self.nodes_are_whole()?;
         for device in &self.devices {
             if DEVICES.has(&view, &ieum_core::ids::DeviceId(device.id))? {
                 same_as_the_cell(device, &view, &rooms)?;

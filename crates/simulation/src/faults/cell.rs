@@ -12,18 +12,24 @@ impl World {
     pub(super) fn node_fault(&mut self) -> Check {
         let index = self.trouble.index(self.hosts.len());
         let stops = self.trouble.chance(250);
-        let Some(host) = self.hosts.get_mut(index).filter(|host| host.circle.is_some()) else { return Ok(()) };
-        if stops && let (Some(node), Some(circle)) = (&host.node, &mut host.circle) {
-            circle.own.phase = Phase::Draining;
-            node.gateway.stop();
-            self.note(format_args!("node {} stops", index + 1));
-            self.node_soon(index, 1_500, NodeEvent::Stop);
+        if self.hosts.get(index).is_none_or(|host| host.circle.is_none()) || (stops && self.node_stops(index)) {
             return Ok(());
         }
         let down_for = self.trouble.between(100, 6_000);
         self.loses_power(index, &format!("dies for {down_for} ms"))?;
         self.after(down_for, Event::NodeStarts(index));
         Ok(())
+    }
+
+    /// A node that serves is told to stop, and does. False: it does not.
+    pub(crate) fn node_stops(&mut self, index: usize) -> bool {
+        let Some(host) = self.hosts.get_mut(index) else { return false };
+        let (Some(node), Some(circle)) = (&host.node, &mut host.circle) else { return false };
+        circle.own.phase = Phase::Draining;
+        node.gateway.stop();
+        self.note(format_args!("node {} stops", index + 1));
+        self.node_soon(index, 1_500, NodeEvent::Stop);
+        true
     }
 
     /// The process is gone, and what it has not synced may be, too.

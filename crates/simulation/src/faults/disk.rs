@@ -67,14 +67,15 @@ impl World {
     }
 
     /// Data is taken from a node only beside one whose view is right, or all that is left to copy could be wrong.
-    pub(super) fn may_lose_data(&self, index: usize) -> Check<bool> {
+    pub(crate) fn may_lose_data(&self, index: usize) -> Check<bool> {
         Ok(self.hosts.len() == 1 || self.right_views_beside(index)? > 0)
     }
 
-    /// How many other nodes serve with a right view.
+    /// How many other nodes serve with a right view and stay.
     fn right_views_beside(&self, index: usize) -> Check<usize> {
         let mut right = 0;
-        for host in self.hosts.iter().filter(|host| host.index != index && host.serves()) {
+        let stays = |host: &&Host| host.index != index && host.serves() && !self.operators.have_out(host.index);
+        for host in self.hosts.iter().filter(stays) {
             right += usize::from(host.mask.is_none() && !host.is_wrong()?);
         }
         Ok(right)

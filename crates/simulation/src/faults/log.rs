@@ -52,16 +52,17 @@ impl World {
     }
 
     /// Whether a node other than this one runs, or has halted, with all that any has applied.
-    pub(super) fn others_have_all(&self, index: usize) -> bool {
+    pub(crate) fn others_have_all(&self, index: usize) -> bool {
         let (generation, applied) = (self.log.generation(self.log.newest()), self.log.applied());
         self.hosts.iter().any(|host| {
-            let is_here = host.index != index && host.circle.is_some();
+            let stays = !self.operators.have_out(host.index);
+            let is_here = host.index != index && host.circle.is_some() && stays;
             is_here && self.log.generation(host.journal.era) == generation && host.journal.last >= applied
         })
     }
 
     /// A view is another one than the log gives, or was. Where the log begins anew nothing would tell.
-    fn has_something_wrong(&self) -> Check<bool> {
+    pub(crate) fn has_something_wrong(&self) -> Check<bool> {
         let mut wrong = false;
         for host in &self.hosts {
             wrong |= host.is_wrong()? || host.mask.is_some() || host.differs.is_some();

@@ -105,6 +105,7 @@ impl World {
         self.network.calm();
         self.log.recover();
         self.wan.heal();
+        self.ends_hanging()?;
         let one = self.hosts.len() == 1;
         for index in 0..self.hosts.len() {
             if let Some(host) = self.hosts.get_mut(index) {

@@ -3,6 +3,7 @@
 //! command must give, what each person must be told, in which order, and what they may see at any position.
 
 mod answer;
+mod nodes;
 mod past;
 mod people;
 mod rooms;
@@ -17,10 +18,12 @@ use ieum_core::ids::Position;
 use ieum_core::outcome::{Accepted, Outcome, Reject};
 use ieum_log::{BatchId, Entry};
 
+pub(crate) use nodes::Node;
 pub(crate) use past::Past;
 pub(crate) use rooms::{Kind, Room, Said, TOLD_RECEIPTS};
 pub(crate) use told::Told;
 
+use self::nodes::Nodes;
 use crate::failure::{Check, broken, holds};
 
 /// What running a command gives.
@@ -50,15 +53,6 @@ pub(crate) struct Device {
     pub(crate) out: Option<(Position, usize)>,
 }
 
-/// A node of the cell.
-#[derive(Debug, Default)]
-struct Node {
-    dc: String,
-    level: u32,
-    /// Its last batch.
-    last: (u64, u64),
-}
-
 /// The cell.
 #[derive(Debug, Default)]
 pub(crate) struct Model {
@@ -70,8 +64,7 @@ pub(crate) struct Model {
     level: u32,
     edit_limit: u64,
     delete_limit: u64,
-    nodes: BTreeMap<u32, Node>,
-    former: BTreeMap<u32, (u64, u64)>,
+    nodes: Nodes,
     pub(crate) people: BTreeMap<u64, Person>,
     handles: BTreeMap<String, u64>,
     pub(crate) devices: BTreeMap<u64, Device>,
@@ -108,8 +101,7 @@ impl Model {
             return;
         }
         self.at = Position::new(generation, 0);
-        self.former.clear();
-        self.nodes.values_mut().for_each(|node| node.last = (0, 0));
+        self.nodes.cross();
         self.counters = self.counters.map(|count| count + (1 << 24));
     }
 
@@ -139,15 +131,18 @@ impl Model {
         self.at = Position::new(entry.position.generation, entry.position.ordinal);
         let id = entry.id;
         let first = match batch.commands.first().map(|first| &first.command) {
-            Some(Command::AddNode(add)) if self.nodes.is_empty() && self.level == 0 => Some(add.dc.clone()),
+            Some(Command::AddNode(add)) if self.level == 0 => Some(add.dc.clone()),
             _ => None,
         };
-        let known = self.nodes.get(&id.node);
+        let known = self.nodes.member(id.node);
         if known.is_some_and(|node| (id.incarnation, id.number) <= node.last) {
             return Ok(());
         }
         // Nothing of a node that is no member has an effect.
-        let Some(dc) = known.map(|node| node.dc.clone()).or(first) else { return Ok(()) };
+        let Some(dc) = known.map(|node| node.dc.clone()).or(first) else {
+            self.nodes.ignore(self.at, id.node);
+            return Ok(());
+        };
         let is_tick = |e: &&Envelope| e.origin == Origin::Node && matches!(e.command, Command::Tick(_));
         self.time.advance(id.node, &dc, batch.header.clock, batch.commands.iter().filter(is_tick).count());
         let imports = batch.commands.iter().filter(|e| matches!(e.command, Command::AddToArchive(_))).count();
@@ -158,17 +153,15 @@ impl Model {
         for envelope in &batch.commands {
             self.command(id.node, envelope)?;
         }
-        if let Some(node) = self.nodes.get_mut(&id.node) {
-            node.last = (id.incarnation, id.number);
-        }
+        self.nodes.has_logged(id);
         Ok(())
     }
 
     fn command(&mut self, node: u32, envelope: &Envelope) -> Check {
         match &envelope.origin {
             Origin::Node => {
-                // Nobody waits for what these give, but for the operator, who says so.
-                let _ = self.of_node(node, &envelope.command);
+                let gives = self.of_node(node, &envelope.command);
+                self.nodes.operated(self.at, &envelope.command, gives.err());
             }
             Origin::Device { device, number, id } => return self.numbered(device.0, *number, *id, &envelope.command),
             Origin::Http { device, key, request } => {
@@ -286,50 +279,6 @@ impl Model {
             Command::Unknown { .. } => Err(Reject::Unsupported),
             _ => Err(Reject::NotAllowed),
         }
-    }
-
-    fn of_node(&mut self, node: u32, command: &Command) -> Step {
-        match command {
-            Command::AddNode(add) => {
-                if self.nodes.contains_key(&add.node) {
-                    return Err(Reject::NodeUnknown);
-                }
-                if self.level == 0 {
-                    (self.level, self.cell) = (add.level, add.cell);
-                    (self.edit_limit, self.delete_limit) = (15 * 60_000, 5 * 60_000);
-                } else if add.level < self.level {
-                    return Err(Reject::LevelTooHigh);
-                }
-                let last = self.former.remove(&add.node).unwrap_or_default();
-                self.nodes.insert(add.node, Node { dc: add.dc.clone(), level: add.level, last });
-            }
-            Command::RemoveNode(remove) if remove.node != node => {
-                let row = self.nodes.remove(&remove.node).ok_or(Reject::NodeUnknown)?;
-                self.former.insert(remove.node, row.last);
-            }
-            Command::StartNode(start) => {
-                let row = self.nodes.get_mut(&node).ok_or(Reject::NodeUnknown)?;
-                if start.level < self.level {
-                    return Err(Reject::LevelTooHigh);
-                }
-                row.level = start.level;
-            }
-            Command::Activate(activate) => {
-                let least = self.nodes.values().map(|node| node.level).min().unwrap_or(0);
-                if activate.level > least {
-                    return Err(Reject::LevelTooHigh);
-                }
-                if activate.level < self.level {
-                    return Err(Reject::Invalid);
-                }
-                self.level = activate.level;
-            }
-            Command::Configure(configure) => {
-                (self.edit_limit, self.delete_limit) = (configure.edit_limit, configure.delete_limit);
-            }
-            _ => {}
-        }
-        Ok(Accepted::Done)
     }
 
     /// The id of the next thing of a kind.

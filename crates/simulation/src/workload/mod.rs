@@ -8,7 +8,7 @@ use data_encoding::BASE64URL_NOPAD;
 use ieum_core::batch::{Envelope, Origin};
 use ieum_core::commands::{Command, account, device};
 use ieum_core::ids::{Position, UserId};
-use ieum_core::outcome::{Accepted, Outcome};
+use ieum_core::outcome::{Accepted, Outcome, Reject};
 use ieum_gateway::{Cell as _, Ticket};
 use ieum_protocol::frames::Change;
 use ieum_protocol::objects::{Role, RoomKind};
@@ -22,10 +22,15 @@ pub(crate) use requests::Request;
 
 impl World {
     /// Submits a command without a device and runs until its outcome is known.
-    fn submit(&mut self, origin: Origin, command: Command) -> Check<Outcome> {
-        let Some((host, node)) = self.hosts.iter().find_map(|host| Some((host.index, host.node.as_ref()?))) else {
+    pub(super) fn submit(&mut self, origin: Origin, command: Command) -> Check<Outcome> {
+        let Some(host) = self.hosts.iter().find(|host| host.node.is_some()).map(|host| host.index) else {
             return broken("no node");
         };
+        self.submit_at(host, origin, command)
+    }
+
+    fn submit_at(&mut self, host: usize, origin: Origin, command: Command) -> Check<Outcome> {
+        let Some(node) = self.hosts.get(host).and_then(|host| host.node.as_ref()) else { return broken("no node") };
         let (ticket, mut outcome) = Ticket::request();
         if node.cell.submit(&Envelope { origin, command }, ticket).is_err() {
             return broken("a command is not taken");
@@ -45,6 +50,14 @@ impl World {
         match self.submit(Origin::Node, command)? {
             Outcome::Accepted(_) => Ok(()),
             Outcome::Rejected(reject) => broken(format!("an operator's command is rejected: {reject:?}")),
+        }
+    }
+
+    /// The same of one node, and why it is rejected if it is.
+    pub(crate) fn commands_at(&mut self, host: usize, command: Command) -> Check<Option<Reject>> {
+        match self.submit_at(host, Origin::Node, command)? {
+            Outcome::Accepted(_) => Ok(None),
+            Outcome::Rejected(reject) => Ok(Some(reject)),
         }
     }
 

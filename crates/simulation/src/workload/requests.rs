@@ -32,6 +32,25 @@ pub(crate) struct Request {
 }
 
 impl World {
+    /// Rooms as clients of the first version make them, who name people by id: those of today make none in a cell of that level.
+    pub(crate) fn old_clients_make_rooms(&mut self) -> Check {
+        for index in 0..self.devices.len() {
+            let Some(device) = self.devices.get(index).map(|device| DeviceId(device.id)) else { continue };
+            let mut people = self.people.iter().cycle().skip(self.wishes.index(self.people.len()));
+            let with = UserId(people.next().map_or(0, |person| person.user));
+            let members = people.step_by(3).take(index % 9).map(|person| UserId(person.user)).collect();
+            let command: Command = match index % 3 {
+                0 => group::CreateGroupById { name: format!("room {index}"), members }.into(),
+                _ => room::OpenDirectById { with }.into(),
+            };
+            let (key, request) = (self.wishes.bytes(), self.wishes.bytes());
+            let outcome = self.submit(Origin::Http { device, key, request }, command)?;
+            let due = self.model.by_key(device.0, &key);
+            holds(due == Some(&outcome), || format!("an old client got {outcome:?}, and has to get {due:?}"))?;
+        }
+        Ok(())
+    }
+
     /// Somebody asks for something.
     pub(super) fn somebody_requests(&mut self) -> Check {
         if self.requests.len() >= MOST {

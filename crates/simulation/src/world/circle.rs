@@ -118,6 +118,7 @@ impl World {
             at_once: u64::MAX,
             trim: peers.trim(own, nearest, now),
         };
+        let own_at = own.applied;
         let step = trimming.look(&sight, |position| Some(last.saturating_sub(position.ordinal)));
         let takes_over = step.news.contains(&News::TakesOver);
         let Some(to) = step.trim else { return Ok(()) };
@@ -125,7 +126,7 @@ impl World {
         if hangs && self.hosts.len() > 1 {
             return Ok(());
         }
-        self.is_safe(to)?;
+        self.is_safe(to, &self.model.members_at(own_at))?;
         self.note(format_args!(
             "node {} trims to {to}{}",
             index + 1,
@@ -134,14 +135,15 @@ impl World {
         self.log.trim(to.ordinal)
     }
 
-    /// What is trimmed lies on the disks of nodes in two data centers.
-    fn is_safe(&self, to: Position) -> Check {
+    /// What is trimmed lies on the disks of members in two data centers.
+    fn is_safe(&self, to: Position, members: &BTreeSet<NodeId>) -> Check {
         let now = self.now();
         let had = |(at, synced): (u64, u64)| synced >= to.ordinal && now - at < HEARD_FOR;
         let is_here = |host: &host::Host| self.log.generation(host.journal.era) == to.generation;
         let has =
             |host: &&host::Host| (is_here(host) && host.journal.synced >= to.ordinal) || host.emptied.is_some_and(had);
-        let dcs: BTreeSet<usize> = self.hosts.iter().filter(has).map(host::Host::dc).collect();
+        let of_us = self.hosts.iter().filter(|host| members.contains(&host.number()));
+        let dcs: BTreeSet<usize> = of_us.filter(has).map(host::Host::dc).collect();
         holds(dcs.len() > 1, || {
             format!("the log is trimmed to {to}, which only data centers {dcs:?} have on their disks")
         })

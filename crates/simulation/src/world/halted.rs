@@ -17,15 +17,13 @@ use ieum_node::levels::Levels;
 use ieum_node::peers::Report;
 use ieum_node::reseed::{Obstacle, Plan, Seen, plan};
 
-use super::{Event, NodeEvent, World};
-use crate::failure::{Broken, Check, broken, holds};
+use super::{AGAIN, Event, NodeEvent, World};
+use crate::failure::{Check, broken, holds};
 use crate::host::{Halted, Host, dc_name};
 use crate::wan::Way;
 
 /// How often a halted node looks at the log and at the other nodes.
 const LOOK_EVERY: u64 = 500;
-/// After how long a node is started again that has ended.
-const AGAIN: u64 = 2_000;
 /// How long one stands still when a generation is about to begin there.
 const STILL: u64 = 12_000;
 /// How long after it asked them to the command may send what begins a generation.
@@ -80,8 +78,8 @@ impl World {
         let knows = heard.iter().any(|report| report.applied != Position::default());
         match decide::at_start(own, (found.as_ref(), false), &heard, (host.suspect, false)) {
             // Nobody starts a node without data beside what came back from a backup while nobody else can be asked: it would make another history.
-            Start::GoesOn if own.is_none() && self.lost && (found.is_none() || !knows) => self.is_refused(index),
-            Start::FallsShort { .. } if self.lost => self.is_refused(index),
+            Start::GoesOn if own.is_none() && self.lost && (found.is_none() || !knows) => self.has_nothing(index),
+            Start::FallsShort { .. } if self.lost => self.has_nothing(index),
             Start::GoesOn => Ok(true),
             Start::Halts { .. } => self.halts(index, found.as_ref()).map(|()| false),
             start @ (Start::Founds | Start::FoundedBefore { .. } | Start::FallsShort { .. }) => {
@@ -91,7 +89,7 @@ impl World {
     }
 
     /// A node ends at its start. It is tried again.
-    fn is_refused(&mut self, index: usize) -> Check<bool> {
+    fn has_nothing(&mut self, index: usize) -> Check<bool> {
         self.note(format_args!("node {} has nothing, and does not start beside this log", index + 1));
         self.node_dies(index, usize::MAX)?;
         self.after(AGAIN, Event::NodeStarts(index));
@@ -111,12 +109,14 @@ impl World {
         let at = applied(&host.disk.snapshot())?.position;
         let has_view = is_whole && at.generation == generation && (at >= end || host.journal.has(at.ordinal + 1));
         if has_view {
-            let mut applier = Applier::new(Arc::new(host.disk.clone()), Skips::new())?;
+            let mut applier = Applier::new(Arc::new(host.disk.clone()), Skips::new())?.knowing(host.known);
             for ordinal in at.ordinal + 1..=end.ordinal {
                 let Some(entry) = self.log.batch(era, ordinal) else {
                     return broken(format!("batch {ordinal} is nowhere"));
                 };
-                applier.apply(entry).map_err(|error| Broken(ieum_node::chain(&error)))?;
+                if let Err(error) = applier.apply(entry) {
+                    return self.is_too_old(index, &error);
+                }
             }
         }
         host.halted = Some(Halted { has_view, others: BTreeMap::new(), still: 0 });
@@ -230,9 +230,11 @@ impl World {
                     // From here on it has what the other one has.
                     host.journal.era = lender.era;
                     host.journal.last = host.journal.last.max(ordinal);
-                    let mut applier = Applier::new(Arc::new(host.disk.clone()), Skips::new())?;
-                    if applier.applied().ordinal + 1 == ordinal {
-                        applier.apply(&entry).map_err(|error| Broken(ieum_node::chain(&error)))?;
+                    let mut applier = Applier::new(Arc::new(host.disk.clone()), Skips::new())?.knowing(host.known);
+                    if applier.applied().ordinal + 1 == ordinal
+                        && let Err(error) = applier.apply(&entry)
+                    {
+                        return self.is_too_old(index, &error);
                     }
                     taken += 1;
                 }

@@ -4,8 +4,10 @@ mod circle;
 mod devices;
 mod differing;
 mod halted;
+mod operators;
 mod running;
 mod serving;
+mod starting;
 mod typing;
 mod upkeep;
 
@@ -15,7 +17,6 @@ use bytes::Bytes;
 pub(crate) use circle::MOST_KEPT;
 use ieum_client::machine::Line;
 use ieum_core::apply::Author;
-use ieum_core::commands::LEVEL;
 use ieum_core::commands::operate::AddNode;
 use ieum_core::ids::{Millis, NodeId};
 use ieum_core::query::typing::Typing;
@@ -23,6 +24,7 @@ use ieum_gateway::Cell as _;
 use ieum_node::clock;
 use ieum_node::peers::Report;
 use ieum_node::reseed::Plan;
+pub(crate) use operators::Operators;
 pub(crate) use typing::{Chatter, Telling};
 
 use self::halted::Reseed;
@@ -90,6 +92,8 @@ pub(crate) enum Event {
     Rest,
     /// An operator looks after the cell.
     OperatorLooks,
+    /// An operator looks what there is to do.
+    Operates,
     /// An operator has the log begin anew, or looks whether it can.
     Reseed(Reseed),
     /// What that comes to arrives at the log.
@@ -103,6 +107,8 @@ pub(crate) enum NodeEvent {
     Open,
     /// The copy of another one's view is here.
     Copied,
+    /// It begins a life in the log.
+    Registers,
     /// It is time for a snapshot.
     Snapshot,
     /// A second has passed.
@@ -128,6 +134,9 @@ pub(crate) enum NodeEvent {
     /// The process ends in good order.
     Stop,
 }
+
+/// After how long a node is started again that has ended.
+const AGAIN: u64 = 2_000;
 
 /// How many people there are.
 const PEOPLE: u64 = 24;
@@ -171,6 +180,8 @@ pub(crate) struct World {
     pub(crate) acting: bool,
     /// Who types.
     pub(crate) chatter: Chatter,
+    /// What operators do of themselves.
+    pub(crate) operators: Operators,
     /// How the clock of a node that is alone jumps.
     jumps: Random,
     /// Since when everything works, if it does.
@@ -185,9 +196,20 @@ const DAY: Millis = 24 * 60 * 60 * 1000;
 impl World {
     /// A cell without anybody in it.
     pub(crate) fn new(options: &Options) -> Self {
+        Self::with(options, Operators::of(options.seed))
+    }
+
+    /// The same of nodes that know one level less, who are brought to the next one.
+    pub(crate) fn at_the_level_before(options: &Options) -> Self {
+        Self::with(options, Operators::who_upgrade(options.seed))
+    }
+
+    fn with(options: &Options, operators: Operators) -> Self {
         let mut seeds = Random::new(options.seed);
         let mut stream = || Random::new(seeds.next());
         let (random, mut wishes, troubles, trouble) = (stream(), stream(), stream(), stream());
+        let mut hosts: Vec<Host> = (0..options.nodes.max(1)).map(Host::new).collect();
+        hosts.iter_mut().for_each(|host| host.installed = operators.first_build());
         Self {
             mood: Mood::of(&mut wishes),
             clock: Clock::new(),
@@ -198,12 +220,13 @@ impl World {
             without: options.without.clone(),
             trace: Trace::new(options.show),
             network: Network::default(),
-            log: Log::new(),
+            log: Log::new(operators.move_nodes),
             wan: Wan::default(),
-            hosts: (0..options.nodes.max(1)).map(Host::new).collect(),
+            hosts,
             lives: 0,
             devices: Vec::new(),
-            history: History::default(),
+            history: History::of(operators.upgrade),
+            operators,
             model: Model::default(),
             unreachable: BTreeSet::new(),
             troubled: false,
@@ -297,14 +320,14 @@ impl World {
         self.operate(self.mood.settings().into())?;
         for host in 1..self.hosts.len() {
             let dc = dc_name(self.dc_of(host));
-            self.operate(AddNode { node: self.number_of(host), dc, level: LEVEL, cell: CELL }.into())?;
+            self.operate(AddNode { node: self.number_of(host), dc, level: self.model.level(), cell: CELL }.into())?;
             self.node_starts(host)?;
         }
         self.after(differing::LOOKS_EVERY, Event::OperatorLooks);
         for person in 0..PEOPLE {
             self.register(person)?;
         }
-        Ok(())
+        if self.operators.upgrade { self.old_clients_make_rooms() } else { Ok(()) }
     }
 
     /// Runs all that happens until `until`.
@@ -383,6 +406,7 @@ impl World {
                 Ok(())
             }
             Event::OperatorLooks => self.operator_looks(),
+            Event::Operates => self.operates(),
             Event::Reseed(asked) => self.reseed(asked),
             Event::Begins(asked, plan) => self.begins(asked, &plan),
         }

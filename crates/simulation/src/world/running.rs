@@ -1,143 +1,24 @@
-//! A node's life and its log: it starts, appends, applies and ends. What `ieum_node::service` does with threads is done here event by event.
-
-use std::sync::Arc;
+//! A node's life and its log: it appends, applies and ends. What `ieum_node::service` does with threads is done here event by event.
 
 use bytes::Bytes;
-use ieum_core::apply::{Author, Skips, applied};
-use ieum_core::kv::Kv as _;
+use ieum_core::apply::{Author, applied};
 use ieum_gateway::Cell as _;
-use ieum_node::agreement::Checkpoints;
-use ieum_node::applier::Applier;
-use ieum_node::fit::{Fit, fit};
-use ieum_node::machine;
-use ieum_store::Memory;
+use ieum_log::Entry;
+use ieum_node::core_position;
+use ieum_node::machine::Delivery;
 
+use super::starting::stops_before;
 use super::{Event, NodeEvent, World};
-use crate::disk::Disk;
-use crate::failure::{Broken, Check, broken, holds};
-use crate::host::{Journal, dc_name, endpoint};
+use crate::failure::{Broken, Check};
 use crate::log::{Era, Placed};
 use crate::network::{End, Link};
-use crate::node::Node;
+use crate::node::{Node, Ticket};
 use crate::wan::Way;
 
 /// How long an append that failed waits before it is repeated.
 const APPEND_RETRY: u64 = 100;
 
 impl World {
-    /// A host's process starts, if it has power and none runs.
-    pub(crate) fn node_starts(&mut self, index: usize) -> Check {
-        let dark = self.wan.is_dark(self.dc_of(index));
-        let Some(host) =
-            self.hosts.get_mut(index).filter(|host| host.circle.is_none() && host.differs.is_none() && !dark)
-        else {
-            return Ok(());
-        };
-        self.lives += 1;
-        let synced = self.log.at(host.journal.era, host.journal.synced);
-        host.comes_up(self.lives, self.clock.now(), synced)?;
-        let number = host.number();
-        self.note(format_args!("node {number} starts"));
-        self.node_soon(index, 0, NodeEvent::Beat);
-        self.open(index)
-    }
-
-    /// A node looks whether there is a log that it can go on with, and goes on, or has halted and waits for one.
-    pub(super) fn open(&mut self, index: usize) -> Check {
-        if self.hosts.get(index).is_some_and(|host| host.halted.is_some()) {
-            return self.halted_looks(index);
-        }
-        let silent = self.way_to_log(index) != Way::Answered || self.clock.now() < self.log.stalled_until();
-        if !silent && (self.hosts.len() == 1 || self.passes(index)?) {
-            return self.opens(index);
-        }
-        self.node_soon(index, 500, NodeEvent::Open);
-        Ok(())
-    }
-
-    /// A node brings its view up to the log and goes on from there, or asks for help.
-    pub(super) fn opens(&mut self, index: usize) -> Check {
-        let endpoints = (0..self.endpoints()).filter(|endpoint| self.host_of(*endpoint) == index);
-        let endpoints = endpoints.map(endpoint).collect();
-        let (last, trimmed, is_shared) = (self.log.last(), self.log.trimmed(), self.hosts.len() > 1);
-        let (most_sessions, wall) = (self.most_sessions(), self.wall_clock(index));
-        let Some(era) = self.log.held() else { return broken("a log that is lost is opened") };
-        let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
-        let crosses = self.log.generation(host.journal.era) != self.log.generation(era);
-        if crosses {
-            // Its snapshots fit no log any more.
-            host.journal = Journal { era, ..Journal::default() };
-            host.data.fits_no_more();
-        }
-        if !self.rebuilds(index, trimmed)? {
-            return self.asks_for_copy(index);
-        }
-        let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
-        let same = self.log.batch(host.journal.era, host.journal.last) == self.log.batch(era, host.journal.last);
-        holds(same || host.journal.last > last, || format!("the journal of node {} has another history", index + 1))?;
-        let reach = if host.journal.last < trimmed { trimmed } else { trimmed.min(host.journal.from) };
-        let extent = self.log.extent(era, reach);
-        let fits = if host.journal.last > last { Err(()) } else { fit(&host.disk, &extent).map_err(drop) };
-        let Ok(fits) = fits else {
-            host.suspect = true;
-            self.note(format_args!("node {} finds the log behind it", index + 1));
-            self.node_soon(index, 0, NodeEvent::Open);
-            return Ok(());
-        };
-        host.journal.era = era;
-        if fits != Fit::Fits {
-            (host.disk, host.journal) = (Memory::new(), Journal { era, ..Journal::default() });
-            host.data = Disk::default();
-            return self.asks_for_copy(index);
-        }
-        if crosses {
-            host.data.begins_with(applied(&host.disk.snapshot())?.position, host.disk.copy());
-        }
-        let at = applied(&host.disk.snapshot())?.position.ordinal;
-        if ieum_node::clock::ahead(&host.disk.snapshot(), wall)?.is_some() {
-            // It asks its operator, who sets the clock right.
-            host.skew = 0;
-        }
-        if (at + 1..=last).any(|ordinal| ordinal <= trimmed && !host.journal.has(ordinal)) {
-            return self.asks_for_copy(index);
-        }
-        let mut applier = Applier::new(Arc::new(host.disk.clone()), Skips::new())?;
-        for ordinal in at + 1..=last {
-            let Some(entry) = self.log.batch(era, ordinal) else {
-                return broken(format!("batch {ordinal} is nowhere"));
-            };
-            applier.apply(entry).map_err(|error| Broken(ieum_node::chain(&error)))?;
-        }
-        let began = applied(&host.disk.snapshot())?;
-        if let Some(circle) = &mut host.circle {
-            circle.checkpoints = Checkpoints::begin(began.position, began.digest);
-        }
-        if at > host.journal.last {
-            host.journal.from = at;
-        }
-        host.journal.last = last;
-        let view = host.disk.snapshot();
-        let incarnation = self.log.register(host.number(), machine::incarnation(&view, host.number())?, is_shared);
-        let (who, now) = ((host.number(), dc_name(host.dc())), self.clock.now());
-        host.node = Some(Node::start(who, incarnation, &host.disk, endpoints, most_sessions, now)?);
-        let number = host.number();
-        self.note(format_args!("node {number} opens its view at {last}, as {incarnation}"));
-        self.node_soon(index, 1_000, NodeEvent::Second);
-        self.node_soon(index, 250, NodeEvent::Watch);
-        self.next_snapshot(index);
-        self.append(index);
-        Ok(())
-    }
-
-    /// How many sessions a node takes: where there are others, not all devices.
-    fn most_sessions(&self) -> usize {
-        match self.hosts.len() {
-            1 => 1_000,
-            2 => 60,
-            _ => 40,
-        }
-    }
-
     /// How a request of a node to the log fares. A log that one node has for itself is on its own disk.
     pub(crate) fn way_to_log(&self, index: usize) -> Way {
         if self.hosts.len() == 1 { Way::Answered } else { self.wan.way_to_log(self.dc_of(index)) }
@@ -165,6 +46,7 @@ impl World {
             NodeEvent::Open => return self.open(index),
             NodeEvent::Beat => return self.beat(index),
             NodeEvent::Copied => return self.copied(index),
+            NodeEvent::Registers => return self.registers(index),
             NodeEvent::Snapshot => return self.takes_snapshot(index),
             _ => {}
         }
@@ -215,7 +97,9 @@ impl World {
                 self.after(500, Event::NodeStarts(index));
                 Ok(())
             }
-            NodeEvent::Open | NodeEvent::Beat | NodeEvent::Copied | NodeEvent::Snapshot => Ok(()),
+            NodeEvent::Open | NodeEvent::Beat | NodeEvent::Copied | NodeEvent::Registers | NodeEvent::Snapshot => {
+                Ok(())
+            }
         }
     }
 
@@ -270,6 +154,10 @@ impl World {
             self.clock.set(given_up, Event::Node { host: index, life, event: answered });
         }
         if !is_lost {
+            if let Some(after) = self.operators.doubles() {
+                let (bytes, answered) = (bytes.clone(), None);
+                self.clock.set(now + after, Event::Append { host: index, life, attempt, era, author, bytes, answered });
+            }
             let answered = well.then_some(answer);
             self.clock.set(arrives, Event::Append { host: index, life, attempt, era, author, bytes, answered });
         }
@@ -328,7 +216,10 @@ impl World {
             }
             host.tail_off = 0;
             let delivery = match node.cell.at(at, |machine, _| machine.entry(&entry)) {
-                Err(error) if shows != next => {
+                Err(error) if shows != next || stops_before(&error).is_some() => {
+                    if let (true, Some(host)) = (shows == next, self.hosts.get(index)) {
+                        self.is_too_new(host, core_position(entry.position))?;
+                    }
                     self.note(format_args!("node {} stops: {}", index + 1, ieum_node::chain(&error)));
                     return self.node_event(index, NodeEvent::Stop);
                 }
@@ -336,7 +227,12 @@ impl World {
             };
             host.journal.last = entry.position.ordinal;
             self.log.is_applied(era, entry.position.ordinal);
-            holds(delivery.alarms.is_empty(), || format!("alarm: {:?}", delivery.alarms))?;
+            self.follows(index, &entry, &delivery)?;
+            if delivery.removed {
+                return self.is_out(index);
+            }
+            let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
+            let Some(node) = &mut host.node else { return Ok(()) };
             if node.is_own(entry.id, host.index as u32 + 1) {
                 (node.begun, node.own_at) = (true, at);
                 node.typing.own_is_back();
@@ -354,5 +250,31 @@ impl World {
             self.node_soon(index, after, NodeEvent::Deliver);
         }
         self.greet_late(index)
+    }
+
+    /// What a node has applied it may know, and an operator hears of what does not count.
+    fn follows(&mut self, index: usize, entry: &Entry, delivery: &Delivery<Ticket>) -> Check {
+        let (now, at) = (self.now(), core_position(entry.position));
+        let Some(host) = self.hosts.get(index) else { return Ok(()) };
+        self.knows_the_level(host, at)?;
+        self.alarms_are_right(at, &delivery.alarms)?;
+        let ignored = self.model.ignored(at).is_some();
+        if let Some(host) = self.hosts.get_mut(index)
+            && let Some(node) = host.node.as_ref().filter(|_| ignored)
+            && node.is_own(entry.id, host.number())
+        {
+            host.removed_since.get_or_insert(now);
+        }
+        Ok(())
+    }
+
+    /// A node sees that it is no member: it serves nobody, and ends.
+    fn is_out(&mut self, index: usize) -> Check {
+        self.note(format_args!("node {} is no member of the cell", index + 1));
+        if let Some(node) = self.node_mut(index) {
+            node.begun = false;
+            node.gateway.stop();
+        }
+        self.node_event(index, NodeEvent::Stop)
     }
 }
