@@ -14,7 +14,7 @@ use ieum_planted::Bug;
 use crate::peers::Report;
 
 /// Digests are compared at positions that are multiples of this.
-const CHECKPOINT_EVERY: u64 = 32;
+pub const CHECKPOINT_EVERY: u64 = 32;
 /// So many of them are told.
 const CHECKPOINTS: usize = 64;
 /// So many votes of a node are kept beside those that show a difference: a node that is slow is compared with what the others said.
@@ -345,21 +345,23 @@ impl Votes {
         group.iter().filter(|node| self.is_own(**node)).count().max(1)
     }
 
-    /// The view that most have; of several the one that an older build has made; none when that is a tie, too.
+    /// The view that most have; of several the one that an older build has made; none when that is a tie, too, or when one of them is known from
+    /// copies alone: no build of theirs has made it.
     fn strongest(&self, groups: &BTreeMap<Digest, BTreeSet<NodeId>>) -> Option<Digest> {
         let most = groups.values().map(|group| self.weight(group)).max()?;
-        let build = |group: &BTreeSet<NodeId>| {
-            let made = group.iter().filter(|node| self.is_own(**node)).filter_map(|node| self.build(*node)).min();
-            made.or_else(|| group.iter().filter_map(|node| self.build(*node)).min()).unwrap_or(u64::MAX)
+        let tied: Vec<_> = groups.iter().filter(|(_, group)| self.weight(group) == most).collect();
+        if let [(digest, _)] = tied.as_slice() {
+            return Some(**digest);
+        }
+        let made = |group: &BTreeSet<NodeId>| {
+            let all = group.iter().filter(|node| self.is_own(**node) || Bug::BuildOfCopies.planted());
+            all.filter_map(|node| self.build(*node)).min()
         };
-        let mut tied: Vec<(u64, Digest)> = groups
-            .iter()
-            .filter(|(_, group)| self.weight(group) == most)
-            .map(|(digest, group)| (build(group), *digest))
-            .collect();
-        tied.sort_unstable();
-        match tied.as_slice() {
-            [(_, one)] => Some(*one),
+        let builds: Option<Vec<(u64, Digest)>> =
+            tied.into_iter().map(|(digest, group)| Some((made(group)?, *digest))).collect();
+        let mut builds = builds?;
+        builds.sort_unstable();
+        match builds.as_slice() {
             [(oldest, one), (next, _), ..] if oldest < next => Some(*one),
             _ => None,
         }
@@ -562,6 +564,19 @@ mod tests {
         votes.hear(&copy(2, &[(64, 8)]));
         votes.hear(&says(1, 1, 1, &[(64, 9)]));
         assert_eq!(votes.judge(&all, &all), open(64), "two copies of nobody knows whom");
+    }
+
+    /// A build says who has made a view; whoever has copied it has not.
+    #[test]
+    fn no_build_decides_for_a_view_that_only_copies_have() {
+        let all = nodes(&[1, 2, 3]);
+        let mut votes = votes(&[(1, 7), (2, 8), (3, 7)]);
+        assert_eq!(votes.decide(&all, &all), out(&[2], 32));
+        votes.hear(&says(1, 2, 1, &[(64, 7)]));
+        votes.hear(&Report { copied: Some(at(40)), ..says(3, 1, 2, &[(64, 9)]) });
+        let Verdict { out, undecided } = votes.decide(&all, &all);
+        assert_eq!(out.keys().collect::<Vec<_>>(), [&2], "what it had given before it went");
+        assert_eq!(undecided, Some(at(64)));
     }
 
     /// It is started again: until its new life was compared, the votes of the one before are what they were.

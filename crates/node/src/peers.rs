@@ -152,7 +152,9 @@ impl Peers {
     pub fn heard(&mut self, report: Report, own: &Report, now: Millis) {
         if self.members.contains_key(&report.node) {
             self.votes.hear(&report);
-            self.votes.take_over(own.node, &report, |node| self.members.contains_key(&node));
+            if Bug::DecisionsComeLate.planted() {
+                self.votes.take_over(own.node, &report, |node| self.members.contains_key(&node));
+            }
         }
         self.know(report, now);
         self.judge(own, now);
@@ -177,6 +179,13 @@ impl Peers {
             return;
         }
         self.votes.hear(own);
+        if !Bug::DecisionsComeLate.planted() {
+            // Whose view is found to be this one's only now has said before what was decided.
+            let known = self.known.values().filter(|known| now.saturating_sub(known.heard) <= GONE_AFTER);
+            known.for_each(|Known { report, .. }| {
+                self.votes.take_over(own.node, report, |node| self.members.contains_key(&node));
+            });
+        }
         self.verdict = self.votes.decide(&self.members.keys().copied().collect(), &self.there(own, now));
         if !Bug::MinorityStays.planted() {
             self.own_differs = self.own_differs.or_else(|| self.verdict.out.get(&own.node).copied());
@@ -634,6 +643,21 @@ pub(crate) mod tests {
         assert_eq!(peers.doubted_for(4, &own, LISTENS_FOR), None);
         assert_eq!(peers.agreement(), Agreement::OtherDiffers { at: at(32), node: 3 });
         assert_eq!(peers.decided().len(), 1, "and tells others");
+    }
+
+    /// What others have decided it was told before it had come to where it is compared with them: there the third's older build must not decide.
+    #[test]
+    fn what_was_decided_counts_as_soon_as_views_are_compared() {
+        let starts = Report { copied: Some(at(20)), ..report(1, "1", 40) };
+        let second = Report {
+            decided: vec![Decision { node: 3, at: at(32), life: Some(3) }],
+            digests: vec![(at(64), [7; 32])],
+            ..report(2, "2", 64)
+        };
+        let third = Report { digests: vec![(at(64), [8; 32])], build: 0, ..report(3, "3", 64) };
+        let mut peers = peers(&["1", "2", "3"], &starts, &[second, third], LISTENS_FOR);
+        peers.judge(&Report { digests: vec![(at(64), [7; 32])], ..starts }, LISTENS_FOR);
+        assert_eq!(peers.agreement(), Agreement::OtherDiffers { at: at(64), node: 3 });
     }
 
     /// Else nobody could be helped any more.

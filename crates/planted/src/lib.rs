@@ -210,6 +210,8 @@ pub enum Bug {
     CopyOutlivesNode,
     /// A view that was copied counts as a vote beside the one that it was copied from.
     CopiesVote,
+    /// Of views that as many have come to that stays which an older build runs with, also if all of those have copied it.
+    BuildOfCopies,
     /// A copy that is started again counts as a vote until it says that it is one.
     CopyVotesAgain,
     /// That a node has to go is found anew each time, by the votes that are left.
@@ -218,6 +220,8 @@ pub enum Bug {
     LendsUncompared,
     /// A node takes nothing over of what others have decided.
     DecisionsUnheard,
+    /// What others have decided is taken over when they say it again, and not as soon as their view is found to be the same.
+    DecisionsComeLate,
     /// A node that stops waits for the newcomers that read a snapshot.
     StopWaitsForNewcomers,
     /// A node that went out because its view differs starts again with it.
@@ -296,6 +300,8 @@ pub enum Bug {
     TwoHellos,
     /// A client whose own late hello ended its session stops.
     LateHelloStops,
+    /// A client believes that one hello of its own came late, however many it has given up.
+    OneLateHello,
     /// The client drops answers that its store did not take.
     FailedWritesDropped,
     /// A client takes any position for its cursor and for what it has seen.

@@ -209,6 +209,11 @@ impl Device {
         }
     }
 
+    /// How many commands its store holds that are not answered.
+    pub(crate) fn stores(&self) -> usize {
+        self.saved.outbox.len()
+    }
+
     /// A command for the outbox; false when it is full.
     pub(crate) fn submit(&mut self, id: CommandId, change: &Change) -> bool {
         self.process.as_mut().is_some_and(|process| process.machine.submit(id, change).is_ok())

@@ -94,6 +94,10 @@ pub(crate) struct Host {
     pub(crate) frozen_until: u64,
     /// The tail hangs on a sick member until then.
     pub(crate) tail_hangs_until: u64,
+    /// Nothing that the others say comes to it until then.
+    pub(crate) deaf_until: u64,
+    /// Which build it runs.
+    pub(crate) build: u64,
     /// Whatever this life of its process tells the log to trim hangs.
     pub(crate) trims_hang: bool,
     /// How far its wall clock is off, in milliseconds.
@@ -109,6 +113,10 @@ pub(crate) struct Host {
     /// What it has found of the cell's views, and since when that is open.
     pub(crate) found: Agreement,
     pub(crate) open_since: Option<u64>,
+    /// Since when it knows that another one has to go, and nothing is open.
+    pub(crate) decided_since: Option<u64>,
+    /// Since when nobody gives it a copy of a view.
+    pub(crate) asks_since: Option<u64>,
     /// This life of it began with a view.
     pub(crate) began_with_something: bool,
     /// While its process waits for a log.
@@ -142,6 +150,8 @@ impl Host {
             node: None,
             frozen_until: 0,
             tail_hangs_until: 0,
+            deaf_until: 0,
+            build: 1,
             trims_hang: false,
             skew: 0,
             clock: None,
@@ -150,6 +160,8 @@ impl Host {
             differs: None,
             found: Agreement::Same,
             open_since: None,
+            decided_since: None,
+            asks_since: None,
             began_with_something: false,
             halted: None,
             suspect: false,
@@ -178,7 +190,7 @@ impl Host {
         self.removed_since = None;
         self.disk.crash(keep);
         self.journal.crash(random);
-        (self.found, self.open_since) = (Agreement::Same, None);
+        (self.found, self.open_since, self.decided_since, self.asks_since) = (Agreement::Same, None, None, None);
         self.stays_wrong()
     }
 
@@ -201,13 +213,14 @@ impl Host {
             phase: Phase::Joining,
             applied: if self.began_with_something { at } else { Position::default() },
             synced,
-            build: 1,
+            build: self.build,
             life,
             endpoint: Some(endpoint(self.index)),
             addresses: Vec::new(),
             digests: Vec::new(),
             decided: Vec::new(),
-            copied: self.copied,
+            // It answers before it knows what its view is.
+            copied: None,
         };
         self.circle = Some(Circle {
             started,

@@ -142,6 +142,8 @@ pub(crate) enum Serving {
     Greeting { since: u64 },
     /// The view is behind what the client has seen.
     Behind { asked: Box<Asked>, arrival: Arrival, since: u64 },
+    /// What its client asks for is read.
+    Reads { asked: Box<Asked>, arrival: Arrival },
     /// It is being brought up to the view.
     Opening(Box<Opening<<Memory as Kv>::Snapshot>>),
     /// Its live stream has begun.
@@ -174,6 +176,9 @@ pub(crate) struct Node {
     /// What each device may still ask.
     pub(crate) budgets: BTreeMap<usize, Budget>,
     /// Since when a client does not take what it is sent.
+    /// In which order hellos came, by connection.
+    pub(crate) greeted: BTreeMap<Link, u64>,
+    pub(crate) hellos: u64,
     pub(crate) untaken_since: BTreeMap<Link, u64>,
     /// Who types, as those see it who look on, and how far the node is in telling it.
     pub(crate) typing: checker::Typing,
@@ -225,6 +230,8 @@ impl Node {
             most_sessions,
             queue: (QUEUE_ITEMS, QUEUE_BYTES),
             budgets: BTreeMap::new(),
+            greeted: BTreeMap::new(),
+            hellos: 0,
             untaken_since: BTreeMap::new(),
             typing: checker::Typing::new(now),
             telling: Telling::Idle,

@@ -140,6 +140,24 @@ impl Scenario {
         }
     }
 
+    /// The builds that the nodes run, from the first on: for those that start from now on.
+    pub fn builds(&mut self, builds: &[u64]) {
+        self.world.hosts.iter_mut().zip(builds).for_each(|(host, build)| host.build = *build);
+    }
+
+    /// From here on a node's view is another one than its log gives.
+    pub fn view_goes_wrong(&mut self, node: usize) {
+        self.world.goes_wrong(node - 1, 1);
+    }
+
+    /// Nothing that the others say comes to a node for so many seconds.
+    pub fn hears_nothing(&mut self, node: usize, seconds: u64) {
+        let until = self.world.now() + seconds * 1_000;
+        if let Some(host) = self.world.hosts.get_mut(node - 1) {
+            host.deaf_until = until;
+        }
+    }
+
     /// Trimming hangs in a node.
     pub fn trims_hang(&mut self, node: usize) {
         if let Some(host) = self.world.hosts.get_mut(node - 1) {

@@ -208,3 +208,41 @@ fn a_node_that_hangs_while_it_is_removed_and_added_again_goes_on_where_it_was() 
     cell.people_talk(40)?;
     cell.ends_well()
 }
+
+/// `BuildOfCopies`: a node that was found to differ, and hears nothing of it, gave a copy of its view, and a node that was right went for
+/// that copy's older build.
+#[test]
+fn a_copy_of_a_wrong_view_drives_nobody_out() -> Result<(), Broken> {
+    let mut cell = Scenario::of(3)?;
+    cell.builds(&[2, 2, 1]);
+    cell.view_goes_wrong(2);
+    cell.hears_nothing(2, 60);
+    cell.people_talk(15)?;
+    cell.node_loses_its_disk(3)?;
+    // Only the second one is there to ask.
+    cell.node_freezes(1, 1);
+    cell.node_starts(3)?;
+    cell.people_talk(15)?;
+    cell.ends_well()
+}
+
+/// `DecisionsComeLate`: two of three had found that the third has to go, which runs an older build and hears nothing. One of the two began anew, as a
+/// copy of the other, and went because of that build before it had taken over what was decided.
+#[test]
+fn who_begins_anew_is_not_driven_out_by_one_that_was_found_to_differ() -> Result<(), Broken> {
+    let mut cell = Scenario::of(3)?;
+    cell.builds(&[2, 2, 1]);
+    for node in 1..=3 {
+        cell.node_loses_power(node)?;
+        cell.node_starts(node)?;
+    }
+    cell.passes(10)?;
+    cell.view_goes_wrong(3);
+    cell.hears_nothing(3, 60);
+    cell.people_talk(15)?;
+    cell.node_loses_its_disk(2)?;
+    cell.node_freezes(3, 1);
+    cell.node_starts(2)?;
+    cell.people_talk(15)?;
+    cell.ends_well()
+}

@@ -91,8 +91,8 @@ impl Machine {
             self.hang_up(line);
         }
         self.outbox.rest();
-        if self.attempts.iter().any(Attempt::has_said_hello) {
-            self.late_hello = Some(moment.now + LATE_HELLO_MS);
+        for _ in 0..self.attempts.iter().filter(|attempt| attempt.has_said_hello()).count() {
+            self.hello_may_be_late(moment);
         }
         self.back_off(moment, Why::Broken("the network changed".to_owned()), false);
     }
@@ -172,7 +172,7 @@ impl Machine {
         let Some(at) = self.attempts.iter().position(|attempt| attempt.line == line) else { return };
         let attempt = self.attempts.remove(at);
         if attempt.has_said_hello() {
-            self.late_hello = Some(moment.now + LATE_HELLO_MS);
+            self.hello_may_be_late(moment);
         }
         let Attempt { endpoint, homewards, .. } = attempt;
         self.hang_up(line);
@@ -194,10 +194,19 @@ impl Machine {
         }
     }
 
-    /// Whether a hello of this client itself may have taken the place of its session: one that was given up and arrived all the same. It is
+    fn hello_may_be_late(&mut self, moment: Moment) {
+        self.late_hellos.retain(|until| moment.now < *until);
+        self.late_hellos.push_back(moment.now + LATE_HELLO_MS);
+        if Bug::OneLateHello.planted() {
+            self.late_hellos.truncate(1);
+        }
+    }
+
+    /// Whether a hello of this client itself may have taken the place of its session: one that was given up and arrived all the same. Each is
     /// believed once.
     pub(super) fn is_own_doing(&mut self, moment: Moment) -> bool {
-        self.late_hello.take().is_some_and(|until| moment.now < until) && !Bug::LateHelloStops.planted()
+        self.late_hellos.retain(|until| moment.now < *until);
+        self.late_hellos.pop_front().is_some() && !Bug::LateHelloStops.planted()
     }
 
     /// Why a server is not tried next: it failed, or it pointed elsewhere. Tells whether it named others.

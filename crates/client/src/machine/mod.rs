@@ -148,8 +148,8 @@ pub struct Machine {
     attempts: Vec<lines::Attempt>,
     /// When another server is tried beside those that do not answer.
     hedge_at: Option<u64>,
-    /// Until when a hello may arrive whose connection was given up.
-    late_hello: Option<u64>,
+    /// Until when hellos may arrive whose connections were given up, the earliest first.
+    late_hellos: VecDeque<u64>,
     /// The slowest of the last pongs, in milliseconds.
     round_trip: u64,
     /// What the app was told last of how it stands.
@@ -199,7 +199,7 @@ impl Machine {
             lines: 0,
             attempts: Vec::new(),
             hedge_at: None,
-            late_hello: None,
+            late_hellos: VecDeque::new(),
             round_trip: 0,
             shown: None,
             applied: cursor.clone(),

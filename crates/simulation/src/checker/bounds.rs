@@ -26,6 +26,9 @@ impl World {
         let now = self.now();
         self.time_is_right()?;
         self.look_at_nodes()?;
+        if self.views.on {
+            self.differences_end()?;
+        }
         for host in &self.hosts {
             let Some(node) = host.node.as_ref().filter(|_| host.frozen_until <= now) else { continue };
             let since = host.frozen_until.max(self.healed.unwrap_or(0));

@@ -106,6 +106,8 @@ impl World {
             let index = device.index;
             holds(waiting.is_empty(), || format!("device {index} still waits for {waiting:?}"))?;
             holds(process.live, || format!("device {index} is not connected"))?;
+            let left = device.stores();
+            holds(left == 0, || format!("the store of device {index} has {left} commands that nobody waits for"))?;
         }
         holds(self.requests.is_empty(), || format!("{:?} are not answered", self.requests))?;
         let live = self.running().len();

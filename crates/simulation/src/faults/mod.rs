@@ -4,6 +4,9 @@ mod cell;
 mod disk;
 mod log;
 mod people;
+mod views;
+
+pub(crate) use views::{Failing, Views};
 
 use crate::failure::Check;
 use crate::random::Random;
@@ -51,6 +54,16 @@ const WITH_SEVERAL: [(u64, Fault); 10] = [
     (4, World::view_is_damaged),
 ];
 
+/// What breaks where views are tried.
+const WHERE_VIEWS_ARE_TRIED: [(u64, Fault); 6] = [
+    (8, World::views_are_tried),
+    (2, World::connection_breaks),
+    (1, World::mass_cut),
+    (1, World::device_dies_for_a_while),
+    (1, World::device_offline),
+    (1, World::bit_flips),
+];
+
 /// What breaks in the place of one of these now and then, in a cell of several nodes. It is drawn apart, so that most lives stay what they are
 /// when something is added here.
 const RARE: [Fault; 2] = [World::log_is_lost, World::tail_is_off];
@@ -81,6 +94,9 @@ impl World {
     }
 
     fn fault_of(&mut self, seed: u64) -> Option<Fault> {
+        if self.views.on {
+            return self.one_of(&WHERE_VIEWS_ARE_TRIED);
+        }
         let is_several = self.hosts.len() > 1;
         let mut apart = Random::new(!seed);
         if is_several && apart.chance(RARELY) {
@@ -88,6 +104,10 @@ impl World {
         }
         let several = WITH_SEVERAL.iter().filter(|_| is_several);
         let faults: Vec<(u64, Fault)> = ANYWHERE.iter().chain(several).copied().collect();
+        self.one_of(&faults)
+    }
+
+    fn one_of(&mut self, faults: &[(u64, Fault)]) -> Option<Fault> {
         let mut drawn = self.trouble.between(1, faults.iter().map(|(often, _)| often).sum());
         let fault = faults.iter().find(|(often, _)| {
             let is_it = drawn <= *often;
@@ -113,7 +133,7 @@ impl World {
                     host.clock_is_set_right();
                 }
                 // One that is frozen thaws by itself: what it was to do waits until then.
-                (host.tail_hangs_until, host.data.hangs_until) = (0, 0);
+                (host.tail_hangs_until, host.data.hangs_until, host.deaf_until) = (0, 0, 0);
                 if let Some(node) = &mut host.node {
                     node.delivery_hangs_until = 0;
                 }

@@ -40,8 +40,8 @@ impl World {
         let Some(Circle { started, peers, own, checkpoints, .. }) = &mut host.circle else { return Ok(()) };
         let now = at - *started;
         own.synced = self.log.at(host.journal.era, host.journal.synced);
-        own.copied = host.copied;
         let Some(node) = &host.node else { return Ok(()) };
+        own.copied = host.copied;
         node.cell.pass(at);
         let is_behind = node.cell.waiting().as_millis() > u128::from(BEHIND_AFTER);
         own.phase = match own.phase {
@@ -68,7 +68,8 @@ impl World {
             return;
         };
         for to in 0..self.hosts.len() {
-            if to == from || !self.wan.gets_through(self.dc_of(from), self.dc_of(to)) {
+            let is_deaf = self.hosts.get(to).is_some_and(|host| host.deaf_until > self.clock.now());
+            if to == from || is_deaf || !self.wan.gets_through(self.dc_of(from), self.dc_of(to)) {
                 continue;
             }
             // Each way has a connection of its own, so that one may be late or lost and the next one not.
@@ -166,6 +167,9 @@ impl World {
         };
         let lenders: Vec<usize> = self.hosts.iter().filter(lends).map(|host| host.index).collect();
         let Some(lender) = self.random.pick(&lenders).copied() else {
+            if let Some(host) = self.hosts.get_mut(index) {
+                host.asks_since.get_or_insert(self.clock.now());
+            }
             self.node_soon(index, 500, NodeEvent::Open);
             return Ok(());
         };
@@ -177,6 +181,7 @@ impl World {
         self.lends_compared(lender, index)?;
         self.note(format_args!("node {number} copies the view of node {}, at {at}", lender + 1));
         if let Some(host) = self.hosts.get_mut(index) {
+            host.asks_since = None;
             host.copying = Some(host::Copy { from: (lender, life), view, at, era });
         }
         let after = self.random.between(50, 3_000);

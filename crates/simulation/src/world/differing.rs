@@ -15,8 +15,10 @@ use crate::host::Host;
 const WRONG: &[u8] = b"\xfe wrong";
 /// How often an operator looks.
 pub(super) const LOOKS_EVERY: u64 = 5_000;
-/// For how long a difference is open before an operator settles it.
+/// For how long a difference is there before an operator settles it.
 const PATIENCE: u64 = 20_000;
+/// For how long where views are tried, while things break: then the nodes have to come to an end by themselves.
+const MORE_PATIENCE: u64 = 90_000;
 
 impl Host {
     /// Whether the view on its disk is another one than the log gives.
@@ -60,6 +62,8 @@ impl World {
         let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
         let is_open = matches!(agreement, Agreement::Undecided { .. });
         host.open_since = is_open.then(|| host.open_since.unwrap_or(now));
+        let is_decided = matches!(agreement, Agreement::OtherDiffers { .. });
+        host.decided_since = is_decided.then(|| host.decided_since.unwrap_or(now));
         let is_news = std::mem::replace(&mut host.found, agreement) != agreement;
         if is_news {
             self.note(format_args!("node {} finds: {agreement:?}", index + 1));
@@ -90,7 +94,11 @@ impl World {
     pub(super) fn operator_looks(&mut self) -> Check {
         self.after(LOOKS_EVERY, Event::OperatorLooks);
         let now = self.now();
-        let open = |host: &Host| host.open_since.is_some_and(|since| now - since >= PATIENCE);
+        let waits = self.views.on && self.troubled;
+        let patience = if waits { MORE_PATIENCE } else { PATIENCE };
+        // Where each of two takes the other for the wrong one, neither goes.
+        let since = |host: &Host| host.open_since.or(host.decided_since);
+        let open = |host: &Host| since(host).is_some_and(|since| now - since >= patience);
         let is_open = self.hosts.iter().any(open);
         let right = |host: &Host| Ok::<_, Broken>(host.serves() && !host.is_wrong()?);
         let gives = self.hosts.iter().try_fold(false, |gives, host| right(host).map(|right| gives || right))?;
@@ -100,7 +108,8 @@ impl World {
         }
         for index in 0..self.hosts.len() {
             let Some(host) = self.hosts.get(index) else { continue };
-            if host.differs.is_some() || (is_open && host.is_wrong()?) {
+            let is_out = host.differs.is_some() && (!waits || self.trouble.chance(150));
+            if is_out || (is_open && host.is_wrong()?) {
                 self.begins_anew(index)?;
                 break;
             }

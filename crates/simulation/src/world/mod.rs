@@ -32,6 +32,7 @@ use crate::Options;
 use crate::clock::Clock;
 use crate::device::Device;
 use crate::failure::{Check, broken};
+use crate::faults::{Failing, Views};
 use crate::history::History;
 use crate::host::{Host, dc_name};
 use crate::log::{Era, Log};
@@ -86,6 +87,8 @@ pub(crate) enum Event {
     ClockJumps,
     /// Something breaks.
     Fault,
+    /// Something breaks in a node, in a trial of views.
+    Fails(usize, Failing),
     /// It is looked whether everything keeps its bounds.
     Look,
     /// People rest.
@@ -129,6 +132,8 @@ pub(crate) enum NodeEvent {
     Signals,
     /// Who may hear it was looked up.
     TellSignals,
+    /// What a hello asks for was read.
+    Begin(Link),
     /// An opening session goes on.
     Step(Link),
     /// The process ends in good order.
@@ -140,6 +145,25 @@ const AGAIN: u64 = 2_000;
 
 /// How many people there are.
 const PEOPLE: u64 = 24;
+
+/// In every tenth life of one or two nodes what a hello asks for is read slowly now and then, while its client may have tried again.
+#[derive(Debug)]
+pub(crate) struct SlowReads {
+    on: bool,
+    random: Random,
+}
+
+impl SlowReads {
+    fn of(seed: u64, nodes: usize) -> Self {
+        Self { on: seed % 10 == 6 && nodes < 3, random: Random::new(seed.rotate_left(32) ^ 0x7265_6164) }
+    }
+
+    /// How long a read takes, if it does not give at once.
+    pub(crate) fn takes(&mut self) -> Option<u64> {
+        let slow = self.on && self.random.chance(100);
+        slow.then(|| self.random.between(1, 4_000))
+    }
+}
 
 /// A cell, its clients and everything between them.
 pub(crate) struct World {
@@ -182,6 +206,10 @@ pub(crate) struct World {
     pub(crate) chatter: Chatter,
     /// What operators do of themselves.
     pub(crate) operators: Operators,
+    /// Whether views are tried.
+    pub(crate) views: Views,
+    /// Whether a node's reads may take long.
+    pub(crate) slow_reads: SlowReads,
     /// How the clock of a node that is alone jumps.
     jumps: Random,
     /// Since when everything works, if it does.
@@ -210,6 +238,8 @@ impl World {
         let (random, mut wishes, troubles, trouble) = (stream(), stream(), stream(), stream());
         let mut hosts: Vec<Host> = (0..options.nodes.max(1)).map(Host::new).collect();
         hosts.iter_mut().for_each(|host| host.installed = operators.first_build());
+        let views = Views::of(options.seed, hosts.len());
+        views.builds(options.seed, &mut hosts);
         Self {
             mood: Mood::of(&mut wishes),
             clock: Clock::new(),
@@ -238,6 +268,8 @@ impl World {
             requests: Vec::new(),
             acting: false,
             chatter: Chatter::of(options.seed),
+            views,
+            slow_reads: SlowReads::of(options.seed, options.nodes),
             jumps: Random::new(options.seed.rotate_left(32) ^ 0x6a75_6d70),
             healed: None,
         }
@@ -400,6 +432,7 @@ impl World {
             Event::Types => self.somebody_types(),
             Event::ClockJumps => self.clock_jumps(),
             Event::Fault => self.fault(),
+            Event::Fails(host, failing) => self.fails_now(host, failing),
             Event::Look => self.look_around(),
             Event::Rest => {
                 self.acting = false;

@@ -84,6 +84,7 @@ impl World {
             NodeEvent::Deliver => self.deliver(index),
             NodeEvent::Signals => self.looks_who_hears(index),
             NodeEvent::TellSignals => self.tells_who_types(index),
+            NodeEvent::Begin(link) => self.has_read(link),
             NodeEvent::Step(link) => self.step(link),
             NodeEvent::Stop => {
                 if host.data.hangs_until > at {

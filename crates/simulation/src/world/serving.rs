@@ -12,7 +12,7 @@ use ieum_protocol::frames::{ClientFrame, ServerFrame};
 use super::typing::types;
 use super::{Event, NodeEvent, World};
 use crate::checker::{Budget, cost};
-use crate::failure::{Broken, Check, broken};
+use crate::failure::{Broken, Check, broken, holds};
 use crate::log::now;
 use crate::network::{End, Link, Parcel};
 use crate::node::{Node, RATE, Serving};
@@ -160,6 +160,7 @@ impl World {
         let Some(node) = self.server(link) else { return };
         node.untaken_since.remove(&link);
         node.typing.ends(link);
+        node.greeted.remove(&link);
         // Its place in the hub is given back with it.
         node.sessions.remove(&link);
     }
@@ -171,7 +172,7 @@ impl World {
             let Some(node) = self.server(link) else { return Ok(()) };
             match node.sessions.get(&link) {
                 // The task writes, or waits, so it does not read.
-                Some(Serving::Opening(_) | Serving::Behind { .. }) => return Ok(()),
+                Some(Serving::Opening(_) | Serving::Behind { .. } | Serving::Reads { .. }) => return Ok(()),
                 Some(_) if full => return Ok(()),
                 _ => {}
             }
@@ -212,7 +213,7 @@ impl World {
                 self.round_soon(host);
                 Ok(())
             }
-            Some(Serving::Opening(_) | Serving::Behind { .. }) | None => Ok(()),
+            Some(Serving::Opening(_) | Serving::Behind { .. } | Serving::Reads { .. }) | None => Ok(()),
         }
     }
 
@@ -241,8 +242,17 @@ impl World {
         let since = self.now();
         let Some(node) = self.server(link) else { return Ok(()) };
         let arrival = node.hub.arrival();
+        node.hellos += 1;
+        node.greeted.insert(link, node.hellos);
         if node.gateway.is_behind(asked.seen) {
             node.sessions.insert(link, Serving::Behind { asked: Box::new(asked), arrival, since });
+            return Ok(());
+        }
+        if let Some(after) = self.slow_reads.takes() {
+            let Some(host) = self.network.endpoint(link).map(|endpoint| self.host_of(endpoint)) else { return Ok(()) };
+            let asked = Box::new(asked);
+            self.node_mut(host).map(|node| node.sessions.insert(link, Serving::Reads { asked, arrival }));
+            self.node_soon(host, after, NodeEvent::Begin(link));
             return Ok(());
         }
         self.begin(link, &asked, arrival)
@@ -254,6 +264,8 @@ impl World {
         let Some(node) = self.server(link) else { return Ok(()) };
         match Opening::begin(&node.gateway, asked, arrival, instant) {
             Ok((welcome, opening)) => {
+                self.is_the_newest(link)?;
+                let Some(node) = self.server(link) else { return Ok(()) };
                 node.sessions.insert(link, Serving::Opening(Box::new(opening)));
                 self.send_frame(link, &ServerFrame::Welcome(welcome));
                 self.next_step(link);
@@ -261,6 +273,29 @@ impl World {
             Err(problem) => self.end(link, Some(problem)),
         }
         Ok(())
+    }
+
+    /// What a hello asks for was read, however long that took.
+    pub(super) fn has_read(&mut self, link: Link) -> Check {
+        let Some(node) = self.server(link) else { return Ok(()) };
+        let Some(Serving::Reads { .. }) = node.sessions.get(&link) else { return Ok(()) };
+        match node.sessions.remove(&link) {
+            Some(Serving::Reads { asked, arrival }) => self.begin(link, &asked, arrival),
+            _ => Ok(()),
+        }
+    }
+
+    /// Of two hellos of a device the later one has its place.
+    fn is_the_newest(&mut self, link: Link) -> Check {
+        let device = self.network.device(link);
+        let Some(node) = self.server(link) else { return Ok(()) };
+        let came = node.greeted.get(&link).copied();
+        let has_place = |serving: &Serving| matches!(serving, Serving::Opening(_) | Serving::Live(_));
+        let later = |link: &Link| node.greeted.get(link).copied() > came;
+        let sessions = node.sessions.iter().filter(|(_, serving)| has_place(serving)).map(|(link, _)| *link);
+        let newer: Vec<Link> = sessions.filter(later).collect();
+        let own = newer.into_iter().find(|newer| self.network.device(*newer) == device);
+        holds(own.is_none(), || format!("session {link} takes the place of session {own:?}, whose hello came later"))
     }
 
     fn next_step(&mut self, link: Link) {

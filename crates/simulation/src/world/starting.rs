@@ -84,10 +84,6 @@ impl World {
             host.data.begins_with(applied(&host.disk.snapshot())?.position, host.disk.copy());
         }
         let at = applied(&host.disk.snapshot())?.position.ordinal;
-        if ieum_node::clock::ahead(&host.disk.snapshot(), wall)?.is_some() {
-            // It asks its operator, who sets the clock right.
-            host.skew = 0;
-        }
         if (at + 1..=last).any(|ordinal| ordinal <= trimmed && !host.journal.has(ordinal)) {
             return self.asks_for_copy(index);
         }
@@ -99,6 +95,10 @@ impl World {
             if let Err(error) = applier.apply(entry) {
                 return self.is_too_old(index, &error);
             }
+        }
+        if ieum_node::clock::ahead(&host.disk.snapshot(), wall)?.is_some() {
+            // It asks its operator, who sets the clock right.
+            host.skew = 0;
         }
         let began = applied(&host.disk.snapshot())?;
         if let Some(circle) = &mut host.circle {

@@ -224,6 +224,24 @@ fn a_hello_that_was_given_up_and_arrives_late_does_not_stop_the_client() {
     assert_eq!(driver.machine.deadline(), None, "that was another client");
 }
 
+/// A network that holds one hello back may hold back the next.
+#[test]
+fn each_hello_that_was_given_up_may_arrive_late_once() {
+    let mut driver = Driver::new(&[A, B]);
+    driver.until_connect();
+    driver.run(300);
+    driver.reached(1);
+    driver.reached(2);
+    driver.run(3_000);
+    driver.live(0, "1.10");
+    for _ in 0..2 {
+        driver.bye(Code::Replaced.problem());
+        driver.live(0, "1.10");
+    }
+    driver.bye(Code::Replaced.problem());
+    assert_eq!(driver.machine.deadline(), None, "that was another client");
+}
+
 #[test]
 fn a_session_elsewhere_comes_home_after_minutes_and_in_a_quiet_moment() {
     let mut liked = settings(&[A, B]);
