@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use ieum_core::ids::{NodeId, Position};
 use ieum_planted::Bug;
 
-use crate::peers::Report;
+use crate::peers::{Phase, Report};
 
 /// Digests are compared at positions that are multiples of this.
 pub const CHECKPOINT_EVERY: u64 = 32;
@@ -152,16 +152,17 @@ impl Votes {
     }
 
     /// Whether a view is a copy is said of one life: what the next one has says nothing of the votes of this one, which count until the next was
-    /// compared.
-    fn hear_copied(&mut self, Report { node, life, copied, .. }: &Report) {
+    /// compared. Who comes up does not know yet, and may have said so before what was heard first.
+    fn hear_copied(&mut self, Report { node, life, copied, phase, .. }: &Report) {
         let lifted = copied.is_none() && Bug::CopyVotesAgain.planted();
         let votes = self.by_node.get(node).filter(|_| !lifted);
         let has_voted = |of: u64| votes.is_some_and(|votes| votes.values().any(|vote| vote.life == of));
         self.copied.retain(|(other, of), _| other != node || of == life || has_voted(*of));
-        match copied {
-            Some(at) => self.copied.insert((*node, *life), *at),
-            None => self.copied.remove(&(*node, *life)),
-        };
+        if let Some(at) = copied {
+            self.copied.insert((*node, *life), *at);
+        } else if *phase != Phase::Joining || Bug::LateWordLifts.planted() {
+            self.copied.remove(&(*node, *life));
+        }
     }
 
     /// Takes over what another node has decided whose view is this one's: who has the same view would have decided the same. What is said of this node
@@ -593,6 +594,18 @@ mod tests {
         votes.hear(&copy(2, Some(at(20)), &[(64, 8)]));
         votes.hear(&says(2, 1, 1, &[(64, 8)]));
         assert_eq!(votes.judge(&all, &all), open(32), "its new life is the copy that it was");
+    }
+
+    /// What it said while it came up arrives when it has said more.
+    #[test]
+    fn a_word_that_comes_late_makes_no_vote_of_a_copy() {
+        let all = nodes(&[1, 2, 3]);
+        let mut votes = votes(&[(1, 7), (2, 8)]);
+        votes.hear(&Report { copied: Some(at(20)), ..says(3, 1, 1, &[(32, 8)]) });
+        votes.hear(&Report { phase: Phase::Joining, ..says(3, 1, 1, &[]) });
+        assert_eq!(votes.judge(&all, &all), open(32));
+        votes.hear(&says(3, 1, 1, &[]));
+        assert_eq!(votes.judge(&all, &all), out(&[1], 32), "it was vouched for");
     }
 
     /// What its earlier life said it has come to by itself.

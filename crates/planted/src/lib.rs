@@ -214,6 +214,8 @@ pub enum Bug {
     BuildOfCopies,
     /// A copy that is started again counts as a vote until it says that it is one.
     CopyVotesAgain,
+    /// What a node says while it comes up, and does not know yet, lifts what it has said of its copy.
+    LateWordLifts,
     /// That a node has to go is found anew each time, by the votes that are left.
     DecisionForgotten,
     /// A node that was just started gives copies of its view before it has compared that with the others'.

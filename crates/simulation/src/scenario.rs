@@ -140,9 +140,16 @@ impl Scenario {
         }
     }
 
-    /// The builds that the nodes run, from the first on: for those that start from now on.
-    pub fn builds(&mut self, builds: &[u64]) {
-        self.world.hosts.iter_mut().zip(builds).for_each(|(host, build)| host.build = *build);
+    /// The nodes are started with these builds, the first one's first.
+    pub fn start_with_builds(&mut self, builds: &[u64]) -> Check {
+        for (index, build) in builds.iter().enumerate() {
+            self.world.node_dies(index, usize::MAX)?;
+            if let Some(host) = self.world.hosts.get_mut(index) {
+                host.build = *build;
+            }
+            self.world.node_starts(index)?;
+        }
+        self.passes(10)
     }
 
     /// From here on a node's view is another one than its log gives.

@@ -214,7 +214,7 @@ fn a_node_that_hangs_while_it_is_removed_and_added_again_goes_on_where_it_was() 
 #[test]
 fn a_copy_of_a_wrong_view_drives_nobody_out() -> Result<(), Broken> {
     let mut cell = Scenario::of(3)?;
-    cell.builds(&[2, 2, 1]);
+    cell.start_with_builds(&[2, 2, 1])?;
     cell.view_goes_wrong(2);
     cell.hears_nothing(2, 60);
     cell.people_talk(15)?;
@@ -231,18 +231,15 @@ fn a_copy_of_a_wrong_view_drives_nobody_out() -> Result<(), Broken> {
 #[test]
 fn who_begins_anew_is_not_driven_out_by_one_that_was_found_to_differ() -> Result<(), Broken> {
     let mut cell = Scenario::of(3)?;
-    cell.builds(&[2, 2, 1]);
-    for node in 1..=3 {
-        cell.node_loses_power(node)?;
-        cell.node_starts(node)?;
-    }
-    cell.passes(10)?;
+    cell.start_with_builds(&[2, 2, 1])?;
     cell.view_goes_wrong(3);
     cell.hears_nothing(3, 60);
     cell.people_talk(15)?;
     cell.node_loses_its_disk(2)?;
     cell.node_freezes(3, 1);
     cell.node_starts(2)?;
+    // The others are there first where they are compared next.
+    cell.tail_hangs(2, 10);
     cell.people_talk(15)?;
     cell.ends_well()
 }

@@ -117,7 +117,7 @@ impl World {
         let first = stay.iter().take(wrong.len());
         wrong.iter().chain(first).for_each(|node| self.fails(*node, at, Failing::Power(300)));
         for node in stay.iter().skip(wrong.len()).chain(others) {
-            let down_for = self.trouble.between(900, 1_800);
+            let down_for = self.trouble.between(450, 700);
             self.fails(*node, at, Failing::Power(down_for));
         }
     }
@@ -158,6 +158,9 @@ impl World {
                 self.node_dies(index, usize::MAX)?;
                 if let Some(host) = self.hosts.get_mut(index) {
                     host.is_emptied(now);
+                    // Some come last where they are compared with the others next.
+                    let lags = if down_for.is_multiple_of(2) { 12_000 } else { 0 };
+                    host.tail_hangs_until = now + lags;
                 }
                 self.note(format_args!("node {} loses its disk for {down_for} ms", index + 1));
                 down_for
