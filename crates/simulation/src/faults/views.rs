@@ -23,6 +23,8 @@ pub(crate) enum Failing {
 #[derive(Debug)]
 pub(crate) struct Views {
     pub(crate) on: bool,
+    /// Counts trials: what is left of an earlier one does not break the next.
+    trial: u64,
     /// Since when no process that runs has a wrong view.
     right_since: Option<u64>,
 }
@@ -34,7 +36,7 @@ const SOON: u64 = 45_000;
 
 impl Views {
     pub(crate) fn of(seed: u64, nodes: usize) -> Self {
-        Self { on: seed % 10 == 6 && nodes > 2, right_since: None }
+        Self { on: seed % 10 == 6 && nodes > 2, trial: 0, right_since: None }
     }
 
     /// The builds that the nodes run.
@@ -62,6 +64,7 @@ impl World {
         let are_old = build(right.split_at(wrong.len()).0) <= build(wrong);
         let stay = wrong.len() + usize::from(!are_old);
         let (stay, others) = right.split_at(stay.min(right.len()));
+        self.views.trial += 1;
         let mask = self.trouble.next() | 1;
         let same = self.trouble.chance(500);
         for node in wrong {
@@ -86,7 +89,7 @@ impl World {
     }
 
     fn fails(&mut self, index: usize, after: u64, failing: Failing) {
-        self.after(after, Event::Fails(index, failing));
+        self.after(after, Event::Fails { host: index, trial: self.views.trial, failing });
     }
 
     /// Those that need not stay lose their power or their disks while it is not known yet whose view is wrong.
@@ -141,8 +144,8 @@ impl World {
     }
 
     /// A node fails in a trial, if the trial has not come to its end.
-    pub(crate) fn fails_now(&mut self, index: usize, failing: Failing) -> Check {
-        if !self.troubled {
+    pub(crate) fn fails_now(&mut self, index: usize, trial: u64, failing: Failing) -> Check {
+        if !self.troubled || trial != self.views.trial {
             return Ok(());
         }
         let now = self.now();

@@ -88,7 +88,7 @@ pub(crate) enum Event {
     /// Something breaks.
     Fault,
     /// Something breaks in a node, in a trial of views.
-    Fails(usize, Failing),
+    Fails { host: usize, trial: u64, failing: Failing },
     /// It is looked whether everything keeps its bounds.
     Look,
     /// People rest.
@@ -432,7 +432,7 @@ impl World {
             Event::Types => self.somebody_types(),
             Event::ClockJumps => self.clock_jumps(),
             Event::Fault => self.fault(),
-            Event::Fails(host, failing) => self.fails_now(host, failing),
+            Event::Fails { host, trial, failing } => self.fails_now(host, trial, failing),
             Event::Look => self.look_around(),
             Event::Rest => {
                 self.acting = false;
