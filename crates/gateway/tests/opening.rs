@@ -13,6 +13,7 @@ use ieum_core::commands::message::{Delete, Edit};
 use ieum_core::commands::{Command, device::LogOut};
 use ieum_core::ids::{Position, RoomId};
 use ieum_core::outcome::{Accepted, Reject};
+use ieum_core::tables::cell::{ENDS, End};
 use ieum_core::testing::{self, Person, Rows, register};
 use ieum_gateway::hub::Arrival;
 use ieum_gateway::options::Rate;
@@ -301,6 +302,25 @@ fn a_device_that_is_logged_out_is_told_nothing_of_a_later_look() {
     opening.pause(&world.gateway).unwrap();
     let problem = opening.step(&world.gateway, Instant::now()).unwrap_err();
     assert_eq!(problem.code, "logged_out");
+}
+
+/// A catch-up broke off that told of what is lost since: its cursor is older than that, and what it holds is not.
+#[test]
+fn who_has_seen_what_is_lost_begins_anew() {
+    let mut world = World::new(1);
+    let mut copy = Held::default();
+    drop(world.catch_up(&mut copy, false));
+    // The cell's log began before that of this generation.
+    let end = End { position: Position::new(0, 9), digest: [0; 32] };
+    world.cell.0.lock().view.put(&ENDS, &0, &end);
+    let resyncs = |seen: Option<&str>| {
+        let (device, seen) = (world.minji.device.0, seen.map(str::to_owned));
+        let hello = Hello { device, secret: SECRET.to_owned(), cursor: copy.cursor.clone(), seen, client: None };
+        let asked = Asked::of(hello).unwrap();
+        Opening::begin(&world.gateway, &asked, world.hub.arrival(), Instant::now()).unwrap().0.resync
+    };
+    assert!(!resyncs(None) && !resyncs(copy.cursor.as_deref()) && !resyncs(Some("0.9")));
+    assert!(resyncs(Some("0.10")));
 }
 
 #[test]

@@ -11,7 +11,6 @@ use ieum_log::Entry;
 use ieum_log::sqlite::Journal;
 use ieum_node::leases::{Lent, Newcomer};
 use ieum_node::{core_position, log_position};
-use ieum_planted::Bug;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore, watch};
 use tokio::time::timeout;
@@ -148,14 +147,10 @@ impl Shelf {
         journal.read(log_position(after)).await.map_err(told)
     }
 
-    /// Up to where the journal survives a power cut; `before` when there is none just now. Of no generation as long as it was not compared with the
-    /// log: nobody trims by it then, and that the node has data shows all the same.
+    /// Up to where the journal survives a power cut, as far as it counts; `before` when there is none just now.
     pub(crate) async fn synced(&self, before: Position) -> Position {
         let synced = self.journal.read().await.as_ref().map_or(before, |journal| core_position(journal.synced()));
-        if self.compared.load(Ordering::SeqCst) || Bug::UncomparedVouches.planted() {
-            return synced;
-        }
-        Position { generation: 0, ..synced }
+        ieum_node::peers::vouched(synced, self.compared.load(Ordering::SeqCst))
     }
 
     pub(crate) fn signals(&self) -> Result<Arc<Signals>, Status> {

@@ -76,6 +76,8 @@ pub enum Bug {
     CatchUpOneLate,
     /// A page of a catch-up holds all there is.
     CatchUpPageUnbounded,
+    /// Who has seen what is lost since keeps what it holds of that, if its cursor is older.
+    LostSeenStays,
     /// A round of a catch-up counts as having told all that its last look shows.
     RoundEndsAtLastLook,
     /// A room is told to somebody who is not in it.
@@ -288,6 +290,8 @@ pub enum Bug {
     LooksBeforeItHears,
     /// A node shuts its doors as soon as one other speaks of a later generation.
     OneReportShutsTheDoors,
+    /// A node crosses into a generation whose log has lost what others have applied in it.
+    CrossesIntoShortLog,
     /// A node without data begins with a log that has lost what others have applied.
     ShortLogTaken,
     /// A restored cell takes the generation after the newest that the files tell of, which lost files may have had.

@@ -119,6 +119,13 @@ pub fn start(view: &(impl Read + ?Sized), cursor: Option<Position>) -> kv::Resul
     Ok(if kept && cursor >= horizon { Start::Since(since) } else { Start::Resync })
 }
 
+/// Whether a position lies behind where its generation ended, so that what was told of it is lost.
+pub fn is_lost(view: &(impl Read + ?Sized), position: Position) -> kv::Result<bool> {
+    let applied = APPLIED.get(view, &ONLY)?.map_or(Position::default(), |a| a.position);
+    let goes_on = position.generation == applied.generation;
+    Ok(!goes_on && ENDS.get(view, &position.generation)?.is_none_or(|end| position > end.position))
+}
+
 /// Whether the change indexes still reach back to where a catch-up began. Asked of every look but the first, because they are shortened
 /// while it is under way.
 pub fn reaches(view: &(impl Read + ?Sized), start: Start) -> kv::Result<bool> {

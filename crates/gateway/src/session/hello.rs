@@ -4,6 +4,7 @@ use ieum_core::ids::{DeviceId, Position, UserId};
 use ieum_core::kv::{self, Read};
 use ieum_core::query::catch_up::{self, Start};
 use ieum_core::tables::accounts::PROGRESS;
+use ieum_planted::Bug;
 use ieum_protocol::errors::{Code, Problem};
 use ieum_protocol::frames::Hello;
 
@@ -50,7 +51,13 @@ pub struct Device {
 pub fn sign_in(view: &impl Read, asked: &Asked) -> kv::Result<Option<Device>> {
     let Some(user) = check_secret(view, asked.device, &asked.secret)? else { return Ok(None) };
     let last = PROGRESS.get(view, &asked.device)?.map_or(0, |p| p.last);
-    Ok(Some(Device { user, device: asked.device, start: catch_up::start(view, asked.cursor)?, last }))
+    // Of a catch-up that broke off a device holds more than its cursor says: what of that is lost it has to throw away.
+    let holds_lost = match asked.seen.filter(|_| !Bug::LostSeenStays.planted()) {
+        Some(seen) => catch_up::is_lost(view, seen)?,
+        None => false,
+    };
+    let start = if holds_lost { Start::Resync } else { catch_up::start(view, asked.cursor)? };
+    Ok(Some(Device { user, device: asked.device, start, last }))
 }
 
 /// Whether so little happened since `start` that a session's queue can hold what happens during the catch-up.

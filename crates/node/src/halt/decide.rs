@@ -38,10 +38,15 @@ pub fn others_verdict(log: Option<&Shared>, heard: &[Report]) -> Verdict {
     }
 }
 
-/// The same for a node that stands at `applied` with this digest, and for the others.
+/// The same for a node that stands at `applied` with this digest, and for the others. One that missed that a generation began crosses into its log
+/// only if that has not lost what others have applied since.
 pub fn verdict(log: Option<&Shared>, applied: Position, digest: &[u8; 32], heard: &[Report]) -> Verdict {
     match judge(log, applied, digest) {
         Verdict::GoesOn => others_verdict(log, heard),
+        Verdict::Crosses if !Bug::CrossesIntoShortLog.planted() => match others_verdict(log, heard) {
+            Verdict::GoesOn => Verdict::Crosses,
+            verdict => verdict,
+        },
         verdict => verdict,
     }
 }
@@ -209,6 +214,16 @@ mod tests {
         // Where others stand says nothing of a later generation that this node crosses into, or does not.
         assert_eq!(judged(Some(&behind(4, 40, log(5, 0))), &[ready(2, 4, 41)]), Verdict::Crosses);
         assert_eq!(judged(Some(&behind(4, 41, log(5, 0))), &[]), Verdict::Elsewhere);
+    }
+
+    /// It was away when generation 5 began, and etcd was restored from a backup of that one since.
+    #[test]
+    fn a_node_does_not_cross_into_a_log_that_has_lost_something() {
+        let (at, new) = (Position::new(4, 40), behind(4, 40, log(5, 70)));
+        let judged = |heard: &[Report]| verdict(Some(&new), at, &DIGEST, heard);
+        assert_eq!(judged(&[ready(2, 5, 70), ready(3, 4, 41)]), Verdict::Crosses);
+        assert_eq!(judged(&[ready(2, 5, 70), report(3, Phase::Joining, 5, 71)]), Verdict::CutOff);
+        assert_eq!(judged(&[ready(2, 9, 0)]), Verdict::GivenUp);
     }
 
     #[test]

@@ -68,6 +68,9 @@ impl World {
         if is_news {
             self.note(format_args!("node {} finds: {agreement:?}", index + 1));
         }
+        if let Agreement::OtherDiffers { node, .. } = agreement {
+            holds(node != self.number_of(index), || format!("node {node} finds that it has to go, and stays"))?;
+        }
         match agreement {
             Agreement::OwnDiffers { .. } => self.goes_out(index),
             _ => Ok(()),
