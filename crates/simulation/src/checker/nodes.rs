@@ -59,7 +59,7 @@ impl World {
         let now = self.now();
         for host in &self.hosts {
             let Some(since) = host.removed_since.filter(|_| host.node.is_some()) else { continue };
-            let waits = since.max(host.frozen_until).max(host.data.hangs_until);
+            let waits = since.max(host.frozen_until).max(host.data.hangs_until).max(self.healed.unwrap_or(0));
             holds(now < waits + GONE, || format!("node {} goes on, and the cell does not count it", host.number()))?;
         }
         let runs = |host: &&Host| host.node.is_some();

@@ -88,8 +88,8 @@ impl World {
             NodeEvent::Step(link) => self.step(link),
             NodeEvent::Stop => {
                 if host.data.hangs_until > at {
-                    // It waits for what it writes last.
-                    let after = host.data.hangs_until - at;
+                    // It waits for what it writes last, which may not take as long as it would have.
+                    let after = (host.data.hangs_until - at).min(500);
                     self.node_soon(index, after, NodeEvent::Stop);
                     return Ok(());
                 }
