@@ -53,8 +53,8 @@ apart: ## Measure a cell over three data centers beside one on one machine, in t
 	$(CARGO) build --release --locked -p ieum -p ieum-drill --bins
 	target/release/ieum-apart --rounds $(or $(ROUNDS),5) $(if $(GO_ON),--go-on)
 
-planted: ## Show for each planted bug which test catches it.
-	scripts/planted.sh
+planted: ## Show for each planted bug which test catches it: BUGS (all).
+	scripts/planted.sh $(BUGS)
 
 planted-seeds: ## Look for a seed by which the simulation finds each planted bug of logic: BUGS (all whose seed does no more, and those without one), at most SECONDS (600) each. Goes on where it was stopped.
 	SECONDS_EACH=$(or $(SECONDS),600) scripts/planted-seeds.sh find $(BUGS)

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# For each bug in crates/planted/planted.txt: switches it on and runs the test that must catch it. The test must pass without the
-# bug and fail with it.
+# For each bug in crates/planted/planted.txt, or each of those named: switches it on and runs the tests that must catch it. A test must pass
+# without the bug and fail with it.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-only=${1:-}
+only=" $* "
 caught=0
 missed=0
 declare -A sound
@@ -23,7 +23,7 @@ cargo build --quiet --locked -p ieum-drill --bins || exit 1
 printf '%-26s %-9s %s\n' BUG RESULT TEST
 while read -r bug package target name; do
     case $bug in '' | '#'*) continue ;; esac
-    [ -z "$only" ] || [ "$only" = "$bug" ] || continue
+    [ "$#" -eq 0 ] || [[ $only = *" $bug "* ]] || continue
     kind=${target%%=*}
     file=${target#*=}
     [ "$file" = "$target" ] && file=

@@ -3,7 +3,7 @@
 //! Without the feature `enabled`, [`Bug::planted`] is the constant `false`. With it, the environment variable `IEUM_PLANTED`
 //! names the one bug of the run. `make planted` goes through the list and shows for each which test catches it.
 
-/// A bug that can be planted, with the test that must catch it (see `planted.txt` beside this crate).
+/// A bug that can be planted, with the tests that must catch it (see `planted.txt` beside this crate).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bug {
     /// The `sqlite` log commits without fsync.
@@ -292,6 +292,8 @@ pub enum Bug {
     OneReportShutsTheDoors,
     /// A node crosses into a generation whose log has lost what others have applied in it.
     CrossesIntoShortLog,
+    /// A generation counts as begun although its log has lost what others have applied in it, into which no node crosses.
+    ShortLogHasBegun,
     /// A node without data begins with a log that has lost what others have applied.
     ShortLogTaken,
     /// A restored cell takes the generation after the newest that the files tell of, which lost files may have had.

@@ -66,12 +66,30 @@ impl Scenario {
         self.world.after(seconds * 1_000, Event::DeviceStarts(device));
     }
 
+    /// The next hellos of a device are held up on their way, the first one for so many seconds, and so on.
+    pub fn hellos_are_held_up(&mut self, device: usize, seconds: &[u64]) {
+        self.world.held_up.insert(device, seconds.iter().map(|seconds| seconds * 1_000).collect());
+    }
+
+    /// Somebody looks at a device.
+    pub fn is_looked_at(&mut self, device: usize) -> Check {
+        self.world.foreground(device, true)
+    }
+
     /// A node's machine loses its power, and with it what the view had not persisted. It stays off.
     pub fn node_loses_power(&mut self, node: usize) -> Check {
         self.world.node_dies(node - 1, 0)
     }
 
-    /// So does it, and its disk is lost, too.
+    /// Somebody stops a node and switches its machine off, so that it keeps all that it has. It stays off.
+    pub fn node_goes_off(&mut self, node: usize) -> Check {
+        if let Some(host) = self.world.hosts.get_mut(node - 1) {
+            host.journal.synced = host.journal.last;
+        }
+        self.world.node_dies(node - 1, usize::MAX)
+    }
+
+    /// It does that, and its disk is lost, too.
     pub fn node_loses_its_disk(&mut self, node: usize) -> Check {
         self.node_loses_power(node)?;
         let now = self.world.now();
@@ -162,6 +180,14 @@ impl Scenario {
         let until = self.world.now() + seconds * 1_000;
         if let Some(host) = self.world.hosts.get_mut(node - 1) {
             host.deaf_until = until;
+        }
+    }
+
+    /// What a node says of itself right now comes to another one also so many seconds later, when it has said more.
+    pub fn says_late(&mut self, node: usize, to: usize, seconds: u64) {
+        let circle = self.world.hosts.get(node - 1).and_then(|host| host.circle.as_ref());
+        if let Some(report) = circle.map(|circle| Box::new(circle.own.clone())) {
+            self.world.after(seconds * 1_000, Event::Told { host: to - 1, report });
         }
     }
 

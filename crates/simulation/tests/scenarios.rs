@@ -60,7 +60,7 @@ fn who_moves_to_a_node_that_is_behind_sees_nothing_older() -> Result<(), Broken>
     cell.ends_well()
 }
 
-/// `SessionEntersLate`: what came while a catch-up was on its way was never told.
+/// What came while a catch-up was on its way was never told.
 #[test]
 fn who_comes_back_while_people_talk_misses_nothing() -> Result<(), Broken> {
     let mut cell = Scenario::of(1)?;
@@ -113,7 +113,8 @@ fn who_is_at_a_node_that_never_delivered_anything_is_told() -> Result<(), Broken
     cell.ends_well()
 }
 
-/// A node is behind when the log is lost, and an operator has it begin anew.
+/// A node is behind when the log is lost, and an operator has it begin anew. `LivesCarriedOver`: what was known of the lives of nodes was known still.
+/// `RestoreReusesIds`: ids that were given before were given again. `RestoreKeepsGeneration`: it had the number of the one before.
 #[test]
 fn a_log_that_is_lost_begins_anew_behind_all_that_anybody_was_told() -> Result<(), Broken> {
     let mut cell = Scenario::of(3)?;
@@ -126,7 +127,7 @@ fn a_log_that_is_lost_begins_anew_behind_all_that_anybody_was_told() -> Result<(
     cell.ends_well()
 }
 
-/// A node with a new disk applied what came back from a backup, and began a second history beside those who had halted.
+/// `ShortLogTaken`: a node with a new disk applied what came back from a backup, and began a second history beside those who had halted.
 #[test]
 fn a_node_with_a_new_disk_does_not_begin_with_a_log_from_an_old_backup() -> Result<(), Broken> {
     let mut cell = Scenario::of(3)?;
@@ -139,7 +140,7 @@ fn a_node_with_a_new_disk_does_not_begin_with_a_log_from_an_old_backup() -> Resu
     cell.ends_well()
 }
 
-/// A tail that passes over batches, or shows one again, stops its node before anybody is told of it.
+/// A tail that passes over batches, or shows one again, stops its node before anybody is told of it. `ApplyGapIgnored`: it went on.
 #[test]
 fn who_is_at_a_node_whose_tail_passes_over_something_misses_nothing() -> Result<(), Broken> {
     let mut cell = Scenario::of(3)?;
@@ -241,5 +242,51 @@ fn who_begins_anew_is_not_driven_out_by_one_that_was_found_to_differ() -> Result
     // The others are there first where they are compared next.
     cell.tail_hangs(2, 10);
     cell.people_talk(15)?;
+    cell.ends_well()
+}
+
+/// `LateWordLifts`: what a node had said while it came up, before it knew that its view is a copy, came to another one when that had compared the
+/// two. The copy of a wrong view counted as a vote of its own from then on, and a node that was right went.
+#[test]
+fn a_word_that_comes_late_makes_no_vote_of_a_copy() -> Result<(), Broken> {
+    let mut cell = Scenario::of(3)?;
+    cell.start_with_builds(&[2, 2, 1])?;
+    cell.view_goes_wrong(2);
+    cell.hears_nothing(2, 60);
+    cell.people_talk(15)?;
+    cell.node_loses_its_disk(3)?;
+    // Only the second one is there to ask.
+    cell.node_freezes(1, 1);
+    cell.node_starts(3)?;
+    cell.says_late(3, 1, 14);
+    cell.people_talk(15)?;
+    cell.ends_well()
+}
+
+/// `OneLateHello`: a client gave two hellos up, and both came late. That the first one had replaced its session it took for its own doing; when the
+/// second one did it stopped for good.
+#[test]
+fn a_client_goes_on_although_two_hellos_of_its_own_come_late() -> Result<(), Broken> {
+    let mut cell = Scenario::of(1)?;
+    cell.device_dies(0, 1);
+    cell.hellos_are_held_up(0, &[7, 9]);
+    cell.passes(30)?;
+    cell.ends_well()
+}
+
+/// `CrossesIntoShortLog`: a node that had missed that a generation began crossed into it although its log had lost what those had who had halted, and
+/// began a second history. `ShortLogHasBegun`: when it no longer did, the operator was told that this generation had begun already, and nothing followed.
+#[test]
+fn a_node_that_was_away_does_not_cross_into_a_log_from_an_old_backup() -> Result<(), Broken> {
+    let mut cell = Scenario::of(3)?;
+    cell.people_talk(10)?;
+    cell.node_goes_off(3)?;
+    cell.log_is_lost();
+    cell.passes(120)?;
+    cell.people_talk(60)?;
+    cell.log_is_from_an_old_backup()?;
+    cell.passes(5)?;
+    cell.node_starts(3)?;
+    cell.passes(60)?;
     cell.ends_well()
 }

@@ -1,6 +1,8 @@
 //! The devices' side: their processes, their timers and their connections. What the client's shell does on a tokio task is done here
 //! event by event.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use ieum_client::CommandId;
 use ieum_client::machine::{Line, Moment};
@@ -104,7 +106,7 @@ impl World {
 
     /// Sends a frame.
     pub(crate) fn send(&mut self, link: Link, to: End, frame: Bytes) {
-        let late = if to == End::Server { self.chatter.hello_is_late(&frame) } else { 0 };
+        let late = if to == End::Server { self.chatter.hello_is_late(&frame) + self.holds_up(link, &frame) } else { 0 };
         let leaves = self.clock.now() + late;
         let (arrives, doomed) = self.network.send(link, to, frame, leaves, &mut self.random);
         if let Some(at) = arrives {
@@ -114,6 +116,12 @@ impl World {
         if doomed {
             self.cut(link);
         }
+    }
+
+    /// For how long somebody holds a frame of a client's up on its way.
+    fn holds_up(&mut self, link: Link, frame: &[u8]) -> u64 {
+        let held_up = self.network.device(link).and_then(|device| self.held_up.get_mut(&device));
+        held_up.filter(|_| frame.starts_with(br#"{"hello""#)).and_then(VecDeque::pop_front).unwrap_or(0)
     }
 
     /// Breaks a connection.

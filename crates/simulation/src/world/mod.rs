@@ -11,7 +11,7 @@ mod starting;
 mod typing;
 mod upkeep;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 pub(crate) use circle::MOST_KEPT;
@@ -189,6 +189,8 @@ pub(crate) struct World {
     pub(crate) model: Model,
     /// Which endpoints people do not reach, by index.
     pub(crate) unreachable: BTreeSet<usize>,
+    /// For how long the next hellos of a device are held up on their way, in a scenario.
+    pub(crate) held_up: BTreeMap<usize, VecDeque<u64>>,
     /// Things break.
     pub(crate) troubled: bool,
     /// The log is lost, and no generation has begun since.
@@ -259,6 +261,7 @@ impl World {
             operators,
             model: Model::default(),
             unreachable: BTreeSet::new(),
+            held_up: BTreeMap::new(),
             troubled: false,
             lost: false,
             commands: 0,
