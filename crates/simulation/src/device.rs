@@ -74,8 +74,9 @@ pub(crate) struct Process {
     pub(crate) copy: Copy,
     pub(crate) watch: Watch,
     pub(crate) wires: Wires,
-    /// How long the frame is that has come last.
+    /// How long the frame is that has come last, and how often a part of the log had been lost when its connection was made.
     pub(crate) bytes: usize,
+    pub(crate) age: usize,
     /// Its connections, by the number that its machine gave each, and the attempts at one, which have none yet.
     pub(crate) lines: BTreeMap<Line, Option<Link>>,
     /// On which hello was said last.
@@ -156,6 +157,7 @@ impl Device {
             watch: Watch::default(),
             wires: Wires::new(foreground, moment.now),
             bytes: 0,
+            age: usize::MAX,
             lines: BTreeMap::new(),
             hello: None,
             armed: None,

@@ -88,6 +88,12 @@ impl Disk {
         self.view_is_damaged = false;
     }
 
+    /// The view is gone, and all copies of it.
+    pub(crate) fn loses_view(&mut self) {
+        self.snapshots.clear();
+        self.view_is_damaged = true;
+    }
+
     /// The snapshots are of an earlier generation than the log.
     pub(crate) fn fits_no_more(&mut self) {
         self.snapshots.clear();

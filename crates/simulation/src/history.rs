@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use ieum_client::{CommandId, Failure};
 use ieum_protocol::frames::{Change, Done};
 
+use ieum_core::ids::Position;
+
+use crate::device::Device;
 use crate::failure::{Check, broken, holds};
 use crate::model::Model;
 
@@ -18,6 +21,8 @@ pub(crate) struct Asked {
     at_once: bool,
     /// The disk that had it in its outbox is gone.
     pub(crate) lost: bool,
+    /// It was answered that it has no effect, and the log that says so is gone: nobody offers it again.
+    pub(crate) gone: bool,
     pub(crate) answer: Option<Result<Done, String>>,
 }
 
@@ -32,6 +37,8 @@ pub(crate) struct History {
     pub(crate) reseeds: u64,
     /// The cell was founded at a level below what people ask for.
     begins_below: bool,
+    /// Where the generations ended that go on in the log, by number.
+    ends: BTreeMap<u32, u64>,
 }
 
 /// When everything has worked for so long, commands are answered within [`SOON`], in milliseconds.
@@ -45,6 +52,22 @@ const UNSUPPORTED: &str = "unsupported";
 /// What no command of the workload may be told.
 const NEVER: [&str; 5] = ["internal", "number_reused", "too_old", "bad_frame", "skipped"];
 
+/// Whether a position is beyond the end of its generation, where the log has begun anew.
+fn gone(ends: &BTreeMap<u32, u64>, at: Position) -> bool {
+    let newest = ends.last_key_value().map_or(0, |(generation, _)| *generation);
+    at.generation <= newest && ends.get(&at.generation).is_none_or(|until| at.ordinal > *until)
+}
+
+impl Asked {
+    /// What says that it was answered is gone.
+    fn is_lost(&mut self) {
+        match &self.answer {
+            Some(Err(_)) => self.gone = true,
+            _ => self.answer = None,
+        }
+    }
+}
+
 impl History {
     /// Of a cell that begins at a level below what people ask for, or not.
     pub(crate) fn of(begins_below: bool) -> Self {
@@ -53,7 +76,7 @@ impl History {
 
     pub(crate) fn ask(&mut self, device: usize, id: CommandId, change: Change, (at, at_once): (u64, bool)) {
         self.by_id.insert(id, self.asked.len());
-        self.asked.push(Asked { device, change, at, at_once, lost: false, answer: None });
+        self.asked.push(Asked { device, change, at, at_once, lost: false, gone: false, answer: None });
     }
 
     /// An outcome was delivered. The same one may come again to a process that lost power right after the first time.
@@ -83,6 +106,7 @@ impl History {
             let is_one = NEVER.contains(&code.as_str()) || (code == UNSUPPORTED && !self.begins_below);
             holds(!is_one, || format!("{:?} was answered {code}", asked.change))?;
         }
+        let gone = model.done_at(name, id.0).is_some_and(|at| gone(&self.ends, at));
         let right = model.answer(name, id.0);
         holds(right.as_ref() == Some(&answer), || {
             format!("{:?} of device {device} was answered {answer:?}, and has given {right:?}", asked.change)
@@ -94,7 +118,31 @@ impl History {
             holds(*before == answer, || format!("command {id} was answered {before:?} and then {answer:?}"))?;
         }
         asked.answer = Some(answer);
+        if gone {
+            asked.is_lost();
+        }
         Ok(())
+    }
+
+    /// The log has begun anew: where the generations ended that go on in it.
+    pub(crate) fn ends(&mut self, ends: BTreeMap<u32, u64>) {
+        self.ends = ends;
+    }
+
+    /// Whether what happened at a position is lost, because the log went on from before it.
+    pub(crate) fn is_gone(&self, at: Position) -> bool {
+        gone(&self.ends, at)
+    }
+
+    /// What was answered and is lost is to be answered once more, because clients offer it again.
+    pub(crate) fn loses(&mut self, before: &Model, devices: &[Device]) {
+        for (id, index) in &self.by_id {
+            let Some(asked) = self.asked.get_mut(*index).filter(|asked| asked.answer.is_some()) else { continue };
+            let device = devices.get(asked.device).map_or(0, |device| device.id);
+            if before.done_at(device, id.0).is_some_and(|at| gone(&self.ends, at)) {
+                asked.is_lost();
+            }
+        }
     }
 
     /// A device goes on from an old copy of its disk: what waited since may be lost, or not.

@@ -8,7 +8,7 @@ use ieum_core::ids::{NodeId, Position};
 use ieum_core::kv::Kv;
 use ieum_node::agreement::Checkpoints;
 use ieum_node::clock::Clock;
-use ieum_node::peers::{Agreement, Peers, Phase, Report};
+use ieum_node::peers::{Agreement, Peers, Phase, Report, vouched};
 use ieum_node::trimming::Trimming;
 use ieum_store::Memory;
 
@@ -59,6 +59,8 @@ pub(crate) struct Circle {
     pub(crate) started: u64,
     pub(crate) peers: Peers,
     pub(crate) own: Report,
+    /// Its journal is known to be the log's.
+    pub(crate) is_compared: bool,
     pub(crate) trimming: Trimming,
     pub(crate) checkpoints: Checkpoints,
 }
@@ -212,7 +214,7 @@ impl Host {
             dc: dc_name(self.dc()),
             phase: Phase::Joining,
             applied: if self.began_with_something { at } else { Position::default() },
-            synced,
+            synced: vouched(synced, false),
             build: self.build,
             life,
             endpoint: Some(endpoint(self.index)),
@@ -226,6 +228,7 @@ impl Host {
             started,
             peers: Peers::default(),
             own,
+            is_compared: false,
             trimming: Trimming::default(),
             checkpoints: Checkpoints::default(),
         });

@@ -181,6 +181,9 @@ fn run(world: &mut World, ms: u64) -> Result<Report, Broken> {
     world.after(0, Event::Act);
     world.after(0, Event::Look);
     world.after(0, Event::Fault);
+    if world.losses.on && world.hosts.len() > 1 {
+        world.after(0, Event::Loses);
+    }
     if world.chatter.on {
         world.after(0, Event::Types);
         if world.hosts.len() == 1 {

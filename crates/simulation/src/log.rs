@@ -7,14 +7,20 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use ieum_core::apply::Author;
+use ieum_core::batch::Batch;
+use ieum_core::commands::Command;
+use ieum_log::journaled::joins::{Joins, joins};
+use ieum_log::journaled::own_copy::OwnCopy as _;
 use ieum_log::memory::Memory;
+use ieum_log::memory_journal::MemoryJournal;
 use ieum_log::sqlite::{Meta, Predecessor};
 use ieum_log::{BatchId, Entry, Error, Log as _, Position};
 use ieum_node::core_position;
 use ieum_node::folder::Extent;
 use ieum_node::halt::Shared;
 
-use crate::failure::{Check, broken, holds};
+use crate::failure::{Broken, Check, broken, holds};
+use crate::host::Journal;
 use crate::node::CELL;
 
 /// The log's first generation.
@@ -58,8 +64,9 @@ struct Written {
 pub(crate) struct Log {
     memory: Memory,
     eras: Vec<Written>,
-    /// Which of them it holds, unless all of it is lost.
+    /// Which of them it holds, unless all of it is lost, and of which people have been told.
     held: Option<Era>,
+    told: Era,
     trimmed: u64,
     /// Where the log ended when it was trimmed, and up to where.
     trims: Vec<(u64, u64)>,
@@ -69,7 +76,7 @@ pub(crate) struct Log {
     forgets: bool,
     /// How many it has taken again.
     repeats: u64,
-    /// The furthest batch of the era that is the newest that any node has ever applied: somebody may have been told of it.
+    /// The furthest batch of the era of which people are told that any node has ever applied.
     applied: u64,
     /// Nothing becomes durable before.
     stalled_until: u64,
@@ -86,6 +93,7 @@ impl Log {
             memory: Memory::new(FIRST),
             eras: vec![Written { generation: FIRST, before: None, entries: Vec::new() }],
             held: Some(0),
+            told: 0,
             trimmed: 0,
             trims: Vec::new(),
             lives: BTreeMap::new(),
@@ -169,7 +177,11 @@ impl Log {
 
     /// The eras that the newest one follows and itself, the first at the front, each with where the next one begins.
     pub(crate) fn lineage(&self) -> Vec<(Era, Option<u64>)> {
-        let (mut era, mut until, mut lineage) = (self.newest(), None, Vec::new());
+        self.lineage_of(self.newest())
+    }
+
+    fn lineage_of(&self, era: Era) -> Vec<(Era, Option<u64>)> {
+        let (mut era, mut until, mut lineage) = (era, None, Vec::new());
         loop {
             lineage.push((era, until));
             let Some((before, end)) = self.eras.get(era).and_then(|era| era.before) else { break };
@@ -193,22 +205,59 @@ impl Log {
 
     /// A node has applied a batch.
     pub(crate) fn is_applied(&mut self, era: Era, ordinal: u64) {
-        if era == self.newest() {
+        if era == self.told {
             self.applied = self.applied.max(ordinal);
         }
     }
 
-    /// The furthest that any node has applied of the newest era.
+    /// The era of which people have been told.
+    pub(crate) fn told(&self) -> Era {
+        self.told
+    }
+
+    /// The furthest that any node has applied of it.
     pub(crate) fn applied(&self) -> u64 {
         self.applied
     }
 
-    /// A new life of a node: nothing of an earlier one is taken from here on. A log that no other node writes to keeps no account of lives.
-    pub(crate) fn register(&mut self, node: u32, least: u64, is_shared: bool) -> u64 {
-        let before = self.lives.get(&node).filter(|_| is_shared);
-        let life = before.map_or(least, |before| least.max(before + 1));
+    /// How far what an era holds up to `ordinal` is what people were told of, or what that follows.
+    pub(crate) fn told_of(&self, era: Era, ordinal: u64) -> ieum_core::ids::Position {
+        let generation = self.generation(era);
+        let line = self.lineage_of(self.told);
+        let Some((of, until)) = line.into_iter().find(|(of, _)| self.generation(*of) == generation) else {
+            return ieum_core::ids::Position::default();
+        };
+        ieum_core::ids::Position::new(generation, self.common(of, era).min(ordinal).min(until.unwrap_or(u64::MAX)))
+    }
+
+    /// Whether what an era holds up to `ordinal` is what people were told of.
+    pub(crate) fn is_told_up_to(&self, era: Era, ordinal: u64) -> bool {
+        self.told_of(era, ordinal) == self.at(era, ordinal)
+    }
+
+    /// Up to where two eras of a generation are the same.
+    fn common(&self, one: Era, other: Era) -> u64 {
+        let (a, b) = (self.entries(one), self.entries(other));
+        if one == other {
+            return a.len() as u64;
+        }
+        a.iter().zip(b).take_while(|(a, b)| a == b).count() as u64
+    }
+
+    /// Whether a journal is of the history of an era, as far as that reaches.
+    pub(crate) fn follows(&self, journal: Journal, era: Era) -> bool {
+        self.generation(journal.era) != self.generation(era)
+            || journal.last > self.entries(era).len() as u64
+            || self.batch(journal.era, journal.last) == self.batch(era, journal.last)
+    }
+
+    /// A new life of a node: nothing of an earlier one is taken from here on. A shared log numbers lives by itself, whatever was known of them
+    /// where another log was; one that no other node writes to keeps no account of them. None: the node knows of a later life of its own.
+    pub(crate) fn register(&mut self, node: u32, least: u64, is_shared: bool) -> Option<u64> {
+        let before = self.lives.get(&node).copied().unwrap_or_default();
+        let life = if is_shared { before + 1 } else { least };
         self.lives.insert(node, life);
-        life
+        (life >= least).then_some(life)
     }
 
     /// A node is removed: nothing of its life is taken from here on.
@@ -282,6 +331,29 @@ impl Log {
         self.entries(era).get(usize::try_from(ordinal.checked_sub(1)?).ok()?)
     }
 
+    /// Whether it still has what follows a node's journal, which has data of the same generation.
+    pub(crate) fn joins(&self, journal: Journal) -> Check<Joins> {
+        let meta = self.extent(journal.era, 0).meta;
+        let holds_end = journal.has(journal.last);
+        let copy = MemoryJournal::new(meta, journal.last - u64::from(holds_end));
+        if let Some(end) = self.batch(journal.era, journal.last).filter(|_| holds_end) {
+            now(copy.put(end)).unwrap_or(Ok(())).map_err(|error| Broken(ieum_node::chain(&error)))?;
+        }
+        match now(joins(&self.memory, &copy)) {
+            Some(joins) => joins.map_err(|error| Broken(ieum_node::chain(&error))),
+            None => broken("the log in memory waits"),
+        }
+    }
+
+    /// The last ordinal before the one whose batch makes a node a member.
+    pub(crate) fn before_member(&self, node: u32) -> u64 {
+        let adds = |entry: &&Entry| {
+            let commands = Batch::decode(&entry.bytes).map(|batch| batch.commands).unwrap_or_default();
+            commands.iter().any(|of| matches!(&of.command, Command::AddNode(add) if add.node == node))
+        };
+        self.entries(0).iter().find(adds).map_or(0, |entry| entry.position.ordinal.saturating_sub(1))
+    }
+
     /// All of it is gone for good.
     pub(crate) fn lose(&mut self) {
         self.held = None;
@@ -314,7 +386,8 @@ impl Log {
             format!("generation {generation} begins behind {}, where nothing was", core_position(end.end))
         })?;
         self.eras.push(Written { generation, before: Some((before, end)), entries: Vec::new() });
-        (self.memory, self.repeats, self.held) = (Memory::new(generation), 0, Some(self.newest()));
+        (self.memory, self.repeats) = (Memory::new(generation), 0);
+        (self.held, self.told) = (Some(self.newest()), self.newest());
         (self.trimmed, self.applied, self.lives, self.trims) = (0, 0, BTreeMap::new(), Vec::new());
         Ok(())
     }

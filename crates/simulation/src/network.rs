@@ -38,6 +38,8 @@ struct Way {
 #[derive(Debug)]
 struct Connection {
     device: usize,
+    /// How often a part of the log had been lost when it was made.
+    age: usize,
     endpoint: usize,
     /// The longest that a frame takes, in milliseconds.
     slowness: u64,
@@ -61,12 +63,13 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    pub(crate) fn open(&mut self, device: usize, endpoint: usize, random: &mut Random) -> Link {
+    pub(crate) fn open(&mut self, device: usize, endpoint: usize, age: usize, random: &mut Random) -> Link {
         self.opened += 1;
         let slowness = if random.chance(100) { random.between(100, 600) } else { random.between(1, 40) };
         let doomed = (!self.calm && random.chance(300)).then(|| random.between(1, 400));
         let connection = Connection {
             device,
+            age,
             endpoint,
             slowness,
             to_client: Way::default(),
@@ -81,6 +84,11 @@ impl Network {
 
     pub(crate) fn device(&self, link: Link) -> Option<usize> {
         self.connections.get(&link).map(|connection| connection.device)
+    }
+
+    /// How often a part of the log had been lost when a connection was made.
+    pub(crate) fn age(&self, link: Link) -> usize {
+        self.connections.get(&link).map_or(usize::MAX, |connection| connection.age)
     }
 
     /// The endpoint that a connection was made to.

@@ -205,6 +205,13 @@ impl Scenario {
         self.world.operator_is_called(false);
     }
 
+    /// So it is, and an operator is there at once, who gives up soon who is missing, if nothing is lost with them.
+    pub fn log_is_lost_to_the_hasty(&mut self) {
+        self.world.log.lose();
+        self.world.lost = true;
+        self.world.a_hasty_operator_comes();
+    }
+
     /// The log is back from a backup that was made before it was trimmed at all. An operator is called.
     pub fn log_is_from_an_old_backup(&mut self) -> Check {
         let end = self.world.log.whole_until();
@@ -212,6 +219,36 @@ impl Scenario {
         self.world.lost = true;
         self.world.operator_is_called(true);
         Ok(())
+    }
+
+    /// A node's machine is switched off by somebody who sees that nothing is lost with it. It stays off.
+    pub fn node_goes_off(&mut self, node: usize) -> Check {
+        self.world.persists(node - 1)?;
+        self.world.loses_power(node - 1, "goes off")
+    }
+
+    /// A node loses its view and all copies of it, and is started with the journal that is left.
+    pub fn view_is_lost(&mut self, node: usize) -> Check {
+        self.node_goes_off(node)?;
+        self.world.view_is_lost(node - 1);
+        self.world.node_starts(node - 1)
+    }
+
+    /// Everything is off. The log is back as it was when this node saw it last, or, with a new disk in it, before the node was a member.
+    pub fn log_is_as_a_node_saw_it(&mut self, node: usize, new_disk: bool) -> Check {
+        self.world.lost = true;
+        (1..=self.world.hosts.len()).try_for_each(|node| self.node_goes_off(node))?;
+        self.world.old_backup_is_back(node - 1, new_disk)
+    }
+
+    /// The operator who has found that out gives the cell an empty log, and asks for a generation.
+    pub fn log_is_emptied(&mut self) {
+        self.world.log_is_emptied(false);
+    }
+
+    /// A node speaks of a later generation than there is for so many seconds.
+    pub fn speaks_of_a_later_generation(&mut self, node: usize, seconds: u64) {
+        self.world.speaks_of_a_later_generation(node - 1, seconds * 1_000);
     }
 
     /// The tail of a node passes over its next batches, so many, or, with -1, shows the last one again.

@@ -140,6 +140,105 @@ fn a_node_with_a_new_disk_does_not_begin_with_a_log_from_an_old_backup() -> Resu
     cell.ends_well()
 }
 
+/// `ReseedWithoutAsking`: the log began anew without the end of it that one node alone had, which was switched off when the operator asked.
+#[test]
+fn a_node_that_alone_has_the_end_of_a_lost_log_is_waited_for() -> Result<(), Broken> {
+    let mut cell = one_gets_ahead(3)?;
+    cell.log_is_lost();
+    cell.node_goes_off(3)?;
+    cell.passes(60)?;
+    cell.node_starts(3)?;
+    cell.ends_well()
+}
+
+/// `ReseedFromTheFirst`: the log began anew where the first of its nodes stood, which could not read what the last had beyond.
+#[test]
+fn a_log_that_is_lost_begins_anew_where_the_furthest_stands() -> Result<(), Broken> {
+    let mut cell = one_gets_ahead(3)?;
+    cell.log_is_lost();
+    cell.is_cut_off('c', 60);
+    cell.passes(60)?;
+    cell.ends_well()
+}
+
+/// `JournalAloneForgotten`: the log began anew without what only the journal of a node that had lost its view still held.
+#[test]
+fn what_a_journal_without_a_view_holds_is_waited_for() -> Result<(), Broken> {
+    let mut cell = one_gets_ahead(3)?;
+    cell.log_is_lost();
+    cell.view_is_lost(3)?;
+    cell.is_cut_off('c', 60);
+    cell.passes(60)?;
+    cell.ends_well()
+}
+
+/// A cell of three whose nodes have not seen what this one has of the log's end.
+fn one_gets_ahead(node: usize) -> Result<Scenario, Broken> {
+    let mut cell = Scenario::of(3)?;
+    cell.people_talk(20)?;
+    (1..=3).filter(|other| *other != node).for_each(|other| cell.tail_hangs(other, 10));
+    cell.people_talk(2)?;
+    Ok(cell)
+}
+
+/// `LongerHistoryTaken`: the log began anew with the history of a node that had gone on with an old backup, as it was the longer one.
+#[test]
+fn of_two_histories_the_one_that_people_were_told_of_goes_on() -> Result<(), Broken> {
+    let mut cell = Scenario::of(3)?;
+    cell.people_talk(20)?;
+    cell.node_goes_off(3)?;
+    cell.people_talk(5)?;
+    cell.log_is_as_a_node_saw_it(3, false)?;
+    cell.node_starts(3)?;
+    cell.passes(90)?;
+    cell.node_starts(1)?;
+    cell.node_starts(2)?;
+    cell.log_is_emptied();
+    cell.ends_well()
+}
+
+/// `EmptyViewCounts`: the log began anew where a node with a new disk stood, which knew of nobody who could be missing.
+#[test]
+fn the_log_does_not_begin_anew_where_a_node_is_no_member() -> Result<(), Broken> {
+    let mut cell = Scenario::of(3)?;
+    cell.people_talk(20)?;
+    cell.log_is_as_a_node_saw_it(2, true)?;
+    cell.node_starts(2)?;
+    cell.passes(5)?;
+    cell.log_is_emptied();
+    cell.passes(60)?;
+    cell.node_starts(1)?;
+    cell.node_starts(3)?;
+    cell.ends_well()
+}
+
+/// `OneReportShutsTheDoors`: all nodes shut their doors because one of them had another log.
+#[test]
+fn a_node_that_has_another_log_shuts_nobody_elses_doors() -> Result<(), Broken> {
+    let mut cell = Scenario::of(3)?;
+    cell.people_talk(10)?;
+    cell.speaks_of_a_later_generation(2, 20);
+    cell.people_talk(30)?;
+    cell.ends_well()
+}
+
+/// `CrossesIntoShortLog`, found by seed 117: a node that had missed that a generation began crossed into it although its log had lost what those had
+/// who had halted, and began a second history.
+#[test]
+fn a_node_that_was_away_does_not_cross_into_a_log_from_an_old_backup() -> Result<(), Broken> {
+    let mut cell = Scenario::of(3)?;
+    cell.people_talk(10)?;
+    cell.node_goes_off(3)?;
+    cell.log_is_lost_to_the_hasty();
+    cell.passes(30)?;
+    cell.people_talk(60)?;
+    cell.log_is_from_an_old_backup()?;
+    cell.passes(5)?;
+    cell.node_starts(3)?;
+    cell.passes(60)?;
+    cell.ends_well()
+}
+
 /// A tail that passes over batches, or shows one again, stops its node before anybody is told of it. `ApplyGapIgnored`: it went on.
 #[test]
 fn who_is_at_a_node_whose_tail_passes_over_something_misses_nothing() -> Result<(), Broken> {

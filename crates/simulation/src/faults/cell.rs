@@ -33,7 +33,7 @@ impl World {
     }
 
     /// The process is gone, and what it has not synced may be, too.
-    pub(super) fn loses_power(&mut self, index: usize, what: &str) -> Check {
+    pub(crate) fn loses_power(&mut self, index: usize, what: &str) -> Check {
         let Some(host) = self.hosts.get(index).filter(|host| host.circle.is_some()) else { return Ok(()) };
         let unpersisted = host.disk.unpersisted();
         let mut keep = self.trouble.index(unpersisted + 1);
@@ -123,16 +123,27 @@ impl World {
             self.elects(elects);
             self.after(ms, Event::Joined(dc));
         } else {
-            self.note(format_args!("data center {dc} is dark for {ms} ms"));
-            let elects = self.wan.set_dark(dc, true);
-            self.elects(elects);
-            for index in 0..self.hosts.len() {
-                if self.dc_of(index) == dc {
-                    self.loses_power(index, "loses its power")?;
-                }
-            }
-            self.after(ms, Event::Lit(dc));
+            self.goes_dark(dc, ms)?;
         }
+        self.cuts_off_people();
+        Ok(())
+    }
+
+    /// A data center has no power for so long.
+    pub(crate) fn goes_dark(&mut self, dc: usize, ms: u64) -> Check {
+        self.note(format_args!("data center {dc} is dark for {ms} ms"));
+        let elects = self.wan.set_dark(dc, true);
+        self.elects(elects);
+        for index in 0..self.hosts.len() {
+            if self.dc_of(index) == dc {
+                self.loses_power(index, "loses its power")?;
+            }
+        }
+        self.after(ms, Event::Lit(dc));
+        Ok(())
+    }
+
+    fn cuts_off_people(&mut self) {
         // Who was connected to a node in there hears no more of it.
         let links: Vec<Link> = self.network.healthy().map(|(link, ..)| link).collect();
         for link in links {
@@ -141,11 +152,10 @@ impl World {
                 self.network.lose(link);
             }
         }
-        Ok(())
     }
 
     /// While the log has no leader nothing is appended.
-    fn elects(&mut self, elects: bool) {
+    pub(crate) fn elects(&mut self, elects: bool) {
         if elects {
             let until = self.now() + self.random.between(600, 1_300);
             self.log.stall(until);

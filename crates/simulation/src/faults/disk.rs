@@ -74,7 +74,12 @@ impl World {
     /// How many other nodes serve with a right view and stay.
     fn right_views_beside(&self, index: usize) -> Check<usize> {
         let mut right = 0;
-        let stays = |host: &&Host| host.index != index && host.serves() && !self.operators.have_out(host.index);
+        let stays = |host: &&Host| {
+            host.index != index
+                && host.serves()
+                && host.journal.era == self.log.told()
+                && !self.operators.have_out(host.index)
+        };
         for host in self.hosts.iter().filter(stays) {
             right += usize::from(host.mask.is_none() && !host.is_wrong()?);
         }

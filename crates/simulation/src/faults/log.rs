@@ -16,14 +16,28 @@ impl World {
         if held != Some(newest) || most < self.log.applied() || rests || self.has_something_wrong()? {
             return Ok(());
         }
+        let back = self.loses_log(restored)?;
+        self.operator_is_called(back);
+        if self.trouble.chance(300) { self.disk_is_lost_with_it() } else { Ok(()) }
+    }
+
+    /// The log is gone, or, if it may be, back as it was a while ago. Whether it is back.
+    pub(crate) fn loses_log(&mut self, restored: bool) -> Check<bool> {
         // Who has anything has more than what comes back: who has not would go on with it while nobody else can be asked.
         let mut least = u64::MAX;
         for host in &self.hosts {
             let copies = host.copying.as_ref().map_or(u64::MAX, |copy| copy.at.ordinal);
-            let has = if host.has_data()? { host.journal.synced } else { u64::MAX };
+            // Who missed that the generation began crosses into it.
+            let is_here = self.log.generation(host.journal.era) == self.log.generation(self.log.newest());
+            let has = match host.has_data()? {
+                true if is_here => host.journal.synced,
+                true => 0,
+                false => u64::MAX,
+            };
             least = least.min(copies).min(has);
         }
-        if restored && least > 1 {
+        let back = restored && (2..=self.log.last()).contains(&least);
+        if back {
             let to = self.trouble.between(1, least - 1);
             self.note(format_args!("the log is as it was when it ended at {to}, and it ended at {}", self.log.last()));
             self.log.restore(to)?;
@@ -32,8 +46,7 @@ impl World {
             self.log.lose();
         }
         self.lost = true;
-        self.operator_is_called(restored && least > 1);
-        if self.trouble.chance(300) { self.disk_is_lost_with_it() } else { Ok(()) }
+        Ok(back)
     }
 
     /// The machine of a node, too, if others have what it has.
@@ -53,12 +66,11 @@ impl World {
 
     /// Whether a node other than this one runs, or has halted, with all that any has applied.
     pub(crate) fn others_have_all(&self, index: usize) -> bool {
-        let (generation, applied) = (self.log.generation(self.log.newest()), self.log.applied());
-        self.hosts.iter().any(|host| {
-            let stays = !self.operators.have_out(host.index);
-            let is_here = host.index != index && host.circle.is_some() && stays;
-            is_here && self.log.generation(host.journal.era) == generation && host.journal.last >= applied
-        })
+        let told = self.log.at(self.log.told(), self.log.applied());
+        let is_here =
+            |host: &&Host| host.index != index && host.circle.is_some() && !self.operators.have_out(host.index);
+        let has = |host: &Host| self.log.told_of(host.journal.era, host.journal.last) >= told;
+        self.hosts.iter().filter(is_here).any(has)
     }
 
     /// A view is another one than the log gives, or was. Where the log begins anew nothing would tell.

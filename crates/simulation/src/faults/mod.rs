@@ -122,6 +122,9 @@ impl World {
         self.troubled = false;
         (self.healed, self.history.healed) = (Some(self.now()), Some(self.now()));
         self.unreachable.clear();
+        if let Some(hangs) = self.losses.are_over(self.hosts.len()) {
+            self.hosts.iter_mut().for_each(|host| host.trims_hang = host.index == hangs);
+        }
         self.network.calm();
         self.log.recover();
         self.wan.heal();
@@ -134,6 +137,7 @@ impl World {
                 }
                 // One that is frozen thaws by itself: what it was to do waits until then.
                 (host.tail_hangs_until, host.data.hangs_until, host.deaf_until) = (0, 0, 0);
+                host.off &= self.losses.apart().is_some();
                 if let Some(node) = &mut host.node {
                     node.delivery_hangs_until = 0;
                 }

@@ -126,6 +126,11 @@ impl Model {
         self.done.get(&(device, id.to_be_bytes())).map(|(_, outcome)| outcome)
     }
 
+    /// Where a command of a device took effect.
+    pub(crate) fn done_at(&self, device: u64, id: u128) -> Option<Position> {
+        self.done.get(&(device, id.to_be_bytes())).map(|(at, _)| *at)
+    }
+
     fn batch(&mut self, entry: &Entry) -> Check {
         let Ok(batch) = Batch::decode(&entry.bytes) else { return broken(format!("{:?} is no batch", entry.position)) };
         self.at = Position::new(entry.position.generation, entry.position.ordinal);

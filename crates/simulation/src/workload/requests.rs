@@ -103,7 +103,9 @@ impl World {
     /// Hands a request to any node that serves.
     fn hand_in(&mut self, request: &mut Request) {
         request.since = self.now();
-        let serving: Vec<usize> = self.hosts.iter().filter(|host| host.serves()).map(|host| host.index).collect();
+        let apart = self.losses.apart();
+        let serves = |host: &&crate::host::Host| host.serves() && Some(host.journal.era) != apart;
+        let serving: Vec<usize> = self.hosts.iter().filter(serves).map(|host| host.index).collect();
         let Some(index) = self.random.pick(&serving).copied() else { return };
         let now = self.now();
         if let Some(node) =
@@ -122,6 +124,10 @@ impl World {
         let now = self.now();
         for mut request in std::mem::take(&mut self.requests) {
             match request.waits.as_mut().map(Receiver::try_recv) {
+                Some(Ok((at, _))) if self.history.is_gone(at) => {
+                    self.hand_in(&mut request);
+                    self.requests.push(request);
+                }
                 Some(Ok((at, outcome))) => {
                     let again = std::mem::take(&mut request.again);
                     self.answered(&mut request, at, outcome)?;

@@ -9,7 +9,7 @@ use ieum_core::ids::{NodeId, Position};
 use ieum_core::kv::{Direction, Kv as _, Read};
 use ieum_core::tables::cell::NODES;
 use ieum_gateway::Cell as _;
-use ieum_node::peers::{Phase, Report};
+use ieum_node::peers::{Phase, Report, vouched};
 use ieum_node::trimming::{News, Sight};
 
 use super::{Event, NodeEvent, World};
@@ -37,9 +37,11 @@ impl World {
     fn look(&mut self, index: usize) -> Check {
         let at = self.now();
         let Some(host) = self.hosts.get_mut(index).filter(|host| host.halted.is_none()) else { return Ok(()) };
-        let Some(Circle { started, peers, own, checkpoints, .. }) = &mut host.circle else { return Ok(()) };
+        let Some(Circle { started, peers, own, checkpoints, is_compared, .. }) = &mut host.circle else {
+            return Ok(());
+        };
         let now = at - *started;
-        own.synced = self.log.at(host.journal.era, host.journal.synced);
+        own.synced = vouched(self.log.at(host.journal.era, host.journal.synced), *is_compared);
         let Some(node) = &host.node else { return Ok(()) };
         own.copied = host.copied;
         node.cell.pass(at);
@@ -64,9 +66,7 @@ impl World {
 
     /// What a node says of itself goes to all others that it reaches.
     pub(super) fn tell(&mut self, from: usize) {
-        let Some(report) = self.hosts.get(from).and_then(|host| Some(host.circle.as_ref()?.own.clone())) else {
-            return;
-        };
+        let Some(report) = self.word(from) else { return };
         for to in 0..self.hosts.len() {
             let is_deaf = self.hosts.get(to).is_some_and(|host| host.deaf_until > self.clock.now());
             if to == from || is_deaf || !self.wan.gets_through(self.dc_of(from), self.dc_of(to)) {
@@ -76,6 +76,7 @@ impl World {
             if self.troubled && self.random.chance(20) {
                 continue;
             }
+            let life = self.hosts.get(to).map_or(0, |host| host.lives);
             let times = if self.random.chance(20) { 2 } else { 1 };
             for _ in 0..times {
                 let after = match self.random.between(0, 999) {
@@ -83,16 +84,27 @@ impl World {
                     3..=32 => self.random.between(100, 3_000),
                     _ => self.random.between(1, 8),
                 };
-                self.after(after, Event::Told { host: to, report: Box::new(report.clone()) });
+                self.after(after, Event::Told { host: to, life, report: Box::new(report.clone()) });
             }
         }
     }
 
+    /// What a node says of itself. One that has another log speaks of a later generation.
+    pub(super) fn word(&self, of: usize) -> Option<Report> {
+        let own = self.hosts.get(of)?.circle.as_ref()?.own.clone();
+        if !self.losses.lies(of, self.clock.now()) {
+            return Some(own);
+        }
+        let later = |at: Position| Position { generation: at.generation + 1_000, ..at };
+        let (applied, synced) = (later(own.applied), later(own.synced));
+        Some(Report { applied, synced, digests: Vec::new(), decided: Vec::new(), ..own })
+    }
+
     /// Another node has said where it stands.
-    pub(super) fn told(&mut self, host: usize, report: Report) {
+    pub(super) fn told(&mut self, host: usize, life: u64, report: Report) {
         let now = self.now();
-        if let Some(Circle { started, peers, own, .. }) = self.hosts.get_mut(host).and_then(|host| host.circle.as_mut())
-        {
+        let host = self.hosts.get_mut(host).filter(|host| host.lives == life);
+        if let Some(Circle { started, peers, own, .. }) = host.and_then(|host| host.circle.as_mut()) {
             peers.heard(report, own, now - *started);
         }
     }
@@ -140,7 +152,11 @@ impl World {
     fn is_safe(&self, to: Position, members: &BTreeSet<NodeId>) -> Check {
         let now = self.now();
         let had = |(at, synced): (u64, u64)| synced >= to.ordinal && now - at < HEARD_FOR;
-        let is_here = |host: &host::Host| self.log.generation(host.journal.era) == to.generation;
+        let held = self.log.held().unwrap_or_default();
+        let is_here = |host: &host::Host| {
+            let same = || self.log.batch(host.journal.era, to.ordinal) == self.log.batch(held, to.ordinal);
+            self.log.generation(host.journal.era) == to.generation && same()
+        };
         let has =
             |host: &&host::Host| (is_here(host) && host.journal.synced >= to.ordinal) || host.emptied.is_some_and(had);
         let of_us = self.hosts.iter().filter(|host| members.contains(&host.number()));

@@ -30,9 +30,11 @@ impl World {
 
     fn settle(&mut self, device: usize) -> Check {
         let now = self.clock.now();
-        while let Some(of) = self.devices.get_mut(device)
-            && let Some(wish) = of.settle((&mut self.history, &self.model), &mut self.random, now)?
-        {
+        while let Some(of) = self.devices.get_mut(device) {
+            // What was on its way when the log began anew is of what was before.
+            let age = of.process.as_ref().map_or(usize::MAX, |process| process.age);
+            let model = self.befores.get(age).unwrap_or(&self.model);
+            let Some(wish) = of.settle((&mut self.history, model), &mut self.random, now)? else { break };
             match wish {
                 Wish::Connect(line, endpoint) => {
                     if let Some(process) = &mut of.process {
@@ -90,14 +92,16 @@ impl World {
         let Some(of) = self.devices.get_mut(device).filter(|of| of.processes == number) else { return Ok(()) };
         let dials = |process: &&mut Process| process.lines.get(&line).is_some_and(Option::is_none);
         let Some(process) = of.process.as_mut().filter(dials) else { return Ok(()) };
-        let server = self.hosts.get_mut(host).filter(|host| reached && host.serves());
+        let apart = self.losses.apart();
+        let server =
+            self.hosts.get_mut(host).filter(|host| reached && host.serves() && Some(host.journal.era) != apart);
         let Some(node) = server.and_then(|host| host.node.as_mut()) else {
             return self.input(device, |process, moment| {
                 process.wires.closes(line);
                 process.machine.failed(moment, line, "nobody is there".to_owned(), None);
             });
         };
-        let link = self.network.open(device, endpoint, &mut self.random);
+        let link = self.network.open(device, endpoint, self.befores.len(), &mut self.random);
         process.lines.insert(line, Some(link));
         node.sessions.insert(link, Serving::Greeting { since: now });
         self.note(format_args!("device {device} connects to node {}, session {link}", host + 1));
@@ -168,9 +172,10 @@ impl World {
                 Some(Parcel::Frame(frame)) => {
                     let Ok(text) = std::str::from_utf8(&frame) else { return broken("a frame is not UTF-8") };
                     let mut heard = Ok(());
+                    let age = self.network.age(link);
                     let strange = self.chatter.strange_pong(text);
                     self.input(device, |process, moment| {
-                        process.bytes = text.len();
+                        (process.bytes, process.age) = (text.len(), age);
                         heard = match strange {
                             Some(_) => process.wires.hears(moment.now),
                             None => process.wires.receives(line, text, moment.now),

@@ -1,66 +1,34 @@
-//! A node before its log, and an operator whose cell has lost it: what `ieum`'s gate and `ieum log reseed` do with sockets is done here event
-//! by event.
+//! A node before its log: what `ieum`'s gate does with sockets is done here event by event.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
 
 use ieum_core::apply::{Skips, applied};
-use ieum_core::ids::{NodeId, Position};
+use ieum_core::ids::Position;
 use ieum_core::kv::Kv as _;
 use ieum_gateway::Cell as _;
 use ieum_node::applier::Applier;
-use ieum_node::backup::next_generation;
 use ieum_node::halt::decide::{self, Later, Shows, Start};
 use ieum_node::halt::{Joint, Met, Shared, Stand, Stood, joint, meet};
 use ieum_node::levels::Levels;
 use ieum_node::peers::Report;
-use ieum_node::reseed::{Obstacle, Plan, Seen, plan};
 
-use super::{AGAIN, Event, NodeEvent, World};
-use crate::failure::{Check, broken, holds};
+use super::{Event, NodeEvent, World};
+use crate::failure::{Check, broken};
 use crate::host::{Halted, Host, dc_name};
 use crate::wan::Way;
 
 /// How often a halted node looks at the log and at the other nodes.
-const LOOK_EVERY: u64 = 500;
-/// How long one stands still when a generation is about to begin there.
-const STILL: u64 = 12_000;
-/// How long after it asked them to the command may send what begins a generation.
-const BEGIN_WITHIN: u64 = 8_000;
-/// How long nodes may take to halt and to become level.
-const HALTING: u64 = 15_000;
-
-/// An operator who is about to have the log begin anew.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Reseed {
-    /// Since when the command runs.
-    since: u64,
-    /// After which members that are missing are given up.
-    patience: u64,
-    /// Members that are given up.
-    without: Vec<NodeId>,
-    /// What etcd holds may be deleted.
-    replace: bool,
-    /// What etcd held when the nodes were asked last.
-    found: Option<Shared>,
-}
+pub(super) const LOOK_EVERY: u64 = 500;
 
 impl World {
-    /// An operator notices some time later that the log is lost, or ends too early.
-    pub(crate) fn operator_is_called(&mut self, replace: bool) {
-        let (after, patience) = (self.trouble.between(500, 20_000), self.trouble.between(20_000, 90_000));
-        let reseed = Reseed { since: self.now() + after, patience, without: Vec::new(), replace, found: None };
-        self.after(after, Event::Reseed(reseed));
-    }
-
     /// What another node says of itself right now, as the others hear who can ask it.
     fn heard(&self, index: usize) -> Vec<Report> {
         // Who has not passed its gate yet answers nobody.
         let answers = |other: &&Host| other.halted.is_some() || other.node.is_some();
         let reached = self.hosts.iter().filter(|other| other.index != index && self.hear_each_other(index, other));
         let reached = reached.filter(answers);
-        reached.filter_map(|other| Some(other.circle.as_ref()?.own.clone())).collect()
+        reached.filter_map(|other| self.word(other.index)).collect()
     }
 
     fn hear_each_other(&self, index: usize, other: &Host) -> bool {
@@ -78,8 +46,18 @@ impl World {
         let knows = heard.iter().any(|report| report.applied != Position::default());
         match decide::at_start(own, (found.as_ref(), false), &heard, (host.suspect, false)) {
             // Nobody starts a node without data beside what came back from a backup while nobody else can be asked: it would make another history.
-            Start::GoesOn if own.is_none() && self.lost && (found.is_none() || !knows) => self.has_nothing(index),
-            Start::FallsShort { .. } if self.lost => self.has_nothing(index),
+            // But for operators who do.
+            Start::GoesOn
+                if own.is_none()
+                    && self.lost
+                    && (found.is_none() || !knows)
+                    && !self.losses.goes_on_with(&self.log) =>
+            {
+                self.has_nothing(index)
+            }
+            Start::FallsShort { .. } if self.lost || self.losses.somebody_lies(self.clock.now()) => {
+                self.has_nothing(index)
+            }
             Start::GoesOn => Ok(true),
             Start::Halts { .. } => self.halts(index, found.as_ref()).map(|()| false),
             start @ (Start::Founds | Start::FoundedBefore { .. } | Start::FallsShort { .. }) => {
@@ -88,12 +66,9 @@ impl World {
         }
     }
 
-    /// A node ends at its start. It is tried again.
+    /// A node that has nothing ends at its start.
     fn has_nothing(&mut self, index: usize) -> Check<bool> {
-        self.note(format_args!("node {} has nothing, and does not start beside this log", index + 1));
-        self.node_dies(index, usize::MAX)?;
-        self.after(AGAIN, Event::NodeStarts(index));
-        Ok(false)
+        self.is_refused(index, "it has nothing, and does not begin beside this log").map(|()| false)
     }
 
     /// A node halts: it brings its view up to its journal.
@@ -126,7 +101,7 @@ impl World {
     }
 
     /// Where a halted node stands. All of that is on its disk: while that hangs it says nothing.
-    fn stand(&mut self, index: usize) -> Check<Option<Stood>> {
+    pub(super) fn stand(&mut self, index: usize) -> Check<Option<Stood>> {
         let now = self.now();
         let generation = self.hosts.get(index).map_or(0, |host| self.log.generation(host.journal.era));
         let Some(host) = self.hosts.get_mut(index).filter(|host| host.data.hangs_until <= now) else { return Ok(None) };
@@ -266,6 +241,7 @@ impl World {
         if !lost {
             return Ok(false);
         }
+        self.shuts_rightly(index, at)?;
         self.note(format_args!("node {} finds its log lost at {at}", index + 1));
         let Some(host) = self.hosts.get_mut(index) else { return Ok(false) };
         host.disk.persist()?;
@@ -277,106 +253,5 @@ impl World {
         let after = self.random.between(0, 300);
         self.after(after, Event::NodeStarts(index));
         Ok(true)
-    }
-
-    /// What the nodes say to an operator.
-    fn seen(&mut self, still: bool) -> Check<Seen> {
-        let (mut seen, now) = (Seen::default(), self.now());
-        for index in 0..self.hosts.len() {
-            let reached = self.wan.is_open(self.dc_of(index));
-            let Some(host) = self.hosts.get_mut(index).filter(|host| reached && host.frozen_until <= now) else {
-                continue;
-            };
-            if let Some(halted) = host.halted.as_mut().filter(|_| still) {
-                halted.still = now + STILL;
-            }
-            if host.halted.is_some() {
-                if let Some(stood) = self.stand(index)? {
-                    seen.stood.insert(stood.node, stood);
-                }
-                continue;
-            }
-            let Some(report) = self.hosts.get(index).and_then(|host| Some(&host.circle.as_ref()?.own)) else {
-                continue;
-            };
-            if report.applied == Position::default() {
-                seen.empty.insert(report.node);
-            } else {
-                seen.runs.insert(report.node, report.applied);
-            }
-        }
-        Ok(seen)
-    }
-
-    /// An operator runs `ieum log reseed`, or it asks again.
-    pub(super) fn reseed(&mut self, mut asked: Reseed) -> Check {
-        let (now, found) = (self.now(), self.log.shared());
-        let seen = self.seen(false)?;
-        let late = now >= asked.since + HALTING;
-        match plan(&seen, found.as_ref(), &asked.without, asked.replace) {
-            Ok(plan) if plan.behind.is_empty() || late => return self.stand_still(asked, &plan),
-            Ok(_) => {}
-            Err(Obstacle::Already(_)) => return Ok(()),
-            // Somebody looks what would be lost with them.
-            Err(Obstacle::Missing { missing, .. }) if now >= asked.since + asked.patience && self.is_with(&seen) => {
-                asked.without.extend(missing.iter().map(|(node, _)| *node));
-                self.note(format_args!("an operator gives up {:?}", asked.without));
-            }
-            Err(_) => {}
-        }
-        self.after(LOOK_EVERY, Event::Reseed(asked));
-        Ok(())
-    }
-
-    /// Whether those who have halted have all that anybody was ever told of.
-    fn is_with(&self, seen: &Seen) -> bool {
-        seen.stood
-            .values()
-            .any(|stood| stood.stand.digest.is_some() && stood.stand.applied.ordinal >= self.log.applied())
-    }
-
-    /// The nodes are asked once more, and from then on stand still.
-    fn stand_still(&mut self, mut asked: Reseed, shown: &Plan) -> Check {
-        let seen = self.seen(true)?;
-        asked.found = self.log.shared();
-        match plan(&seen, asked.found.as_ref(), &asked.without, asked.replace) {
-            Ok(plan) if plan.end == shown.end => {
-                let after = self.random.between(1, BEGIN_WITHIN);
-                self.after(after, Event::Begins(asked, Box::new(plan)));
-            }
-            _ => self.after(LOOK_EVERY, Event::Reseed(asked)),
-        }
-        Ok(())
-    }
-
-    /// The record of the new generation arrives at the log.
-    pub(super) fn begins(&mut self, asked: Reseed, plan: &Plan) -> Check {
-        // Somebody else may have written meanwhile.
-        let unheard = (0..self.hosts.len()).all(|index| self.way_to_log(index) != Way::Answered);
-        if unheard || asked.found != self.log.shared() {
-            self.after(LOOK_EVERY, Event::Reseed(asked));
-            return Ok(());
-        }
-        let end = plan.end.end;
-        holds(end.ordinal >= self.log.applied(), || {
-            format!("the log begins anew behind {end}, and a node had applied up to {}", self.log.applied())
-        })?;
-        let index = usize::try_from(plan.furthest).unwrap_or(0).saturating_sub(1);
-        let Some(era) = self.hosts.get(index).map(|host| host.journal.era) else { return broken("nobody is furthest") };
-        let clock = UNIX_EPOCH + Duration::from_millis(self.wall_clock(0));
-        let generation = next_generation(plan.newest, clock);
-        self.note(format_args!("generation {generation} begins behind {end}, given up: {:?}", plan.given_up));
-        self.history.reseeds += 1;
-        self.lost = false;
-        // Nothing could be answered until now.
-        let now = self.now();
-        self.history.healed = self.history.healed.map(|_| now + HALTING);
-        self.healed = self.healed.map(|_| now);
-        self.log.begin(generation, era, plan.end)?;
-        let lineage = self.log.lineage();
-        let before = std::mem::take(&mut self.model);
-        self.model
-            .anew(lineage.iter().map(|(era, until)| (self.log.generation(*era), self.log.up_to(*era, *until))))?;
-        self.still_holds(&before)
     }
 }

@@ -4,6 +4,8 @@ mod circle;
 mod devices;
 mod differing;
 mod halted;
+mod losses;
+mod operator;
 mod operators;
 mod running;
 mod serving;
@@ -27,7 +29,9 @@ use ieum_node::reseed::Plan;
 pub(crate) use operators::Operators;
 pub(crate) use typing::{Chatter, Telling};
 
-use self::halted::Reseed;
+pub(crate) use self::losses::Losses;
+use self::losses::{Loss, Mends};
+use self::operator::Reseed;
 use crate::Options;
 use crate::clock::Clock;
 use crate::device::Device;
@@ -53,8 +57,8 @@ pub(crate) enum Event {
     NodeStarts(usize),
     /// A request to append arrives at the log.
     Append { host: usize, life: u64, attempt: u64, era: Era, author: Author, bytes: Bytes, answered: Option<u64> },
-    /// Another node's report arrives.
-    Told { host: usize, report: Box<Report> },
+    /// Another node's report arrives, on a connection that the host's process of this life has made.
+    Told { host: usize, life: u64, report: Box<Report> },
     /// Another node's word of who types there arrives.
     Typing { host: usize, typing: Vec<Typing> },
     /// A frame arrives at the node.
@@ -93,6 +97,12 @@ pub(crate) enum Event {
     Look,
     /// People rest.
     Rest,
+    /// The log is lost once more, or something of the kind begins.
+    Loses,
+    /// It is now.
+    IsLost(Loss),
+    /// An operator is about to make things worse, or mends them.
+    Mends(Mends),
     /// An operator looks after the cell.
     OperatorLooks,
     /// An operator looks what there is to do.
@@ -187,6 +197,8 @@ pub(crate) struct World {
     pub(crate) devices: Vec<Device>,
     pub(crate) history: History,
     pub(crate) model: Model,
+    /// What it was whenever the log began anew before its end: what was on its way then is of these.
+    pub(crate) befores: Vec<Model>,
     /// Which endpoints people do not reach, by index.
     pub(crate) unreachable: BTreeSet<usize>,
     /// For how long the next hellos of a device are held up on their way, in a scenario.
@@ -216,6 +228,8 @@ pub(crate) struct World {
     jumps: Random,
     /// Since when everything works, if it does.
     pub(crate) healed: Option<u64>,
+    /// How the log is lost again and again.
+    pub(crate) losses: Losses,
 }
 
 /// What a wall clock shows when a life begins: 2026-01-01.
@@ -260,6 +274,7 @@ impl World {
             history: History::of(operators.upgrade),
             operators,
             model: Model::default(),
+            befores: Vec::new(),
             unreachable: BTreeSet::new(),
             held_up: BTreeMap::new(),
             troubled: false,
@@ -275,6 +290,7 @@ impl World {
             slow_reads: SlowReads::of(options.seed, options.nodes),
             jumps: Random::new(options.seed.rotate_left(32) ^ 0x6a75_6d70),
             healed: None,
+            losses: Losses::of(options.seed),
         }
     }
 
@@ -405,8 +421,8 @@ impl World {
             Event::Append { host, life, attempt, era, author, bytes, answered } => {
                 self.append_arrives((host, life, attempt), (era, author), &bytes, answered)
             }
-            Event::Told { host, report } => {
-                self.told(host, *report);
+            Event::Told { host, life, report } => {
+                self.told(host, life, *report);
                 Ok(())
             }
             Event::Typing { host, typing } => self.hears(host, &typing),
@@ -441,6 +457,9 @@ impl World {
                 self.acting = false;
                 Ok(())
             }
+            Event::Loses => self.something_is_lost(),
+            Event::IsLost(loss) => self.is_lost(loss),
+            Event::Mends(mends) => self.mends(mends),
             Event::OperatorLooks => self.operator_looks(),
             Event::Operates => self.operates(),
             Event::Reseed(asked) => self.reseed(asked),

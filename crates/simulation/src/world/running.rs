@@ -175,8 +175,11 @@ impl World {
         let before = self.log.last();
         let placed = self.log.place(era, author, bytes)?;
         if self.log.last() > before {
-            self.model.follow(self.log.entries(era))?;
-            self.chatter.ends.add(self.clock.now(), self.model.at());
+            // Nobody is told of what goes on beside what people were told of.
+            if self.losses.apart() != Some(era) {
+                self.model.follow(self.log.entries(era))?;
+                self.chatter.ends.add(self.clock.now(), self.model.at());
+            }
             for index in 0..self.hosts.len() {
                 let after = self.random.between(0, 3);
                 self.node_soon(index, after, NodeEvent::Shown);

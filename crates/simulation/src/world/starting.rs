@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ieum_core::apply::{self, Skips, applied};
 use ieum_core::ids::Position;
 use ieum_core::kv::Kv as _;
+use ieum_log::journaled::joins::Joins;
 use ieum_node::agreement::Checkpoints;
 use ieum_node::applier::{self, Applier};
 use ieum_node::fit::{Fit, fit};
@@ -51,6 +52,7 @@ impl World {
     /// A node brings its view up to the log and goes on from there, or asks for help.
     pub(super) fn opens(&mut self, index: usize) -> Check {
         let (last, trimmed, wall) = (self.log.last(), self.log.trimmed(), self.wall_clock(index));
+        let is_shared = self.hosts.len() > 1;
         let Some(era) = self.log.held() else { return broken("a log that is lost is opened") };
         let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
         let crosses = self.log.generation(host.journal.era) != self.log.generation(era);
@@ -63,8 +65,14 @@ impl World {
             return self.asks_for_copy(index);
         }
         let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
-        let same = self.log.batch(host.journal.era, host.journal.last) == self.log.batch(era, host.journal.last);
-        holds(same || host.journal.last > last, || format!("the journal of node {} has another history", index + 1))?;
+        let joins = if is_shared { self.log.joins(host.journal)? } else { Joins::Yes };
+        // Where the log has forgotten it, others are asked in production, and what cannot be compared is set aside; here it stays where it is.
+        let forgotten = self.losses.apart() == Some(era) && host.journal.last <= trimmed;
+        if joins == Joins::Differs || (forgotten && !self.log.follows(host.journal, era)) {
+            return self.is_refused(index, "the log has another batch where its journal ends");
+        }
+        self.goes_on_rightly(index)?;
+        let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
         let reach = if host.journal.last < trimmed { trimmed } else { trimmed.min(host.journal.from) };
         let extent = self.log.extent(era, reach);
         let fits = if host.journal.last > last { Err(()) } else { fit(&host.disk, &extent).map_err(drop) };
@@ -74,6 +82,9 @@ impl World {
             self.node_soon(index, 0, NodeEvent::Open);
             return Ok(());
         };
+        let at = applied(&host.disk.snapshot())?.position.ordinal;
+        let same = fits != Fit::Fits || self.log.batch(host.journal.era, at) == self.log.batch(era, at);
+        holds(same, || format!("node {} goes on with another history than its own", index + 1))?;
         host.journal.era = era;
         if fits != Fit::Fits {
             (host.disk, host.journal) = (Memory::new(), Journal { era, ..Journal::default() });
@@ -84,9 +95,8 @@ impl World {
             host.data.begins_with(applied(&host.disk.snapshot())?.position, host.disk.copy());
         }
         let at = applied(&host.disk.snapshot())?.position.ordinal;
-        if (at + 1..=last).any(|ordinal| ordinal <= trimmed && !host.journal.has(ordinal)) {
-            return self.asks_for_copy(index);
-        }
+        let gone = (at + 1..=last).find(|ordinal| *ordinal <= trimmed && !host.journal.has(*ordinal));
+        holds(gone.is_none(), || format!("node {} goes on from {at}, and batch {gone:?} is nowhere", index + 1))?;
         let mut applier = Applier::new(Arc::new(host.disk.clone()), Skips::new())?.knowing(host.known);
         for ordinal in at + 1..=last {
             let Some(entry) = self.log.batch(era, ordinal) else {
@@ -102,6 +112,7 @@ impl World {
         }
         let began = applied(&host.disk.snapshot())?;
         if let Some(circle) = &mut host.circle {
+            circle.is_compared = true;
             circle.checkpoints = Checkpoints::begin(began.position, began.digest);
         }
         if at > host.journal.last {
@@ -120,7 +131,7 @@ impl World {
         let who = identity(host.number(), dc_name(host.dc()));
         match check_identity(&host.disk.snapshot(), &who, host.known, index == 0) {
             Ok(()) => {}
-            Err(error @ (StartError::Level { .. } | StartError::NotAMember { .. })) => {
+            Err(error @ (StartError::Level { .. } | StartError::NotAMember { .. } | StartError::NotFounded)) => {
                 return self.is_refused(index, &error.to_string());
             }
             Err(error) => return broken(ieum_node::chain(&error)),
@@ -157,7 +168,10 @@ impl World {
         let (is_shared, most_sessions, now) = (self.hosts.len() > 1, self.most_sessions(), self.clock.now());
         let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
         let (view, last) = (host.disk.snapshot(), host.journal.last);
-        let incarnation = self.log.register(host.number(), machine::incarnation(&view, host.number())?, is_shared);
+        let least = machine::incarnation(&view, host.number())?;
+        let Some(incarnation) = self.log.register(host.number(), least, is_shared) else {
+            return self.is_refused(index, "the log counts fewer lives of it than it knows of");
+        };
         let who = identity(host.number(), dc_name(host.dc()));
         host.node = Some(Node::start((&who, host.known), incarnation, &host.disk, endpoints, most_sessions, now)?);
         let number = host.number();

@@ -16,7 +16,7 @@ use crate::node::CELL;
 
 impl World {
     /// Makes durable what was applied, unless the disk hangs: first the journal, so that the view does not come to stand beyond it.
-    pub(super) fn persists(&mut self, index: usize) -> Check {
+    pub(crate) fn persists(&mut self, index: usize) -> Check {
         let now = self.now();
         let Some(host) = self.hosts.get_mut(index).filter(|host| host.data.hangs_until <= now) else { return Ok(()) };
         host.journal.synced = host.journal.last;
