@@ -2,9 +2,14 @@
 //! journal left, an old backup is gone on with while the others are off, a node speaks of a generation that nobody else knows. All that is drawn
 //! for it comes from numbers of its own, and it happens in every tenth life, so that the others are what they would be without.
 
+use ieum_core::batch::Batch;
+use ieum_core::commands::Command;
+use ieum_core::ids::{NodeId, Position};
+use ieum_store::Memory;
+
 use super::operator::Reseed;
 use super::{Event, World};
-use crate::failure::Check;
+use crate::failure::{Check, broken};
 use crate::host::Host;
 use crate::log::{Era, Log};
 use crate::random::Random;
@@ -138,7 +143,7 @@ impl World {
     /// Whether some disk has all that anybody was told of, and no view is wrong: where the log begins anew nothing would tell.
     fn may_lose_log(&self) -> Check<bool> {
         let told = self.log.at(self.log.told(), self.log.applied());
-        let mut furthest = ieum_core::ids::Position::default();
+        let mut furthest = Position::default();
         for host in &self.hosts {
             furthest = furthest.max(self.has(host.index)?);
         }
@@ -196,7 +201,7 @@ impl World {
     /// Of a node that is off.
     pub(crate) fn view_is_lost(&mut self, index: usize) {
         if let Some(host) = self.hosts.get_mut(index) {
-            host.disk = ieum_store::Memory::new();
+            host.disk = Memory::new();
             host.data.loses_view();
         }
     }
@@ -248,7 +253,8 @@ impl World {
         if let Some(host) = self.hosts.get_mut(first) {
             host.off = false;
         }
-        if !self.troubled || !self.may_lose_log()? || (new_disk && !self.others_have_all(first)) {
+        let may = self.troubled && self.may_lose_log()? && (!new_disk || self.others_have_all(first));
+        if !may || self.backup_of(first, new_disk)?.is_none() {
             return self.node_starts(first);
         }
         self.lost = true;
@@ -275,13 +281,20 @@ impl World {
         Ok(())
     }
 
-    /// The log is as it was when a node saw it last or some time later; if that has a new disk, when it was no member yet. Everybody is off.
-    pub(crate) fn old_backup_is_back(&mut self, first: usize, new_disk: bool) -> Check {
+    /// Between where a backup may end that `first` goes on with: no earlier than what it has, or, with a new disk, before it was a member; and not where
+    /// all that people were told of is in it.
+    fn backup_of(&self, first: usize, new_disk: bool) -> Check<Option<(u64, u64)>> {
         let had = self.has(first)?;
         let is_of_now = had.generation == self.log.generation(self.log.told());
         let least = if is_of_now && !new_disk { had.ordinal.max(1) } else { 1 };
-        let last = self.log.last().saturating_sub(1);
-        let most = if new_disk { self.log.before_member(self.number_of(first)) } else { last }.max(least);
+        let older = self.log.applied().min(self.log.last()).saturating_sub(1);
+        let most = if new_disk { self.log.before_member(self.number_of(first)).min(older) } else { older };
+        Ok((least <= most).then_some((least, most)))
+    }
+
+    /// The log is as it was when a node saw it last or some time later; if that has a new disk, when it was no member yet. Everybody is off.
+    pub(crate) fn old_backup_is_back(&mut self, first: usize, new_disk: bool) -> Check {
+        let Some((least, most)) = self.backup_of(first, new_disk)? else { return broken("no backup is old enough") };
         if new_disk {
             let now = self.now();
             self.hosts.get_mut(first).into_iter().for_each(|host| host.is_emptied(now));
@@ -295,7 +308,7 @@ impl World {
     }
 
     /// Nodes that went on with what people were not told of.
-    pub(super) fn of_another_history(&self) -> Vec<u32> {
+    pub(super) fn of_another_history(&self) -> Vec<NodeId> {
         let other = |host: &&Host| !self.log.is_told_up_to(host.journal.era, host.journal.last);
         self.hosts.iter().filter(other).map(Host::number).collect()
     }
@@ -325,11 +338,9 @@ impl World {
 
     /// Whether nothing of what lies behind an ordinal of the log is about who somebody is: what was lost of that people would not offer again.
     pub(super) fn is_harmless(&self, behind: u64) -> bool {
-        use ieum_core::commands::Command;
         let skipped = usize::try_from(behind).unwrap_or(usize::MAX);
         self.log.entries(self.log.told()).iter().skip(skipped).all(|entry| {
-            let commands =
-                ieum_core::batch::Batch::decode(&entry.bytes).map(|batch| batch.commands).unwrap_or_default();
+            let commands = Batch::decode(&entry.bytes).map(|batch| batch.commands).unwrap_or_default();
             commands.iter().all(|of| {
                 !matches!(
                     of.command,
