@@ -62,7 +62,8 @@ impl World {
             let waits = since.max(host.frozen_until).max(host.data.hangs_until).max(self.healed.unwrap_or(0));
             holds(now < waits + GONE, || format!("node {} goes on, and the cell does not count it", host.number()))?;
         }
-        let runs = |host: &&Host| host.node.is_some();
+        // What goes on beside what people were told of has nodes of its own.
+        let runs = |host: &&Host| host.node.is_some() && Some(host.journal.era) != self.losses.apart();
         self.hosts.iter().filter(runs).try_for_each(|host| self.has_our_nodes(host))
     }
 
