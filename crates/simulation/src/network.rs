@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn frames_of_one_way_arrive_in_order() {
         let (mut network, mut random) = (Network::default(), Random::new(1));
-        let link = network.open(0, 0, &mut random);
+        let link = network.open(0, 0, 0, &mut random);
         let mut last = 0;
         for n in 0..50u8 {
             let (at, _) = network.send(link, End::Server, vec![n].into(), 10, &mut random);
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn what_was_sent_before_closing_still_arrives() {
         let (mut network, mut random) = (Network::default(), Random::new(2));
-        let link = network.open(0, 0, &mut random);
+        let link = network.open(0, 0, 0, &mut random);
         network.send(link, End::Server, Bytes::from_static(b"bye"), 0, &mut random);
         let over = network.close(link, End::Client, 0).unwrap();
         assert!(matches!(network.receive(link, End::Server, over), Some(Parcel::Frame(_))));
