@@ -204,12 +204,11 @@ impl World {
         host.journal.synced = host.journal.last;
         host.disk.persist()?;
         let is_to_start = host.starts_at > now;
-        host.starts_at = host.starts_at.max(now + again);
-        self.node_dies(index, usize::MAX)?;
         if !is_to_start {
+            host.starts_at = now + again;
             self.after(again, Event::NodeStarts(index));
         }
-        Ok(())
+        self.node_dies(index, usize::MAX)
     }
 
     /// How many sessions a node takes: where there are others, not all devices.
