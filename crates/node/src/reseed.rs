@@ -196,9 +196,14 @@ pub fn can_begin(Stood { node, stand, .. }: &Stood) -> bool {
 
 /// Two nodes that count and have different histories, and where that shows.
 fn other_histories(seen: &Seen, without: &[NodeId]) -> Option<Obstacle> {
+    // One that has crossed into a later generation since, or has copied a view there, has that history no more.
+    let still = |stood: &Stood, at: &Position| {
+        stood.stand.applied.generation == at.generation || Bug::OldFindingCounts.planted()
+    };
     let counts = |node: &NodeId| seen.stood.contains_key(node) && !without.contains(node);
+    let has_it = |node: &NodeId, at: &Position| counts(node) && seen.stood.get(node).is_some_and(|of| still(of, at));
     let found = seen.stood.values().filter(|stood| counts(&stood.node)).find_map(|stood| {
-        let (other, at) = stood.stand.others.iter().find(|(other, _)| counts(other))?;
+        let (other, at) = stood.stand.others.iter().find(|(other, at)| has_it(other, at))?;
         Some(Obstacle::OtherHistories { nodes: (stood.node, *other), at: *at })
     });
     found.filter(|_| !Bug::LongerHistoryTaken.planted())
@@ -408,6 +413,19 @@ mod tests {
         all.stood.remove(&1);
         all.empty.insert(1);
         assert_eq!(plan(&all, None, &[], false).unwrap().end.end.ordinal, 42);
+    }
+
+    /// One of them had gone on with an old backup, has begun anew with the others, and the log is lost once more, before the other one has noticed.
+    #[test]
+    fn who_has_left_another_history_is_in_nobodys_way() {
+        let mut all = seen([(1, 45), (2, 42), (3, 42)]);
+        let left = Position::new(3, 41);
+        all.stood.get_mut(&3).unwrap().stand.applied = Position::new(3, 50);
+        all.stood.get_mut(&3).unwrap().stand.others = vec![(1, left)];
+        assert_eq!(plan(&all, None, &[], false).unwrap().end.end.ordinal, 45);
+        // As long as it is there still, it counts.
+        all.stood.get_mut(&1).unwrap().stand.applied = Position::new(3, 60);
+        assert!(refused(&all, None, &[], false).contains("nodes 3 and 1 have different batches at 3.41"));
     }
 
     #[test]

@@ -264,6 +264,8 @@ pub enum Bug {
     EmptyViewCounts,
     /// Of two histories a new generation takes the longer one without the operator's word.
     LongerHistoryTaken,
+    /// A node that had another history once is held to have it still, although it has begun anew with the others since.
+    OldFindingCounts,
     /// A generation of the log is begun although the nodes may have moved on meanwhile.
     BeginsTooLate,
     /// Members that do not answer are given up without the operator's word.

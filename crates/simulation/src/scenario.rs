@@ -81,15 +81,7 @@ impl Scenario {
         self.world.node_dies(node - 1, 0)
     }
 
-    /// Somebody stops a node and switches its machine off, so that it keeps all that it has. It stays off.
-    pub fn node_goes_off(&mut self, node: usize) -> Check {
-        if let Some(host) = self.world.hosts.get_mut(node - 1) {
-            host.journal.synced = host.journal.last;
-        }
-        self.world.node_dies(node - 1, usize::MAX)
-    }
-
-    /// It does that, and its disk is lost, too.
+    /// So does it, and its disk is lost, too.
     pub fn node_loses_its_disk(&mut self, node: usize) -> Check {
         self.node_loses_power(node)?;
         let now = self.world.now();
@@ -185,9 +177,10 @@ impl Scenario {
 
     /// What a node says of itself right now comes to another one also so many seconds later, when it has said more.
     pub fn says_late(&mut self, node: usize, to: usize, seconds: u64) {
+        let life = self.world.hosts.get(to - 1).map_or(0, |host| host.lives);
         let circle = self.world.hosts.get(node - 1).and_then(|host| host.circle.as_ref());
         if let Some(report) = circle.map(|circle| Box::new(circle.own.clone())) {
-            self.world.after(seconds * 1_000, Event::Told { host: to - 1, report });
+            self.world.after(seconds * 1_000, Event::Told { host: to - 1, life, report });
         }
     }
 

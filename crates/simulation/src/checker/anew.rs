@@ -81,6 +81,12 @@ impl World {
                 if named.iter().map(|(node, _)| *node).eq(missing.iter().copied()));
             return holds(right, || format!("nodes {missing:?} do not answer: {said:?}"));
         }
+        let is_short = self.log.shared().is_some_and(|log| {
+            log.last.generation == furthest.generation && log.last.ordinal < furthest.ordinal
+        });
+        holds(!is_short || !matches!(said, Err(Obstacle::Already(_))), || {
+            format!("a node stands at {furthest}, which the log has lost: {said:?}")
+        })?;
         let Ok(plan) = said else { return Ok(()) };
         let end = ieum_node::core_position(plan.end.end);
         holds(end == furthest, || format!("a generation is to begin behind {end}, and a node stands at {furthest}"))?;

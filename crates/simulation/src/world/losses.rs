@@ -206,9 +206,11 @@ impl World {
         }
     }
 
+    /// Whether another node has a view that the journal of this one brings further.
     fn another_has_a_view(&self, index: usize) -> bool {
-        let has =
-            |host: &Host| !host.data.view_is_damaged && host.journal.era == self.log.told() && host.journal.last > 0;
+        let from = self.hosts.get(index).map_or(u64::MAX, |host| host.journal.from);
+        let is_here = |host: &Host| host.journal.era == self.log.told() && host.journal.last > 0;
+        let has = |host: &Host| !host.data.view_is_damaged && is_here(host) && host.journal.last >= from;
         self.hosts.iter().filter(|host| host.index != index).any(has)
     }
 
