@@ -8,7 +8,10 @@ const BUGS: &str = include_str!("../src/lib.rs");
 const CAUGHT: &str = include_str!("../planted.txt");
 const BY_SEED: &str = include_str!("../seeds.txt");
 /// The simulation's named scenarios, by the target that they are built into.
-const SCENARIOS: [(&str, &str); 1] = [("test=scenarios", include_str!("../../simulation/tests/scenarios.rs"))];
+const SCENARIOS: [(&str, &str); 2] = [
+    ("test=scenarios", include_str!("../../simulation/tests/scenarios.rs")),
+    ("test=reseeds", include_str!("../../simulation/tests/reseeds.rs")),
+];
 
 fn lines(list: &str) -> impl Iterator<Item = Vec<&str>> {
     let told = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));

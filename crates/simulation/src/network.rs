@@ -51,6 +51,8 @@ struct Connection {
     cut: bool,
     /// Cut after so many more frames to the client.
     doomed: Option<u64>,
+    /// Nothing reaches the client after so many more frames, and nobody is told.
+    fades: Option<u64>,
 }
 
 /// All connections.
@@ -77,6 +79,7 @@ impl Network {
             lost: false,
             cut: false,
             doomed,
+            fades: None,
         };
         self.connections.insert(self.opened, connection);
         self.opened
@@ -129,8 +132,11 @@ impl Network {
             return (None, false);
         }
         way.bytes += frame.len();
-        if lost {
+        if lost || (to == End::Client && connection.fades == Some(0)) {
             return (None, false);
+        }
+        if let Some(left) = connection.fades.as_mut().filter(|_| to == End::Client) {
+            *left -= 1;
         }
         let at = way.put(now + after, Parcel::Frame(frame));
         let doomed = match &mut connection.doomed {
@@ -186,6 +192,13 @@ impl Network {
             at = at.max(way.put(now + random.between(1, 50), Parcel::Over));
         }
         Some(at)
+    }
+
+    /// After so many more frames nothing reaches the client, and nobody is told.
+    pub(crate) fn fade(&mut self, link: Link, frames: u64) {
+        if let Some(connection) = self.connections.get_mut(&link) {
+            connection.fades = Some(frames);
+        }
     }
 
     /// From now on no connection is cut by itself.

@@ -66,6 +66,22 @@ impl Scenario {
         self.world.after(seconds * 1_000, Event::DeviceStarts(device));
     }
 
+    /// A device has no network for so many seconds.
+    pub fn has_no_network(&mut self, device: usize, seconds: u64) {
+        if let Some(of) = self.world.devices.get_mut(device) {
+            of.offline = true;
+        }
+        let links = self.world.network.healthy().filter(|(_, of, _)| *of == device).map(|(link, ..)| link);
+        links.collect::<Vec<_>>().into_iter().for_each(|link| self.world.network.lose(link));
+        self.world.after(seconds * 1_000, Event::Online(device));
+    }
+
+    /// The next connection of a device to a node comes to nothing behind the first part of what the device has missed.
+    pub fn catch_up_breaks_off(&mut self, device: usize, node: usize) {
+        // The welcome, and that part.
+        self.world.fading.insert((device, node - 1), 2);
+    }
+
     /// The next hellos of a device are held up on their way, the first one for so many seconds, and so on.
     pub fn hellos_are_held_up(&mut self, device: usize, seconds: &[u64]) {
         self.world.held_up.insert(device, seconds.iter().map(|seconds| seconds * 1_000).collect());
@@ -198,11 +214,11 @@ impl Scenario {
         self.world.operator_is_called(false);
     }
 
-    /// So it is, and an operator is there at once, who gives up soon who is missing, if nothing is lost with them.
-    pub fn log_is_lost_to_the_hasty(&mut self) {
+    /// So it is, and an operator is there at once, who soon gives up who is missing, whatever is lost with them.
+    pub fn log_is_lost_to_the_careless(&mut self) {
         self.world.log.lose();
         self.world.lost = true;
-        self.world.a_hasty_operator_comes();
+        self.world.a_careless_operator_comes();
     }
 
     /// The log is back from a backup that was made before it was trimmed at all. An operator is called.
@@ -232,6 +248,16 @@ impl Scenario {
         self.world.lost = true;
         (1..=self.world.hosts.len()).try_for_each(|node| self.node_goes_off(node))?;
         self.world.old_backup_is_back(node - 1, new_disk)
+    }
+
+    /// So it is, and ends there.
+    pub fn log_ends_where_a_node_saw_it(&mut self, node: usize) -> Check {
+        self.world.lost = true;
+        let at = self.world.has(node - 1)?.ordinal;
+        (1..=self.world.hosts.len()).try_for_each(|node| self.node_goes_off(node))?;
+        self.world.log.restore(at)?;
+        self.world.losses.go_apart(&self.world.log);
+        Ok(())
     }
 
     /// The operator who has found that out gives the cell an empty log, and asks for a generation.

@@ -102,6 +102,9 @@ impl World {
             });
         };
         let link = self.network.open(device, endpoint, self.befores.len(), &mut self.random);
+        if let Some(frames) = self.fading.remove(&(device, host)) {
+            self.network.fade(link, frames);
+        }
         process.lines.insert(line, Some(link));
         node.sessions.insert(link, Serving::Greeting { since: now });
         self.note(format_args!("device {device} connects to node {}, session {link}", host + 1));

@@ -85,6 +85,11 @@ impl Losses {
         self.apart.is_some() && self.apart == log.held()
     }
 
+    /// What the log holds goes on beside what people were told of.
+    pub(crate) fn go_apart(&mut self, log: &Log) {
+        self.apart = log.held();
+    }
+
     /// Nobody lies any more. In which of the nodes trimming hangs from here on, if in any: mostly in the one that has to begin with it.
     pub(crate) fn are_over(&mut self, nodes: usize) -> Option<usize> {
         self.liar = None;

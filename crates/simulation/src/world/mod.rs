@@ -203,6 +203,8 @@ pub(crate) struct World {
     pub(crate) unreachable: BTreeSet<usize>,
     /// For how long the next hellos of a device are held up on their way, in a scenario.
     pub(crate) held_up: BTreeMap<usize, VecDeque<u64>>,
+    /// The next connection of a device to a host comes to nothing behind so many frames to the device, in a scenario.
+    pub(crate) fading: BTreeMap<(usize, usize), u64>,
     /// Things break.
     pub(crate) troubled: bool,
     /// The log is lost, and no generation has begun since.
@@ -277,6 +279,7 @@ impl World {
             befores: Vec::new(),
             unreachable: BTreeSet::new(),
             held_up: BTreeMap::new(),
+            fading: BTreeMap::new(),
             troubled: false,
             lost: false,
             commands: 0,

@@ -43,9 +43,9 @@ impl World {
         self.operator_comes(after, Reseed { patience, replace, ..Reseed::default() });
     }
 
-    /// An operator is there at once, and does not wait for long.
-    pub(crate) fn a_hasty_operator_comes(&mut self) {
-        self.operator_comes(1_000, Reseed { patience: 5_000, ..Reseed::default() });
+    /// An operator is there at once, does not wait for long, and gives members up also with what they alone have.
+    pub(crate) fn a_careless_operator_comes(&mut self) {
+        self.operator_comes(1_000, Reseed { patience: 5_000, loses: true, ..Reseed::default() });
     }
 
     /// An operator runs `ieum log reseed` in so many milliseconds.
