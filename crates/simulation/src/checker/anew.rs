@@ -81,9 +81,10 @@ impl World {
                 if named.iter().map(|(node, _)| *node).eq(missing.iter().copied()));
             return holds(right, || format!("nodes {missing:?} do not answer: {said:?}"));
         }
-        let is_short = self.log.shared().is_some_and(|log| {
-            log.last.generation == furthest.generation && log.last.ordinal < furthest.ordinal
-        });
+        let is_short = self
+            .log
+            .shared()
+            .is_some_and(|log| log.last.generation == furthest.generation && log.last.ordinal < furthest.ordinal);
         holds(!is_short || !matches!(said, Err(Obstacle::Already(_))), || {
             format!("a node stands at {furthest}, which the log has lost: {said:?}")
         })?;
