@@ -176,10 +176,8 @@ impl World {
                 && self.wan.gets_through(host.dc(), dc)
                 && host.frozen_until <= now;
             let ready = host.serves() && host.copying.is_none() && self.log.held() == Some(host.journal.era);
-            let circle = host.circle.as_ref();
-            reached
-                && ready
-                && circle.is_some_and(|circle| circle.peers.doubted_for(number, &circle.own, now).is_none())
+            let gives = |circle: &Circle| circle.peers.doubted_for(number, &circle.own, now - circle.started).is_none();
+            reached && ready && host.circle.as_ref().is_some_and(gives)
         };
         let lenders: Vec<usize> = self.hosts.iter().filter(lends).map(|host| host.index).collect();
         let Some(lender) = self.random.pick(&lenders).copied() else {
