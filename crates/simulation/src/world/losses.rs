@@ -2,9 +2,11 @@
 //! journal left, an old backup is gone on with while the others are off, a node speaks of a generation that nobody else knows. All that is drawn
 //! for it comes from numbers of its own, and it happens in every tenth life, so that the others are what they would be without.
 
+use ieum_core::apply::applied;
 use ieum_core::batch::Batch;
 use ieum_core::commands::Command;
 use ieum_core::ids::{NodeId, Position};
+use ieum_core::kv::Kv as _;
 use ieum_store::Memory;
 
 use super::operator::Reseed;
@@ -187,7 +189,7 @@ impl World {
                 self.after(away, Event::NodeStarts(index));
             }
             Some((index, Fate::Dark)) => self.goes_dark(self.dc_of(index), away)?,
-            Some((index, Fate::ViewLost)) if self.another_has_a_view(index) => {
+            Some((index, Fate::ViewLost)) if self.another_has_a_view(index)? => {
                 self.loses_power(index, "loses its view and all copies of it")?;
                 self.view_is_lost(index);
                 if self.losses.random.chance(400) {
@@ -212,11 +214,17 @@ impl World {
     }
 
     /// Whether another node has a view that the journal of this one brings further.
-    fn another_has_a_view(&self, index: usize) -> bool {
+    fn another_has_a_view(&self, index: usize) -> Check<bool> {
         let from = self.hosts.get(index).map_or(u64::MAX, |host| host.journal.from);
-        let is_here = |host: &Host| host.journal.era == self.log.told() && host.journal.last > 0;
-        let has = |host: &Host| !host.data.view_is_damaged && is_here(host) && host.journal.last >= from;
-        self.hosts.iter().filter(|host| host.index != index).any(has)
+        let here = |host: &&Host| host.index != index && host.journal.era == self.log.told() && host.journal.last > 0;
+        for host in self.hosts.iter().filter(here).filter(|host| !host.data.view_is_damaged) {
+            let view = applied(&host.disk.snapshot())?.position;
+            let is_ahead = view.generation == self.log.generation(host.journal.era) && view.ordinal > host.journal.last;
+            if host.journal.last >= from && !is_ahead {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether a node was away when a generation began.
