@@ -1,6 +1,7 @@
 //! Virtual time: what happens next, and when.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
 /// A clock that jumps from one event to the next. Events of the same millisecond come in the order in which they were set.
@@ -8,14 +9,19 @@ use std::time::{Duration, Instant};
 pub(crate) struct Clock<E> {
     now: u64,
     set: u64,
-    events: BTreeMap<(u64, u64), E>,
+    /// When each event comes, after how many others it was set, and its place.
+    order: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    /// The events, which are not moved while they wait, and places that are free.
+    places: Vec<Option<E>>,
+    free: Vec<usize>,
     /// What production code's monotonic time is counted from: only differences are ever looked at.
     origin: Instant,
 }
 
 impl<E> Clock<E> {
     pub(crate) fn new() -> Self {
-        Self { now: 0, set: 0, events: BTreeMap::new(), origin: Instant::now() }
+        let (order, places, free) = (BinaryHeap::new(), Vec::new(), Vec::new());
+        Self { now: 0, set: 0, order, places, free, origin: Instant::now() }
     }
 
     /// Milliseconds since the life began.
@@ -30,14 +36,22 @@ impl<E> Clock<E> {
     /// Lets `event` happen at `at`, or now if that is over.
     pub(crate) fn set(&mut self, at: u64, event: E) {
         self.set += 1;
-        self.events.insert((at.max(self.now), self.set), event);
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.places.push(None);
+            self.places.len() - 1
+        });
+        if let Some(empty) = self.places.get_mut(place) {
+            *empty = Some(event);
+        }
+        self.order.push(Reverse((at.max(self.now), self.set, place)));
     }
 
     /// Moves on to the next event.
     pub(crate) fn next(&mut self) -> Option<E> {
-        let ((at, _), event) = self.events.pop_first()?;
+        let Reverse((at, _, place)) = self.order.pop()?;
         self.now = at;
-        Some(event)
+        self.free.push(place);
+        self.places.get_mut(place)?.take()
     }
 }
 

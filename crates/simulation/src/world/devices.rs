@@ -282,7 +282,9 @@ impl World {
         let at_once = of.process.as_ref().is_some_and(at_once);
         if of.submit(id, &change) {
             self.commands += 1;
-            self.note(format_args!("device {device} asks {change:?}"));
+            // Long texts are written much faster so than as Rust shows them.
+            let said = serde_json::to_string(&change).unwrap_or_default();
+            self.note(format_args!("device {device} asks {said}"));
             self.history.ask(device, id, change, (self.clock.now(), at_once));
         }
         self.settle(device)
