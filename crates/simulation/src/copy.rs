@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use ieum_protocol::frames::{CatchUp, Event, RoomChanges};
 use ieum_protocol::objects::{Message, Role, Room, RoomKind, System};
+use rpds::RedBlackTreeMap;
 
 use crate::failure::{Check, broken, holds};
 
@@ -20,7 +21,7 @@ pub(crate) struct HeldRoom {
     pub(crate) complete_from: u64,
     pub(crate) last: u64,
     /// Shared with the app's durable copies of the room, as the room itself is: most of it is the same in all of them.
-    pub(crate) messages: BTreeMap<u64, Rc<Message>>,
+    pub(crate) messages: RedBlackTreeMap<u64, Rc<Message>>,
     /// How far people have read; none where what there is to know was left out.
     pub(crate) read: Option<BTreeMap<u64, u64>>,
     /// None where it would have to be read again.
@@ -78,7 +79,7 @@ impl Copy {
         let first = changes.messages.first().map_or(nothing_new + 1, |message| message.seq);
         if changes.gap {
             self.gaps += 1;
-            held.messages.clear();
+            held.messages = RedBlackTreeMap::new();
             held.complete_from = first;
             held.read = None;
         } else {
@@ -91,7 +92,7 @@ impl Copy {
             holds(message.seq == seq, || format!("a catch-up of room {id} has {} instead of {seq}", message.seq))?;
             self.touched.insert((id, seq));
             held.reads(message);
-            held.messages.insert(seq, Rc::new(message.clone()));
+            held.messages.insert_mut(seq, Rc::new(message.clone()));
         }
         held.last = held.last.max(first + changes.messages.len() as u64 - 1);
         holds(held.last <= changes.room.last, || {
@@ -122,7 +123,7 @@ impl Copy {
                 held.last = message.seq;
                 held.reads(message);
                 held.counts(message, me);
-                held.messages.insert(message.seq, Rc::new(message.clone()));
+                held.messages.insert_mut(message.seq, Rc::new(message.clone()));
             }
             Event::Changed { room, message } => match self.room(*room) {
                 Some(held) => held.change(*room, message)?,
@@ -169,7 +170,7 @@ impl HeldRoom {
             role: room.role,
             complete_from: room.from,
             last: room.from - 1,
-            messages: BTreeMap::new(),
+            messages: RedBlackTreeMap::new(),
             read: Some(BTreeMap::new()),
             unread: Some(room.unread),
         }
@@ -185,10 +186,11 @@ impl HeldRoom {
         if message.seq < self.complete_from {
             return Ok(());
         }
-        match self.messages.insert(message.seq, Rc::new(message.clone())) {
-            Some(_) => Ok(()),
-            None => broken(format!("a change of message {room}/{}, which never came", message.seq)),
-        }
+        holds(self.messages.contains_key(&message.seq), || {
+            format!("a change of message {room}/{}, which never came", message.seq)
+        })?;
+        self.messages.insert_mut(message.seq, Rc::new(message.clone()));
+        Ok(())
     }
 
     fn has_read(&mut self, user: u64, seq: u64) {

@@ -202,12 +202,12 @@ fn messages(
     (id, touched): (u64, &BTreeSet<(u64, u64)>),
 ) -> Check {
     if held.last >= held.complete_from && !matches!(room.kind, Kind::Archive(_)) {
-        let ends = (held.messages.first_key_value(), held.messages.last_key_value());
+        let ends = (held.messages.first(), held.messages.last());
         let ends = (ends.0.map(|(seq, _)| *seq), ends.1.map(|(seq, _)| *seq));
         let count = held.last + 1 - held.complete_from;
-        let all = ends == (Some(held.complete_from), Some(held.last)) && held.messages.len() as u64 == count;
+        let all = ends == (Some(held.complete_from), Some(held.last)) && held.messages.size() as u64 == count;
         holds(all, || {
-            format!("it holds {} messages {ends:?} of {}..={}", held.messages.len(), held.complete_from, held.last)
+            format!("it holds {} messages {ends:?} of {}..={}", held.messages.size(), held.complete_from, held.last)
         })?;
     }
     let first = room.changes.partition_point(|(changed, _)| since.is_some_and(|since| *changed <= since));

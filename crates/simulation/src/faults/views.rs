@@ -71,11 +71,12 @@ impl World {
             let own = self.trouble.next() | 1;
             self.goes_wrong(*node, if same { mask } else { own });
         }
-        match self.trouble.index(4) {
+        match self.trouble.index(5) {
             // Of two that are right one would hear both wrong ones before the other.
             _ if wrong.len() > 1 => self.some_fail(wrong, others),
             0 => self.all_start_anew(wrong, stay, others),
             1 if are_old => self.one_hears_nothing(wrong, stay, others),
+            2 => self.newcomer_asks_at_once(wrong, others),
             _ => self.some_fail(wrong, others),
         }
         Ok(())
@@ -108,6 +109,16 @@ impl World {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// The wrong one is started anew, and another one that has nothing looks for a copy before the two of them were compared with anybody.
+    fn newcomer_asks_at_once(&mut self, wrong: &[usize], others: &[usize]) {
+        let at = self.trouble.between(300, 12_000);
+        wrong.iter().for_each(|node| self.fails(*node, at, Failing::Power(200)));
+        for node in others.iter().take(1) {
+            let down_for = self.trouble.between(200, 2_500);
+            self.fails(*node, at, Failing::Disk(down_for));
         }
     }
 
