@@ -28,7 +28,7 @@ fast:
 	$(CARGO) test --workspace --locked --lib --bins
 
 deny: ## Check dependencies: bans, licences, sources.
-	@command -v cargo-deny >/dev/null || test -x $(TOOLS)/bin/cargo-deny || $(CARGO) install --locked --root $(TOOLS) cargo-deny@0.20.2
+	@command -v cargo-deny >/dev/null || test -x $(TOOLS)/bin/cargo-deny || CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install --debug --locked --root $(TOOLS) cargo-deny@0.20.2
 	PATH="$(TOOLS)/bin:$$PATH" $(CARGO) deny check bans licenses sources
 
 cluster: ## Run a cell over three data centers on this machine (namespaces; NODES=2 for two nodes in each). Needs root; installs etcd-server and iproute2.
