@@ -64,9 +64,18 @@ impl World {
         host.open_since = is_open.then(|| host.open_since.unwrap_or(now));
         let is_decided = matches!(agreement, Agreement::OtherDiffers { .. });
         host.decided_since = is_decided.then(|| host.decided_since.unwrap_or(now));
-        let is_news = std::mem::replace(&mut host.found, agreement) != agreement;
+        let before = std::mem::replace(&mut host.found, agreement);
+        let is_news = before != agreement;
         if is_news {
             self.note(format_args!("node {} finds: {agreement:?}", index + 1));
+        }
+        if let (Agreement::OtherDiffers { node, .. }, true) = (before, is_open) {
+            // Something else may be open now. What was decided stays, as long as it is right.
+            let of = self.hosts.iter().find(|other| other.number() == node && other.circle.is_some());
+            let is_wrong = of.map(Host::is_wrong).transpose()?.unwrap_or(false);
+            let peers = self.hosts.get(index).and_then(|host| host.circle.as_ref()).map(|circle| &circle.peers);
+            let knows = peers.is_none_or(|peers| peers.decided().iter().any(|decided| decided.node == node));
+            holds(knows || !is_wrong, || format!("node {} knows no more that node {node} has to go", index + 1))?;
         }
         if let Agreement::OtherDiffers { node, .. } = agreement {
             holds(node != self.number_of(index), || format!("node {node} finds that it has to go, and stays"))?;
