@@ -124,10 +124,6 @@ impl Options {
     }
 }
 
-/// Batches up to this size pass a database that is nearly full, up to a quarter above its limit: ticks, without which nothing would be
-/// appended behind a trim, and what that trim freed could never be compacted.
-const SMALL: usize = 4096;
-
 /// A log in etcd.
 #[derive(Debug)]
 pub struct Etcd {
@@ -272,8 +268,11 @@ impl Inner {
 
     /// Refuses to fill the database up to etcd's quota.
     fn check_room(&self, bytes: usize) -> Result<()> {
-        let most = self.largest_database + if bytes <= SMALL { self.largest_database / 4 } else { 0 };
-        if self.in_use() < most { Ok(()) } else { Err(Error::Full) }
+        if self.room().takes(bytes) { Ok(()) } else { Err(Error::Full) }
+    }
+
+    fn room(&self) -> Room {
+        Room { used: self.in_use(), most: self.largest_database }
     }
 
     /// The ordinal of the batch that was appended at a revision.
@@ -378,6 +377,6 @@ impl Log for Etcd {
     }
 
     fn room(&self) -> Option<Room> {
-        Some(Room { used: self.inner.in_use(), most: self.inner.largest_database })
+        Some(self.inner.room())
     }
 }

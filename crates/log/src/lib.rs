@@ -15,7 +15,7 @@ pub mod memory;
 pub mod memory_journal;
 mod numbering;
 pub mod sqlite;
-mod weights;
+pub mod weights;
 
 use std::fmt;
 use std::future::Future;
@@ -72,6 +72,19 @@ pub struct Room {
     pub used: u64,
     /// With so many in use, appends are refused.
     pub most: u64,
+}
+
+/// Batches up to this size pass a log that is nearly full, up to a quarter above its room: ticks, without which nothing would be appended behind a
+/// trim, and what that trim freed could never be given back.
+const SMALL: usize = 4096;
+
+impl Room {
+    /// Whether an engine that gives back what is trimmed only when more was appended takes a batch of so many bytes.
+    #[must_use]
+    pub fn takes(self, bytes: usize) -> bool {
+        let above = if bytes <= SMALL { self.most / 4 } else { 0 };
+        self.used < self.most.saturating_add(above)
+    }
 }
 
 /// The largest batch that [`Log::append`] takes, in bytes.

@@ -11,7 +11,7 @@ const OVERHEAD: u64 = 512;
 
 /// The weight of the batches that have passed by.
 #[derive(Debug, Default)]
-pub(crate) struct Weights {
+pub struct Weights {
     /// Ordinals, oldest first, and what all batches up to there weigh.
     marks: VecDeque<(u64, u64)>,
     last: u64,
@@ -20,7 +20,7 @@ pub(crate) struct Weights {
 
 impl Weights {
     /// A batch has passed by. One that did before changes nothing; behind a gap it begins anew.
-    pub(crate) fn note(&mut self, ordinal: u64, bytes: usize) {
+    pub fn note(&mut self, ordinal: u64, bytes: usize) {
         if !self.marks.is_empty() && ordinal <= self.last {
             return;
         }
@@ -39,7 +39,8 @@ impl Weights {
     }
 
     /// The first remembered ordinal with no more than `bytes` behind it; none when less than that is known of.
-    pub(crate) fn back_by(&self, bytes: u64) -> Option<u64> {
+    #[must_use]
+    pub fn back_by(&self, bytes: u64) -> Option<u64> {
         let too_many = |total: u64| self.total - total > bytes;
         if !self.marks.front().is_some_and(|(_, total)| too_many(*total)) {
             return None;
@@ -49,7 +50,8 @@ impl Weights {
     }
 
     /// What lies behind an ordinal, to about a step; none when it is not known.
-    pub(crate) fn behind(&self, ordinal: u64) -> Option<u64> {
+    #[must_use]
+    pub fn behind(&self, ordinal: u64) -> Option<u64> {
         let at = self.marks.partition_point(|(known, _)| *known <= ordinal).checked_sub(1)?;
         self.marks.get(at).map(|(_, total)| if ordinal >= self.last { 0 } else { self.total - total })
     }

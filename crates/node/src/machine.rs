@@ -12,7 +12,7 @@ use ieum_core::ids::{Millis, Position};
 use ieum_core::kv::{self, Kv, Read};
 use ieum_core::outcome::Outcome;
 use ieum_core::tables::cell::{NODES, ONLY, SETTINGS};
-use ieum_log::Entry;
+use ieum_log::{Entry, Room};
 use ieum_planted::Bug;
 
 use crate::applier::{Applier, Error, KEPT_BYTES};
@@ -74,6 +74,11 @@ impl<K: Kv, T> Machine<K, T> {
     /// The append in flight is durable.
     pub fn appended(&mut self) {
         self.batcher.appended();
+    }
+
+    /// What is known of the log's room. Tells whether less is taken from here on, or all again.
+    pub fn set_room(&mut self, room: Option<Room>) -> bool {
+        self.batcher.set_room(room)
     }
 
     /// The log's next batch.

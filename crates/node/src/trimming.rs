@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use ieum_core::ids::{Millis, Position};
+use ieum_log::Room;
 use ieum_planted::Bug;
 
 use crate::peers::Trim;
@@ -26,6 +27,20 @@ const TAKEN_OVER_FOR: Millis = 60_000;
 const ALARM_EVERY: Millis = 60_000;
 /// One data center is an alarm after so long: a node that has just started has heard of nobody yet.
 const ALONE_AFTER: Millis = 10_000;
+
+/// Behind every position.
+const END: Position = Position { generation: u32::MAX, ordinal: u64::MAX };
+
+/// A member that has not come so far holds the log back no longer.
+#[must_use]
+pub fn nearest(room: Option<Room>, most_kept: Option<Position>) -> Position {
+    if Bug::SlowMemberHoldsLog.planted() {
+        return Position::default();
+    }
+    // What came before this process was started is not weighed.
+    let is_half_full = room.is_some_and(|room| room.used.saturating_mul(2) >= room.most);
+    if is_half_full { END } else { most_kept.unwrap_or_default() }
+}
 
 /// What a node sees of the log and of the others.
 #[derive(Debug, Clone, Copy)]

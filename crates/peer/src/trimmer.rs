@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use ieum_core::ids::{NodeId, Position};
 use ieum_core::kv::Kv;
+use ieum_log::Log;
 use ieum_log::journaled::Journaled;
-use ieum_log::{Log, Room};
 use ieum_node::peers::Agreement;
 use ieum_node::service::Handle;
-use ieum_node::trimming::{AT_ONCE_PART, KEPT_PART, News, Sight, Step, Trimming, Why};
+use ieum_node::trimming::{AT_ONCE_PART, KEPT_PART, News, Sight, Step, Trimming, Why, nearest};
 use ieum_node::{core_position, log_position};
-use ieum_planted::Bug;
 
 use crate::circle::Circle;
 
@@ -22,8 +21,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The room of a log that tells of none.
 const ROOM: u64 = 768 << 20;
-/// Behind every position.
-const END: Position = Position { generation: u32::MAX, ordinal: u64::MAX };
 
 /// How the cell is, as far as trimming and agreement go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -135,16 +132,6 @@ impl Circle {
         tracing::error!(error = ieum_node::chain(error.as_ref()), %up_to, "the shared log was not trimmed");
         false
     }
-}
-
-/// A member that has not come so far holds the log back no longer.
-fn nearest(room: Option<Room>, most_kept: Option<Position>) -> Position {
-    if Bug::SlowMemberHoldsLog.planted() {
-        return Position::default();
-    }
-    // What came before this process was started is not weighed.
-    let is_half_full = room.is_some_and(|room| room.used.saturating_mul(2) >= room.most);
-    if is_half_full { END } else { most_kept.unwrap_or_default() }
 }
 
 fn tell(news: News) {

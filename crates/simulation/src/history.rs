@@ -152,6 +152,12 @@ impl History {
         });
     }
 
+    /// The length of all that was asked and not answered.
+    pub(crate) fn unanswered(&self) -> u64 {
+        let open = self.asked.iter().filter(|asked| asked.answer.is_none() && !asked.lost);
+        open.map(|asked| serde_json::to_string(&asked.change).map_or(0, |change| change.len() as u64)).sum()
+    }
+
     /// Whether somebody asked for this command.
     pub(crate) fn knows(&self, id: u128) -> bool {
         self.by_id.contains_key(&CommandId(id))

@@ -6,6 +6,7 @@ use ieum_core::apply::applied;
 use ieum_core::commands::LEVEL;
 use ieum_core::ids::{NodeId, Position};
 use ieum_core::kv::Kv;
+use ieum_log::weights::Weights;
 use ieum_node::agreement::Checkpoints;
 use ieum_node::clock::Clock;
 use ieum_node::peers::{Agreement, Peers, Phase, Report, vouched};
@@ -62,6 +63,8 @@ pub(crate) struct Circle {
     /// Its journal is known to be the log's.
     pub(crate) is_compared: bool,
     pub(crate) trimming: Trimming,
+    /// Of the batches that it has applied.
+    pub(crate) weights: Weights,
     pub(crate) checkpoints: Checkpoints,
 }
 
@@ -230,6 +233,7 @@ impl Host {
             own,
             is_compared: false,
             trimming: Trimming::default(),
+            weights: Weights::default(),
             checkpoints: Checkpoints::default(),
         });
         Ok(())

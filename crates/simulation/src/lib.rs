@@ -4,7 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `clock`, `random`, `trace` | virtual time, the seed's numbers, what happened |
-//! | `log`, `wan`, `network` | what lies between the parts, with its delays and failures |
+//! | `log`, `space`, `wan`, `network` | what lies between the parts, with its delays and failures |
 //! | `host`, `node`, `device` | a machine with its disk; one life of a node's process; a device with its disk, client and app |
 //! | `world` | event after event; what threads, tasks, sockets, the nodes' talk with each other and operators do in production |
 //! | `workload`, `faults` | what people do; what breaks |
@@ -29,6 +29,7 @@ mod node;
 mod random;
 mod scenario;
 mod shrink;
+mod space;
 mod trace;
 mod wan;
 mod workload;
@@ -164,7 +165,8 @@ fn said(panic: &(dyn Any + Send)) -> &str {
 /// Everything works again, and has to come to a good end. The digest of the view there.
 fn ends(world: &mut World) -> Check<[u8; 32]> {
     world.recover()?;
-    world.after(CALM, Event::Rest);
+    world.after(CALM + world.shortage.lasts(), Event::Rest);
+    world.has_room_again()?;
     world.rest()?;
     for _ in 0..MOVES {
         if world.at_rest().is_ok() {
@@ -193,6 +195,9 @@ fn run(world: &mut World, ms: u64) -> Result<Report, Broken> {
     if world.operators.are_there() {
         world.after(0, Event::Operates);
     }
+    if world.shortage.on {
+        world.will_run_short();
+    }
     let begin = world.now();
     world.run_until(begin + ms)?;
     let digest = ends(world)?;
@@ -219,7 +224,7 @@ impl World {
             return Ok(());
         }
         holds(trimmed >= stood, || format!("the log is trimmed to {trimmed} only, and stood at {stood} long ago"))?;
-        let hangs = self.hosts.iter().any(|host| host.trims_hang);
+        let hangs = self.hosts.iter().any(|host| host.trims_hang) || self.shortage.on;
         holds(hangs || trimmed + world::MOST_KEPT >= stood_lately, || {
             format!("of the log up to {stood_lately} everything behind {trimmed} is kept")
         })

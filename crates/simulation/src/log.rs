@@ -14,7 +14,7 @@ use ieum_log::journaled::own_copy::OwnCopy as _;
 use ieum_log::memory::Memory;
 use ieum_log::memory_journal::MemoryJournal;
 use ieum_log::sqlite::{Meta, Predecessor};
-use ieum_log::{BatchId, Entry, Error, Log as _, Position};
+use ieum_log::{BatchId, Entry, Error, Log as _, Position, Room};
 use ieum_node::core_position;
 use ieum_node::folder::Extent;
 use ieum_node::halt::Shared;
@@ -22,6 +22,7 @@ use ieum_node::halt::Shared;
 use crate::failure::{Broken, Check, broken, holds};
 use crate::host::Journal;
 use crate::node::CELL;
+use crate::space::Space;
 
 /// The log's first generation.
 pub(crate) const FIRST: u32 = 1;
@@ -82,12 +83,15 @@ pub(crate) struct Log {
     stalled_until: u64,
     /// Answers get lost until then.
     sick_until: u64,
+    /// Of its room, if it has little.
+    space: Option<Space>,
 }
 
 impl Log {
     /// One that takes again what was trimmed if it `forgets`: etcd never does, and apply is not to rely on that.
-    pub(crate) fn new(forgets: bool) -> Self {
+    pub(crate) fn new(forgets: bool, most: Option<u64>) -> Self {
         Self {
+            space: most.map(Space::of),
             forgets,
             repeats: 0,
             memory: Memory::new(FIRST),
@@ -126,6 +130,11 @@ impl Log {
     /// The last ordinal of the newest era, be it lost or not.
     pub(crate) fn last(&self) -> u64 {
         self.eras.last().map_or(0, |era| era.entries.len() as u64)
+    }
+
+    /// What it tells of its room.
+    pub(crate) fn room(&self) -> Option<Room> {
+        self.space.as_ref().map(Space::room)
     }
 
     pub(crate) fn trimmed(&self) -> u64 {
@@ -279,21 +288,28 @@ impl Log {
         let last = self.last();
         match now(self.memory.append(id, bytes.clone())) {
             Some(Ok(position)) => {
-                if let Some(era) = self.eras.get_mut(era).filter(|_| position.ordinal > last) {
-                    era.entries.push(Entry { position, id, bytes: bytes.clone() });
+                if position.ordinal > last {
+                    self.adds(era, Entry { position, id, bytes: bytes.clone() });
                 }
                 Ok(Placed::There)
             }
             Some(Err(Error::Conflict { .. })) if self.forgets && self.is_forgotten(era, id, bytes) => {
                 let position = self.again(bytes)?;
-                if let Some(era) = self.eras.get_mut(era) {
-                    era.entries.push(Entry { position, id, bytes: bytes.clone() });
-                }
+                self.adds(era, Entry { position, id, bytes: bytes.clone() });
                 Ok(Placed::There)
             }
             Some(Err(Error::Conflict { .. })) => Ok(Placed::Conflict),
             Some(Err(error)) => broken(format!("the log refused batch {id:?}: {error}")),
             None => broken("the log in memory waits"),
+        }
+    }
+
+    fn adds(&mut self, era: Era, entry: Entry) {
+        if let Some(space) = &mut self.space {
+            space.grows(entry.bytes.len());
+        }
+        if let Some(era) = self.eras.get_mut(era) {
+            era.entries.push(entry);
         }
     }
 
@@ -320,6 +336,9 @@ impl Log {
             Some(Ok(())) => {
                 self.trimmed = self.trimmed.max(ordinal);
                 self.trims.push((self.last(), self.trimmed));
+                if let (Some(space), Some(era)) = (&mut self.space, self.eras.last()) {
+                    space.is_trimmed(&era.entries, &self.trims);
+                }
                 Ok(())
             }
             trimmed => broken(format!("the log is not trimmed: {trimmed:?}")),
@@ -375,6 +394,7 @@ impl Log {
         self.held = Some(self.newest());
         self.trims.retain(|(last, _)| *last <= ordinal);
         self.trimmed = self.trims.last().map_or(0, |(_, trimmed)| *trimmed);
+        self.has_another_room();
         if self.trimmed > 0 { self.trim(self.trimmed) } else { Ok(()) }
     }
 
@@ -389,6 +409,13 @@ impl Log {
         (self.memory, self.repeats) = (Memory::new(generation), 0);
         (self.held, self.told) = (Some(self.newest()), self.newest());
         (self.trimmed, self.applied, self.lives, self.trims) = (0, 0, BTreeMap::new(), Vec::new());
+        self.has_another_room();
         Ok(())
+    }
+
+    fn has_another_room(&mut self) {
+        if let (Some(space), Some(era)) = (&mut self.space, self.eras.last()) {
+            space.is_anew(&era.entries, &self.trims);
+        }
     }
 }

@@ -16,7 +16,7 @@ use ieum_gateway::options::{Limits, Passwords, Rate};
 use ieum_gateway::session::hello::Asked;
 use ieum_gateway::session::{Live, Opening};
 use ieum_gateway::{Gateway, Hub, Options, Refused, SigningKeys};
-use ieum_log::BatchId;
+use ieum_log::{BatchId, Room};
 use ieum_node::batcher::{Append, Bounds, Refusal};
 use ieum_node::machine::{self, Delivery, Machine};
 use ieum_node::service::Identity;
@@ -160,6 +160,8 @@ pub(crate) struct Node {
     /// A batch of this life has come back: clients are let in.
     pub(crate) begun: bool,
     pub(crate) in_flight: Option<Append>,
+    /// What the log's room was when it was asked last, if it tells.
+    pub(crate) room: Option<Room>,
     /// Counts answers to appends, so that a late one is told apart.
     pub(crate) attempts: u64,
     pub(crate) undelivered: VecDeque<Delivery<Ticket>>,
@@ -221,6 +223,7 @@ impl Node {
             incarnation,
             begun: false,
             in_flight: None,
+            room: None,
             attempts: 0,
             undelivered: VecDeque::new(),
             sessions: BTreeMap::new(),

@@ -25,6 +25,7 @@ impl World {
         self.look_at_requests()?;
         let now = self.now();
         self.time_is_right()?;
+        self.room_lasts()?;
         self.look_at_nodes()?;
         if self.views.on {
             self.differences_end()?;

@@ -4,6 +4,7 @@
 mod anew;
 mod bounds;
 mod nodes;
+mod room;
 mod seen;
 mod typing;
 mod wire;
@@ -31,6 +32,7 @@ use crate::history::Asked;
 use crate::world::World;
 
 pub(crate) use bounds::{Budget, cost};
+pub(crate) use room::Shrinks;
 pub(crate) use seen::{Watch, position};
 pub(crate) use typing::{Ends, Round, Types, Typing};
 pub(crate) use wire::Wires;

@@ -120,7 +120,8 @@ impl World {
     /// The trouble is over: everything works again, and everybody looks at their devices.
     pub(crate) fn recover(&mut self) -> Check {
         self.troubled = false;
-        (self.healed, self.history.healed) = (Some(self.now()), Some(self.now()));
+        (self.healed, self.history.healed) = (Some(self.now()), Some(self.now() + self.shortage.lasts()));
+        self.shortage.is_over();
         self.unreachable.clear();
         if let Some(hangs) = self.losses.are_over(self.hosts.len()) {
             self.hosts.iter_mut().for_each(|host| host.trims_hang = host.index == hangs);

@@ -10,7 +10,7 @@ use ieum_core::kv::{Direction, Kv as _, Read};
 use ieum_core::tables::cell::NODES;
 use ieum_gateway::Cell as _;
 use ieum_node::peers::{Phase, Report, vouched};
-use ieum_node::trimming::{News, Sight};
+use ieum_node::trimming::{AT_ONCE_PART, KEPT_PART, News, Sight, nearest};
 
 use super::{Event, NodeEvent, World};
 use crate::failure::{Check, holds};
@@ -113,29 +113,35 @@ impl World {
     pub(super) fn trim(&mut self, index: usize) -> Check {
         let now = self.now();
         let Some(era) = self.log.held() else { return Ok(()) };
-        let (last, trimmed) = (self.log.last(), self.log.at(era, self.log.trimmed()));
-        let dc = self.dc_of(index);
+        let trimmed = self.log.at(era, self.log.trimmed());
+        let (dc, all_hang) = (self.dc_of(index), self.shortage.hangs(now));
         let Some(host) = self.hosts.get_mut(index).filter(|host| host.journal.era == era) else { return Ok(()) };
-        let (Some(node), Some(Circle { started, peers, own, trimming, .. })) = (&host.node, &mut host.circle) else {
+        let (Some(node), Some(Circle { started, peers, own, trimming, weights, .. })) = (&host.node, &mut host.circle)
+        else {
             return Ok(());
         };
         let now = now - *started;
         let applied = node.cell.applied();
-        let nearest = Position { ordinal: applied.ordinal.saturating_sub(MOST_KEPT), ..applied };
+        let kept = match node.room {
+            Some(room) => weights.back_by(room.most / KEPT_PART),
+            None => Some(applied.ordinal.saturating_sub(MOST_KEPT)),
+        };
+        let most_kept = kept.map(|ordinal| Position { ordinal, ..applied });
+        let nearest = nearest(node.room, most_kept);
         let sight = Sight {
             now,
             before: peers.before(own, now),
             applied,
             trimmed,
-            most_kept: Some(nearest),
-            at_once: u64::MAX,
+            most_kept,
+            at_once: node.room.map_or(u64::MAX, |room| room.most / AT_ONCE_PART),
             trim: peers.trim(own, nearest, now),
         };
         let own_at = own.applied;
-        let step = trimming.look(&sight, |position| Some(last.saturating_sub(position.ordinal)));
+        let step = trimming.look(&sight, |position| weights.behind(position.ordinal));
         let takes_over = step.news.contains(&News::TakesOver);
         let Some(to) = step.trim else { return Ok(()) };
-        let hangs = host.trims_hang || self.wan.way_to_log(dc) != crate::wan::Way::Answered;
+        let hangs = host.trims_hang || all_hang || self.wan.way_to_log(dc) != crate::wan::Way::Answered;
         if hangs && self.hosts.len() > 1 {
             return Ok(());
         }

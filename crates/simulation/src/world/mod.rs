@@ -9,6 +9,7 @@ mod operator;
 mod operators;
 mod running;
 mod serving;
+mod shortage;
 mod starting;
 mod typing;
 mod upkeep;
@@ -32,6 +33,7 @@ pub(crate) use typing::{Chatter, Telling};
 pub(crate) use self::losses::Losses;
 use self::losses::{Loss, Mends};
 use self::operator::Reseed;
+use self::shortage::Shortage;
 use crate::Options;
 use crate::clock::Clock;
 use crate::device::Device;
@@ -89,6 +91,10 @@ pub(crate) enum Event {
     Types,
     /// The clock of a node that is alone jumps, or is set right.
     ClockJumps,
+    /// The log begins to run out of room.
+    RunsShort,
+    /// Somebody writes a long text.
+    Writes,
     /// Something breaks.
     Fault,
     /// Something breaks in a node, in a trial of views.
@@ -126,6 +132,8 @@ pub(crate) enum NodeEvent {
     Snapshot,
     /// A second has passed.
     Second,
+    /// A member of the log says how much of its room is in use.
+    Measures,
     /// It is time to say where it stands.
     Beat,
     /// The gateway looks at its sessions.
@@ -232,6 +240,8 @@ pub(crate) struct World {
     pub(crate) healed: Option<u64>,
     /// How the log is lost again and again.
     pub(crate) losses: Losses,
+    /// How the log runs out of room.
+    pub(crate) shortage: Shortage,
 }
 
 /// What a wall clock shows when a life begins: 2026-01-01.
@@ -258,6 +268,7 @@ impl World {
         hosts.iter_mut().for_each(|host| host.installed = operators.first_build());
         let views = Views::of(options.seed, hosts.len());
         views.builds(options.seed, &mut hosts);
+        let shortage = Shortage::of(options.seed, hosts.len());
         Self {
             mood: Mood::of(&mut wishes),
             clock: Clock::new(),
@@ -268,7 +279,7 @@ impl World {
             without: options.without.clone(),
             trace: Trace::new(options.show),
             network: Network::default(),
-            log: Log::new(operators.move_nodes),
+            log: Log::new(operators.move_nodes, shortage.room()),
             wan: Wan::default(),
             hosts,
             lives: 0,
@@ -294,6 +305,7 @@ impl World {
             jumps: Random::new(options.seed.rotate_left(32) ^ 0x6a75_6d70),
             healed: None,
             losses: Losses::of(options.seed),
+            shortage,
         }
     }
 
@@ -453,6 +465,8 @@ impl World {
             Event::Act => self.act(),
             Event::Types => self.somebody_types(),
             Event::ClockJumps => self.clock_jumps(),
+            Event::RunsShort => self.runs_short(),
+            Event::Writes => self.writes(),
             Event::Fault => self.fault(),
             Event::Fails { host, trial, failing } => self.fails_now(host, trial, failing),
             Event::Look => self.look_around(),

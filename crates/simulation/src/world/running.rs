@@ -69,6 +69,10 @@ impl World {
                 self.append(index);
                 self.trim(index)
             }
+            NodeEvent::Measures => {
+                self.measures(index);
+                Ok(())
+            }
             NodeEvent::Watch => self.watch(index),
             NodeEvent::Answered { attempt, .. } if attempt != node.attempts => Ok(()),
             NodeEvent::Answered { well: true, .. } => {
@@ -139,6 +143,10 @@ impl World {
         let Some(append) = &node.in_flight else { return };
         node.attempts += 1;
         let (author, bytes, attempt) = (append.author, append.bytes.clone(), node.attempts);
+        if node.room.is_some_and(|room| !room.takes(bytes.len())) {
+            self.node_soon(index, 0, NodeEvent::Answered { attempt, well: false });
+            return;
+        }
         let random = &mut self.random;
         let slow = if random.chance(20) { random.between(20, 400) } else { random.between(1, 5) };
         let mut arrives = now.max(self.log.stalled_until()) + slow;
@@ -250,6 +258,7 @@ impl World {
             super::differing::bend(&host.disk, host.mask)?;
             let now_at = applied(&node.cell.view())?;
             if let Some(circle) = &mut host.circle {
+                circle.weights.note(entry.position.ordinal, entry.bytes.len());
                 circle.checkpoints.note(now_at.position, now_at.digest);
             }
             node.undelivered.push_back(delivery);

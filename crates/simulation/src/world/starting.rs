@@ -7,6 +7,7 @@ use ieum_core::apply::{self, Skips, applied};
 use ieum_core::ids::Position;
 use ieum_core::kv::Kv as _;
 use ieum_log::journaled::joins::Joins;
+use ieum_log::weights::Weights;
 use ieum_node::agreement::Checkpoints;
 use ieum_node::applier::{self, Applier};
 use ieum_node::fit::{Fit, fit};
@@ -97,11 +98,13 @@ impl World {
         let at = applied(&host.disk.snapshot())?.position.ordinal;
         let gone = (at + 1..=last).find(|ordinal| *ordinal <= trimmed && !host.journal.has(*ordinal));
         holds(gone.is_none(), || format!("node {} goes on from {at}, and batch {gone:?} is nowhere", index + 1))?;
+        let mut weights = Weights::default();
         let mut applier = Applier::new(Arc::new(host.disk.clone()), Skips::new())?.knowing(host.known);
         for ordinal in at + 1..=last {
             let Some(entry) = self.log.batch(era, ordinal) else {
                 return broken(format!("batch {ordinal} is nowhere"));
             };
+            weights.note(ordinal, entry.bytes.len());
             if let Err(error) = applier.apply(entry) {
                 return self.is_too_old(index, &error);
             }
@@ -112,7 +115,7 @@ impl World {
         }
         let began = applied(&host.disk.snapshot())?;
         if let Some(circle) = &mut host.circle {
-            circle.is_compared = true;
+            (circle.is_compared, circle.weights) = (true, weights);
             circle.checkpoints = Checkpoints::begin(began.position, began.digest);
         }
         if at > host.journal.last {
@@ -179,6 +182,7 @@ impl World {
         self.node_soon(index, 1_000, NodeEvent::Second);
         self.node_soon(index, 250, NodeEvent::Watch);
         self.next_snapshot(index);
+        self.begins_to_measure(index);
         self.append(index);
         Ok(())
     }
