@@ -17,9 +17,10 @@ const ROOM: u64 = 8 << 20;
 /// How often a member of the log is asked how much is in use, and how much later a node may look what was answered.
 const ASKED_EVERY: u64 = 1_000;
 const LOOKED_WITHIN: u64 = 200;
-/// When everything works again, this is how long it may take until there is room: another node takes over trimming (12 s), and what is trimmed is
-/// given back when what came until then is old enough to be trimmed (30 s), which is looked at every 5 s.
-const GIVEN_BACK_AFTER: u64 = 60_000;
+/// When everything works again, this is how long it may take until there is room: a node that was started just then knows of nothing that is old
+/// (30 s), another one takes over trimming (12 s), and what is trimmed is given back when what came until then is old, too (30 s); every 5 s it is
+/// looked at.
+const GIVEN_BACK_AFTER: u64 = 90_000;
 /// Characters of a long text, the number at its front aside.
 const LONG: usize = 9_900;
 /// Hangul syllables: as bytes they do not get shorter.
