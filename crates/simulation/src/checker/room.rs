@@ -53,7 +53,8 @@ impl World {
         let passed = (now - from.at) as f64;
         let lasts = (from.left as f64 * (-passed * nodes as f64 / LASTS).exp()) as u64;
         // What was asked may have been taken by two nodes, and each life of one may take one command more than its part.
-        let flies = from.asked * 2 + (nodes + lives - from.lives) * COMMAND + (batches - from.batches) * BATCH;
+        let flies =
+            from.asked * 2 + (nodes + lives - from.lives) * COMMAND + batches.saturating_sub(from.batches) * BATCH;
         holds(left + flies >= lasts, || {
             format!("the log has room for {left} bytes, and {passed} ms ago, when all nodes knew, for {}", from.left)
         })
