@@ -27,6 +27,7 @@ type Digest = [u8; 32];
 /// The digests of a view at positions that every node of the cell passes, and where this life began.
 #[derive(Debug, Clone, Default)]
 pub struct Checkpoints {
+    began: Option<Position>,
     latest: BTreeMap<Position, Digest>,
 }
 
@@ -37,7 +38,13 @@ impl Checkpoints {
         // That two had nothing says nothing.
         let tells = position.ordinal > 0 && !Bug::BeginningNotCompared.planted();
         let beginning = Some((position, digest)).filter(|_| tells);
-        Self { latest: beginning.into_iter().collect() }
+        Self { began: beginning.map(|(at, _)| at), latest: beginning.into_iter().collect() }
+    }
+
+    /// Where this life began, if there is a digest of it.
+    #[must_use]
+    pub fn began(&self) -> Option<Position> {
+        self.began
     }
 
     /// Notes where the view stands, if that is a checkpoint.
@@ -99,6 +106,8 @@ struct Vote {
     digest: Digest,
     build: u64,
     life: u64,
+    /// That life began there.
+    begins: bool,
 }
 
 /// How two views compare where both voted last.
@@ -146,7 +155,8 @@ impl Votes {
         let before = self.heard.get(&node).filter(|(life, _)| *life == report.life).map(|(_, at)| *at);
         let new = report.digests.iter().take(CHECKPOINTS).filter(|(at, _)| before.is_none_or(|before| *at > before));
         for (at, digest) in new {
-            self.vote(node, *at, Vote { digest: *digest, build: report.build, life: report.life });
+            let begins = report.began == Some(*at);
+            self.vote(node, *at, Vote { digest: *digest, build: report.build, life: report.life, begins });
         }
         self.drop_old(node);
     }
@@ -324,7 +334,9 @@ impl Votes {
         let all_have_voted =
             is_most(sides.len()) && there.iter().all(|node| sides.contains_key(node) || self.out.contains_key(node));
         // Where a life began only those vote who began there: whoever comes later could never say that most have come to something else.
-        let all_pass = at.ordinal.is_multiple_of(CHECKPOINT_EVERY) || Bug::BeginningDecides.planted();
+        let mut said = self.said(at).filter(|(node, _)| members.contains(node));
+        let begins = said.any(|(_, vote)| vote.begins) && !Bug::CheckpointBegunAtDecides.planted();
+        let all_pass = (at.ordinal.is_multiple_of(CHECKPOINT_EVERY) && !begins) || Bug::BeginningDecides.planted();
         let enough = (all_have_voted && all_pass) || Bug::FirstVoteDecides.planted();
         let stays = majority.or_else(|| if enough { self.strongest(&groups) } else { None });
         let Some(stays) = stays else { return BTreeSet::new() };
@@ -514,6 +526,24 @@ mod tests {
         votes.hear(&says(2, 2, 1, &[(40, 8), (64, 6)]));
         votes.hear(&says(3, 2, 1, &[(64, 6)]));
         assert_eq!(votes.decide(&three, &three), out(&[1], 64), "two have come to the same");
+    }
+
+    /// The same where the log ended at a checkpoint: who comes later has no vote there, and who begins there, too, may not have been heard yet.
+    #[test]
+    fn where_lives_began_no_build_decides_at_a_checkpoint_either() {
+        let mut votes = Votes::default();
+        let three = nodes(&[1, 2, 3]);
+        let begins = |node, build, digest| Report { began: Some(at(32)), ..says(node, build, 1, &[(32, digest)]) };
+        votes.hear(&begins(1, 1, 7));
+        votes.hear(&begins(2, 2, 8));
+        assert_eq!(votes.decide(&three, &nodes(&[1, 2])), open(32));
+        let mut together = Votes::default();
+        votes.hear(&says(1, 1, 1, &[(64, 5)]));
+        votes.hear(&says(2, 2, 1, &[(64, 6)]));
+        votes.hear(&says(3, 2, 1, &[(64, 6)]));
+        assert_eq!(votes.decide(&three, &three), out(&[1], 64), "the third came later");
+        [begins(1, 1, 7), begins(2, 2, 8), begins(3, 2, 8)].iter().for_each(|report| together.hear(report));
+        assert_eq!(together.decide(&three, &nodes(&[3])), out(&[1], 32), "most of all have come to the same");
     }
 
     /// While two differ, the third takes a copy of one of them: it says the same, and knows no more.

@@ -62,6 +62,8 @@ pub struct Report {
     pub addresses: Vec<String>,
     /// The digests at its latest checkpoints, by position.
     pub digests: Vec<(Position, [u8; 32])>,
+    /// At which of these positions its life began, if that is still among them.
+    pub began: Option<Position>,
     /// Where its view was copied from another node, until the others are known to have come to the same: till then its digests are no votes of
     /// its own.
     pub copied: Option<Position>,
@@ -397,6 +399,7 @@ pub(crate) mod tests {
             endpoint: Some(format!("https://{node}.example")),
             addresses: Vec::new(),
             digests: Vec::new(),
+            began: None,
             copied: None,
             decided: Vec::new(),
         }

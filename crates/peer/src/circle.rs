@@ -96,6 +96,7 @@ impl Circle {
             endpoint: settings.endpoint.clone(),
             addresses: settings.address.iter().cloned().collect(),
             digests: Vec::new(),
+            began: None,
             copied: None,
             decided: Vec::new(),
         };
@@ -314,7 +315,8 @@ impl Circle {
 
     /// Looks where this node stands, and says so if it has moved, or if it `beats`.
     fn look<K: Kv, T: Send + 'static>(&self, node: &Handle<K, T>, journal: &Journal, beats: bool) {
-        let (applied, synced, digests) = (node.applied(), core_position(journal.synced()), node.checkpoints());
+        let (applied, synced) = (node.applied(), core_position(journal.synced()));
+        let (digests, began) = node.checkpoints();
         let addresses = self.addresses.lock().to_tell();
         let behind = node.waiting() > BEHIND_AFTER;
         self.own.send_if_modified(|own| {
@@ -323,7 +325,7 @@ impl Circle {
                 Phase::Behind if !behind => Phase::Ready,
                 phase => phase,
             };
-            let next = Report { phase, applied, synced, digests, addresses, ..own.clone() };
+            let next = Report { phase, applied, synced, digests, began, addresses, ..own.clone() };
             let moved = next != *own;
             *own = next;
             moved || beats

@@ -34,6 +34,7 @@ fn report(node: u32, ordinal: u64) -> Report {
         endpoint: Some("https://a.example".to_owned()),
         addresses: vec!["https://10.1.0.2:7400".to_owned(), "https://10.2.0.2:7400".to_owned()],
         digests: (1..=64).map(|n| (Position::new(1, n * 32), [n as u8; 32])).collect(),
+        began: (node == 3).then(|| Position::new(1, 32)),
         copied: (node == 3).then(|| Position::new(1, 9)),
         decided: (node == 3)
             .then(|| Decision { node: 2, at: Position::new(1, 64), life: Some(7) })

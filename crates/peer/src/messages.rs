@@ -78,6 +78,8 @@ pub(crate) struct Said {
     pub(crate) copied: Option<Place>,
     #[prost(message, repeated, tag = "12")]
     pub(crate) decided: Vec<Decided>,
+    #[prost(message, optional, tag = "13")]
+    pub(crate) began: Option<Place>,
 }
 
 /// That a node has to go, and where that showed.
@@ -122,6 +124,7 @@ impl From<&Report> for Said {
                 .iter()
                 .map(|(at, digest)| Digest { at: Some((*at).into()), digest: digest.to_vec() })
                 .collect(),
+            began: report.began.map(Place::from),
             copied: report.copied.map(Place::from),
             decided: report
                 .decided
@@ -165,6 +168,7 @@ impl TryFrom<Said> for Report {
             endpoint: said.endpoint,
             addresses: said.addresses,
             digests: said.digests.into_iter().map(digest).collect::<Result<_, Status>>()?,
+            began: said.began.map(Position::from),
             copied: said.copied.map(Position::from),
             decided: said.decided.into_iter().map(decision).collect::<Result<_, Status>>()?,
         })

@@ -207,6 +207,7 @@ mod tests {
             endpoint: None,
             addresses: Vec::new(),
             digests: Vec::new(),
+            began: None,
             copied: None,
             decided: Vec::new(),
         }

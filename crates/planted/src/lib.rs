@@ -144,6 +144,8 @@ pub enum Bug {
     BeginningNotCompared,
     /// Of two that differ where they began, the older build stays, whatever a third one has that comes later.
     BeginningDecides,
+    /// The same where the log happened to end at a checkpoint.
+    CheckpointBegunAtDecides,
     /// A node that is given no snapshot yet takes that for a refusal that lasts, and applies everything.
     RefusalsLast,
     /// A node whose view differs from the others' goes on.

@@ -68,6 +68,15 @@ pub(crate) struct Circle {
     pub(crate) checkpoints: Checkpoints,
 }
 
+/// Where a life of a node began in the log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Began {
+    pub(crate) at: Position,
+    pub(crate) since: u64,
+    /// With a view that was wrong.
+    pub(crate) is_wrong: bool,
+}
+
 /// What a node knows that has halted.
 #[derive(Debug)]
 pub(crate) struct Halted {
@@ -122,6 +131,8 @@ pub(crate) struct Host {
     pub(crate) decided_since: Option<u64>,
     /// Since when nobody gives it a copy of a view.
     pub(crate) asks_since: Option<u64>,
+    /// Where this life of it began in the log.
+    pub(crate) began: Option<Began>,
     /// This life of it began with a view.
     pub(crate) began_with_something: bool,
     /// While its process waits for a log.
@@ -167,6 +178,7 @@ impl Host {
             open_since: None,
             decided_since: None,
             asks_since: None,
+            began: None,
             began_with_something: false,
             halted: None,
             suspect: false,
@@ -192,7 +204,7 @@ impl Host {
     pub(crate) fn dies(&mut self, keep: usize, random: &mut Random) -> Check {
         (self.node, self.circle, self.copying, self.halted) = (None, None, None, None);
         (self.frozen_until, self.suspect, self.tail_off, self.trims_hang) = (0, false, 0, false);
-        self.removed_since = None;
+        (self.removed_since, self.began) = (None, None);
         self.disk.crash(keep);
         self.journal.crash(random);
         (self.found, self.open_since, self.decided_since, self.asks_since) = (Agreement::Same, None, None, None);
@@ -223,6 +235,7 @@ impl Host {
             endpoint: Some(endpoint(self.index)),
             addresses: Vec::new(),
             digests: Vec::new(),
+            began: None,
             decided: Vec::new(),
             // It answers before it knows what its view is.
             copied: None,

@@ -46,6 +46,8 @@ pub(crate) enum Placed {
     Conflict,
     /// The log that it was meant for is not here.
     Gone,
+    /// There is no room for it.
+    Full,
 }
 
 /// Names a history of the log: a generation, or what follows an old backup of one.
@@ -81,6 +83,8 @@ pub(crate) struct Log {
     applied: u64,
     /// Nothing becomes durable before.
     stalled_until: u64,
+    /// It has no room for anything until then.
+    full_until: u64,
     /// Answers get lost until then.
     sick_until: u64,
     /// Of its room, if it has little.
@@ -103,6 +107,7 @@ impl Log {
             lives: BTreeMap::new(),
             applied: 0,
             stalled_until: 0,
+            full_until: 0,
             sick_until: 0,
         }
     }
@@ -111,12 +116,21 @@ impl Log {
         self.stalled_until = self.stalled_until.max(until);
     }
 
+    /// Until then it takes nothing, and says so.
+    pub(crate) fn fills(&mut self, until: u64) {
+        self.full_until = until;
+    }
+
+    pub(crate) fn is_full(&self, now: u64) -> bool {
+        now < self.full_until
+    }
+
     pub(crate) fn sicken(&mut self, until: u64) {
         self.sick_until = until;
     }
 
     pub(crate) fn recover(&mut self) {
-        (self.stalled_until, self.sick_until) = (0, 0);
+        (self.stalled_until, self.full_until, self.sick_until) = (0, 0, 0);
     }
 
     pub(crate) fn stalled_until(&self) -> u64 {

@@ -3,6 +3,7 @@
 
 use ieum_core::commands::LEVEL;
 use ieum_core::commands::operate::{Activate, AddNode, RemoveNode};
+use ieum_node::agreement::CHECKPOINT_EVERY;
 use ieum_protocol::frames::Change;
 
 use crate::failure::{Check, holds};
@@ -142,6 +143,14 @@ impl Scenario {
         holds(refused.is_none(), || format!("node {node} cannot be added: {refused:?}"))
     }
 
+    /// The log goes on until it stands so far behind a multiple of 32.
+    pub fn log_comes_to_stand_behind_a_checkpoint(&mut self, by: u64) -> Check {
+        while self.world.log.last() % CHECKPOINT_EVERY != by {
+            self.world.run_until(self.world.now() + 1)?;
+        }
+        Ok(())
+    }
+
     /// A node's process stands still for so many seconds.
     pub fn node_freezes(&mut self, node: usize, seconds: u64) {
         let until = self.world.now() + seconds * 1_000;
@@ -185,19 +194,12 @@ impl Scenario {
 
     /// Nothing that the others say comes to a node for so many seconds.
     pub fn hears_nothing(&mut self, node: usize, seconds: u64) {
-        let until = self.world.now() + seconds * 1_000;
-        if let Some(host) = self.world.hosts.get_mut(node - 1) {
-            host.deaf_until = until;
-        }
+        self.world.hears_nothing(node - 1, seconds * 1_000);
     }
 
     /// What a node says of itself right now comes to another one also so many seconds later, when it has said more.
     pub fn says_late(&mut self, node: usize, to: usize, seconds: u64) {
-        let life = self.world.hosts.get(to - 1).map_or(0, |host| host.lives);
-        let circle = self.world.hosts.get(node - 1).and_then(|host| host.circle.as_ref());
-        if let Some(report) = circle.map(|circle| Box::new(circle.own.clone())) {
-            self.world.after(seconds * 1_000, Event::Told { host: to - 1, life, report });
-        }
+        self.world.says_late(node - 1, to - 1, seconds * 1_000);
     }
 
     /// Trimming hangs in a node.

@@ -236,6 +236,24 @@ fn a_word_that_comes_late_makes_no_vote_of_a_copy() -> Result<(), Broken> {
     cell.ends_well()
 }
 
+/// `CheckpointBegunAtDecides`: all went dark just when the log stood at a checkpoint. One whose view was wrong and one that was
+/// right began there, and the build of the wrong one, which is older, decided before the third came.
+#[test]
+fn where_all_begin_at_a_checkpoint_no_build_decides() -> Result<(), Broken> {
+    let mut cell = Scenario::of(3)?;
+    cell.start_with_builds(&[2, 2, 1])?;
+    cell.log_comes_to_stand_behind_a_checkpoint(1)?;
+    cell.view_goes_wrong(3);
+    cell.log_comes_to_stand_behind_a_checkpoint(0)?;
+    (1..=3).try_for_each(|node| cell.node_goes_off(node))?;
+    cell.node_starts(3)?;
+    cell.node_starts(1)?;
+    cell.passes(1)?;
+    cell.node_starts(2)?;
+    cell.people_talk(15)?;
+    cell.ends_well()
+}
+
 /// `OneLateHello`: a client gave two hellos up, and both came late. That the first one had replaced its session it took for its own doing; when the
 /// second one did it stopped for good.
 #[test]

@@ -102,6 +102,7 @@ mod tests {
             endpoint: None,
             addresses: Vec::new(),
             digests: Vec::new(),
+            began: None,
             copied: None,
             decided: Vec::new(),
         };

@@ -23,6 +23,7 @@ pub fn says(node: NodeId, dc: String, (build, life): (u64, u64), applied: Positi
         endpoint: None,
         addresses,
         digests: Vec::new(),
+        began: None,
         copied: None,
         decided: Vec::new(),
     }

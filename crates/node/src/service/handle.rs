@@ -106,10 +106,11 @@ impl<K: Kv, T: Send + 'static> Handle<K, T> {
         self.shared.clock.lock().accept();
     }
 
-    /// The digests of the view that other nodes compare theirs with.
+    /// The digests of the view that other nodes compare theirs with, and where the first of them was, if this life began there.
     #[must_use]
-    pub fn checkpoints(&self) -> Vec<(Position, [u8; 32])> {
-        self.shared.checkpoints.lock().latest()
+    pub fn checkpoints(&self) -> (Vec<(Position, [u8; 32])>, Option<Position>) {
+        let checkpoints = self.shared.checkpoints.lock();
+        (checkpoints.latest(), checkpoints.began())
     }
 
     /// Whether the node has failed because the log has gone on without it and forgotten what it needs to know: it may begin again, and the

@@ -76,6 +76,7 @@ pub(crate) fn report(node: u32) -> Report {
         endpoint: Some("https://a.example".to_owned()),
         addresses: vec!["http://10.0.0.7:7400".to_owned()],
         digests: vec![(Position::new(1, 32), [7; 32])],
+        began: Some(Position::new(1, 32)),
         copied: None,
         decided: Vec::new(),
     }

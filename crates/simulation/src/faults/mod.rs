@@ -4,8 +4,10 @@ mod cell;
 mod disk;
 mod log;
 mod people;
+mod staged;
 mod views;
 
+pub(crate) use staged::{Stage, Step};
 pub(crate) use views::{Failing, Views};
 
 use crate::failure::Check;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use ieum_node::agreement::CHECKPOINT_EVERY;
+use ieum_node::agreement::{Agreement, CHECKPOINT_EVERY};
 
 use crate::failure::{Check, holds};
 use crate::host::Host;
@@ -23,20 +23,23 @@ pub(crate) enum Failing {
 #[derive(Debug)]
 pub(crate) struct Views {
     pub(crate) on: bool,
+    /// Trials are staged.
+    pub(crate) staged: bool,
     /// Counts trials: what is left of an earlier one does not break the next.
-    trial: u64,
+    pub(super) trial: u64,
     /// Since when no process that runs has a wrong view.
     right_since: Option<u64>,
 }
 
 /// How far behind a checkpoint the log may stand where the whole cell starts anew: nodes that come late vote at the next one.
-const JUST_BEHIND: u64 = 4;
+pub(super) const JUST_BEHIND: u64 = 4;
 /// What one node knows of a difference the others know after so long, and who has nothing has a copy when nobody wrong has been there for so long.
 const SOON: u64 = 45_000;
 
 impl Views {
     pub(crate) fn of(seed: u64, nodes: usize) -> Self {
-        Self { on: seed % 10 == 6 && nodes > 2, trial: 0, right_since: None }
+        let on = seed % 10 == 6 && nodes > 2;
+        Self { on, staged: on && seed % 30 == 26, trial: 0, right_since: None }
     }
 
     /// The builds that the nodes run.
@@ -53,10 +56,11 @@ impl World {
         if self.lost || !self.all_agree()? {
             return Ok(());
         }
-        let count = self.hosts.len();
-        let mut order: Vec<usize> = (0..count).collect();
-        (0..count).for_each(|at| order.swap(at, self.trouble.index(count)));
-        let wrong = if count > 4 && self.trouble.chance(300) { 2 } else { 1 };
+        if self.views.staged {
+            return self.stage();
+        }
+        let order = self.shuffled();
+        let wrong = if order.len() > 4 && self.trouble.chance(300) { 2 } else { 1 };
         let (wrong, right) = order.split_at(wrong);
         let build =
             |nodes: &[usize]| nodes.iter().filter_map(|node| self.hosts.get(*node)).map(|host| host.build).min();
@@ -80,6 +84,14 @@ impl World {
             _ => self.some_fail(wrong, others),
         }
         Ok(())
+    }
+
+    /// All nodes in some order.
+    pub(super) fn shuffled(&mut self) -> Vec<usize> {
+        let count = self.hosts.len();
+        let mut order: Vec<usize> = (0..count).collect();
+        (0..count).for_each(|at| order.swap(at, self.trouble.index(count)));
+        order
     }
 
     pub(crate) fn goes_wrong(&mut self, index: usize, mask: u64) {
@@ -138,13 +150,8 @@ impl World {
 
     /// The wrong ones hear nothing of the others, which find them out, are copied and start anew meanwhile.
     fn one_hears_nothing(&mut self, wrong: &[usize], stay: &[usize], others: &[usize]) {
-        let deaf = self.now() + self.trouble.between(30_000, 90_000);
-        for node in wrong {
-            if let Some(host) = self.hosts.get_mut(*node) {
-                host.deaf_until = deaf;
-            }
-            self.note(format_args!("node {} hears nothing of the others until {deaf}", node + 1));
-        }
+        let deaf_for = self.trouble.between(30_000, 90_000);
+        wrong.iter().for_each(|node| self.hears_nothing(*node, deaf_for));
         let later = self.trouble.between(8_000, 25_000);
         for node in others {
             let (after, down_for) = (later + self.trouble.between(0, 8_000), self.trouble.between(100, 3_000));
@@ -154,12 +161,39 @@ impl World {
         stay.iter().for_each(|node| self.fails(*node, again, Failing::Power(500)));
     }
 
+    /// Nothing that the others say comes to a node for so long.
+    pub(crate) fn hears_nothing(&mut self, index: usize, ms: u64) {
+        let until = self.now() + ms;
+        if let Some(host) = self.hosts.get_mut(index) {
+            host.deaf_until = until;
+        }
+        self.note(format_args!("node {} hears nothing of the others until {until}", index + 1));
+    }
+
+    /// A node's machine stops, and its disk is lost.
+    pub(super) fn loses_disk(&mut self, index: usize, down_for: u64) -> Check {
+        let now = self.now();
+        self.node_dies(index, usize::MAX)?;
+        if let Some(host) = self.hosts.get_mut(index) {
+            host.is_emptied(now);
+        }
+        self.note(format_args!("node {} loses its disk for {down_for} ms", index + 1));
+        Ok(())
+    }
+
+    /// A node sees nothing new of the log for so long.
+    pub(super) fn lags(&mut self, index: usize, ms: u64) {
+        let until = self.now() + ms;
+        if let Some(host) = self.hosts.get_mut(index) {
+            host.tail_hangs_until = until;
+        }
+    }
+
     /// A node fails in a trial, if the trial has not come to its end.
     pub(crate) fn fails_now(&mut self, index: usize, trial: u64, failing: Failing) -> Check {
         if !self.troubled || trial != self.views.trial {
             return Ok(());
         }
-        let now = self.now();
         let down_for = match failing {
             Failing::Power(down_for) => {
                 self.keeps_all(index)?;
@@ -169,14 +203,9 @@ impl World {
                 if !self.may_lose_data(index)? {
                     return Ok(());
                 }
-                self.node_dies(index, usize::MAX)?;
-                if let Some(host) = self.hosts.get_mut(index) {
-                    host.is_emptied(now);
-                    // Some come last where they are compared with the others next.
-                    let lags = if down_for.is_multiple_of(2) { 12_000 } else { 0 };
-                    host.tail_hangs_until = now + lags;
-                }
-                self.note(format_args!("node {} loses its disk for {down_for} ms", index + 1));
+                self.loses_disk(index, down_for)?;
+                // Some come last where they are compared with the others next.
+                self.lags(index, if down_for.is_multiple_of(2) { 12_000 } else { 0 });
                 down_for
             }
         };
@@ -185,7 +214,7 @@ impl World {
     }
 
     /// A node's process ends, and what it has written stays.
-    fn keeps_all(&mut self, index: usize) -> Check {
+    pub(super) fn keeps_all(&mut self, index: usize) -> Check {
         self.note(format_args!("node {} dies, and what it has written stays", index + 1));
         if let Some(host) = self.hosts.get_mut(index) {
             host.journal.synced = host.journal.last;
@@ -215,6 +244,7 @@ impl World {
         }
         let right_since = if wrong.is_empty() { Some(self.views.right_since.unwrap_or(now)) } else { None };
         self.views.right_since = right_since;
+        self.beginnings_are_compared(&wrong)?;
         let long = |since: Option<u64>| since.is_some_and(|since| now - since > SOON);
         let right = |host: &&Host| host.serves() && !wrong.contains(&host.index);
         let knows = self.hosts.iter().filter(right).find(|host| long(host.decided_since));
@@ -230,6 +260,24 @@ impl World {
             holds(!gives, || {
                 format!("node {} gets no copy, and no wrong view has been there for long", host.number())
             })?;
+        }
+        Ok(())
+    }
+
+    /// Two that began at one position know soon that they differ there, whatever the log takes since: they hear each other.
+    fn beginnings_are_compared(&self, wrong: &BTreeSet<usize>) -> Check {
+        let long = |since: u64| self.now() > since + SOON;
+        let hears = |host: &&Host| long(host.deaf_until.max(host.frozen_until)) && host.circle.is_some();
+        let began = |host: &Host| host.began.filter(|began| began.at.ordinal > 0 && long(began.since));
+        let all = || self.hosts.iter().filter(hears).filter_map(|host| Some((host, began(host)?)));
+        for (right, here) in all().filter(|(host, began)| !began.is_wrong && !wrong.contains(&host.index)) {
+            for (other, _) in all().filter(|(_, began)| began.is_wrong && began.at == here.at) {
+                let know = [right, other].iter().all(|host| host.found != Agreement::Same);
+                holds(know, || {
+                    let (node, other, at) = (right.number(), other.number(), here.at);
+                    format!("nodes {node} and {other} began at {at}, where their views differ, and do not find it")
+                })?;
+            }
         }
         Ok(())
     }

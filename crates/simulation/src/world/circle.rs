@@ -53,7 +53,7 @@ impl World {
             phase => phase,
         };
         own.applied = node.cell.applied();
-        (own.digests, own.decided) = (checkpoints.latest(), peers.decided());
+        (own.digests, own.began, own.decided) = (checkpoints.latest(), checkpoints.began(), peers.decided());
         peers.set_members(members(&node.cell.view())?);
         peers.judge(own, now);
         if own.copied.is_some() && peers.vouch_for(own) {
@@ -73,19 +73,29 @@ impl World {
                 continue;
             }
             // Each way has a connection of its own, so that one may be late or lost and the next one not.
-            if self.troubled && self.random.chance(20) {
+            // Where trials are staged what comes late is, too.
+            let troubled = self.troubled && !self.views.staged;
+            if troubled && self.random.chance(20) {
                 continue;
             }
             let life = self.hosts.get(to).map_or(0, |host| host.lives);
             let times = if self.random.chance(20) { 2 } else { 1 };
             for _ in 0..times {
                 let after = match self.random.between(0, 999) {
-                    0..=2 if self.troubled => self.random.between(3_000, 12_000),
-                    3..=32 => self.random.between(100, 3_000),
+                    0..=2 if troubled => self.random.between(3_000, 12_000),
+                    3..=32 if !self.views.staged => self.random.between(100, 3_000),
                     _ => self.random.between(1, 8),
                 };
                 self.after(after, Event::Told { host: to, life, report: Box::new(report.clone()) });
             }
+        }
+    }
+
+    /// What a node says of itself right now comes to another one also so much later, when it has said more.
+    pub(crate) fn says_late(&mut self, from: usize, to: usize, ms: u64) {
+        let life = self.hosts.get(to).map_or(0, |host| host.lives);
+        if let Some(report) = self.word(from).map(Box::new) {
+            self.after(ms, Event::Told { host: to, life, report });
         }
     }
 

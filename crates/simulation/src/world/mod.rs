@@ -38,7 +38,7 @@ use crate::Options;
 use crate::clock::Clock;
 use crate::device::Device;
 use crate::failure::{Check, broken};
-use crate::faults::{Failing, Views};
+use crate::faults::{Failing, Stage, Step, Views};
 use crate::history::History;
 use crate::host::{Host, dc_name};
 use crate::log::{Era, Log};
@@ -99,6 +99,8 @@ pub(crate) enum Event {
     Fault,
     /// Something breaks in a node, in a trial of views.
     Fails { host: usize, trial: u64, failing: Failing },
+    /// A trial of views that is staged goes on.
+    Staged(Step, Box<Stage>),
     /// It is looked whether everything keeps its bounds.
     Look,
     /// People rest.
@@ -469,6 +471,7 @@ impl World {
             Event::Writes => self.writes(),
             Event::Fault => self.fault(),
             Event::Fails { host, trial, failing } => self.fails_now(host, trial, failing),
+            Event::Staged(step, stage) => self.goes_on_stage(step, *stage),
             Event::Look => self.look_around(),
             Event::Rest => {
                 self.acting = false;

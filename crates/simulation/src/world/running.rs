@@ -186,7 +186,8 @@ impl World {
         answered: Option<u64>,
     ) -> Check {
         let before = self.log.last();
-        let placed = self.log.place(era, author, bytes)?;
+        let is_full = self.log.is_full(self.now());
+        let placed = if is_full { Placed::Full } else { self.log.place(era, author, bytes)? };
         if self.log.last() > before {
             // Nobody is told of what goes on beside what people were told of.
             if self.losses.apart() != Some(era) {
@@ -203,7 +204,7 @@ impl World {
             Placed::There => NodeEvent::Answered { attempt, well: true },
             // It begins a new life, which can do it better.
             Placed::Fenced | Placed::Conflict => NodeEvent::Stop,
-            Placed::Gone => NodeEvent::Answered { attempt, well: false },
+            Placed::Gone | Placed::Full => NodeEvent::Answered { attempt, well: false },
         };
         self.clock.set(answered, Event::Node { host, life, event });
         Ok(())

@@ -18,7 +18,7 @@ use ieum_store::Memory;
 use super::{AGAIN, Event, NodeEvent, World};
 use crate::disk::Disk;
 use crate::failure::{Check, broken, holds};
-use crate::host::{Host, Journal, dc_name, endpoint};
+use crate::host::{Began, Host, Journal, dc_name, endpoint};
 use crate::node::{Node, identity};
 use crate::wan::Way;
 
@@ -114,6 +114,7 @@ impl World {
             host.skew = 0;
         }
         let began = applied(&host.disk.snapshot())?;
+        host.began = Some(Began { at: began.position, since: self.clock.now(), is_wrong: host.is_wrong()? });
         if let Some(circle) = &mut host.circle {
             (circle.is_compared, circle.weights) = (true, weights);
             circle.checkpoints = Checkpoints::begin(began.position, began.digest);
