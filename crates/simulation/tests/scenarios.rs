@@ -242,7 +242,7 @@ fn a_word_that_comes_late_makes_no_vote_of_a_copy() -> Result<(), Broken> {
 fn where_all_begin_at_a_checkpoint_no_build_decides() -> Result<(), Broken> {
     let mut cell = Scenario::of(3)?;
     cell.start_with_builds(&[2, 2, 1])?;
-    cell.log_comes_to_stand_behind_a_checkpoint(1)?;
+    cell.log_comes_to_stand_behind_a_checkpoint(8)?;
     cell.view_goes_wrong(3);
     cell.log_comes_to_stand_behind_a_checkpoint(0)?;
     (1..=3).try_for_each(|node| cell.node_goes_off(node))?;
