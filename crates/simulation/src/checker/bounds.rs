@@ -27,6 +27,7 @@ impl World {
         self.time_is_right()?;
         self.room_lasts()?;
         self.look_at_nodes()?;
+        self.names_are_for_those_who_share_a_room()?;
         if self.views.on {
             self.differences_end()?;
         }

@@ -3,6 +3,7 @@
 
 mod anew;
 mod bounds;
+mod names;
 mod nodes;
 mod room;
 mod seen;

@@ -1,10 +1,12 @@
 //! What goes wrong with a node's data.
 
+use ieum_gateway::Cell as _;
 use ieum_store::Memory;
 
 use crate::failure::Check;
 use crate::host::Host;
-use crate::world::{Event, World};
+use crate::node::Node;
+use crate::world::{Event, MOST_KEPT, World};
 
 impl World {
     /// From here on a running node's view is another one than its log gives: a bit has flipped, or its build is wrong. The digest shows it.
@@ -13,7 +15,11 @@ impl World {
         let mask = self.trouble.next() | 1;
         // Two that are right are more than each that is wrong in its own way. Of two it stays open who is.
         let least = if self.hosts.len() > 2 && !self.trouble.chance(100) { 2 } else { 1 };
-        if self.lost || self.right_views_beside(index)? < least {
+        // One that lags could be overtaken, and those that are left lend it nothing.
+        let last = self.log.last();
+        let keeps_up = |node: &Node| node.cell.applied().ordinal + MOST_KEPT / 2 >= last;
+        let counts = |host: &Host| host.node.as_ref().is_some_and(keeps_up);
+        if self.lost || self.right_views_beside(index, counts)? < least {
             return Ok(());
         }
         let Some(host) = self.hosts.get_mut(index).filter(|host| host.node.is_some() && host.mask.is_none()) else {
@@ -68,11 +74,11 @@ impl World {
 
     /// Data is taken from a node only beside one whose view is right, or all that is left to copy could be wrong.
     pub(crate) fn may_lose_data(&self, index: usize) -> Check<bool> {
-        Ok(self.hosts.len() == 1 || self.right_views_beside(index)? > 0)
+        Ok(self.hosts.len() == 1 || self.right_views_beside(index, |_| true)? > 0)
     }
 
-    /// How many other nodes serve with a right view and stay.
-    fn right_views_beside(&self, index: usize) -> Check<usize> {
+    /// How many other nodes of which this is true serve with a right view and stay.
+    fn right_views_beside(&self, index: usize, counts: impl Fn(&Host) -> bool) -> Check<usize> {
         let mut right = 0;
         let stays = |host: &&Host| {
             host.index != index
@@ -80,7 +86,7 @@ impl World {
                 && host.journal.era == self.log.told()
                 && !self.operators.have_out(host.index)
         };
-        for host in self.hosts.iter().filter(stays) {
+        for host in self.hosts.iter().filter(stays).filter(|host| counts(host)) {
             right += usize::from(host.mask.is_none() && !host.is_wrong()?);
         }
         Ok(right)

@@ -27,13 +27,9 @@ impl World {
         let mut least = u64::MAX;
         for host in &self.hosts {
             let copies = host.copying.as_ref().map_or(u64::MAX, |copy| copy.at.ordinal);
-            // Who missed that the generation began crosses into it.
+            // Who missed that the generation began waits for somebody who knows what was lost.
             let is_here = self.log.generation(host.journal.era) == self.log.generation(self.log.newest());
-            let has = match host.has_data()? {
-                true if is_here => host.journal.synced,
-                true => 0,
-                false => u64::MAX,
-            };
+            let has = if host.has_data()? && is_here { host.journal.synced } else { u64::MAX };
             least = least.min(copies).min(has);
         }
         let back = restored && (2..=self.log.last()).contains(&least);

@@ -38,6 +38,8 @@ pub(crate) struct Person {
     password: String,
     /// The rooms that they are or were in.
     pub(crate) rooms: BTreeMap<u64, Past<bool>>,
+    /// In how many they are.
+    is_in: usize,
     /// What their devices are told, in order.
     pub(crate) told: Vec<(Position, Told)>,
 }

@@ -15,6 +15,10 @@ use super::{Counted, Model, Past, Step, Told};
 pub(crate) const TOLD_RECEIPTS: usize = 100;
 /// A room has so many members at most.
 const MOST_MEMBERS: usize = 3_000;
+/// Somebody is in so many rooms at most.
+const MOST_ROOMS: usize = 10_000;
+/// From the second level on others bring one into a room only below so many.
+const MOST_BY_OTHERS: usize = 8_000;
 
 /// What kind of room it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,8 +177,22 @@ impl Model {
         }
         if let Some(person) = self.people.get_mut(&user) {
             person.rooms.entry(id).or_default().set(at, true);
+            person.is_in += 1;
         }
         self.tell([user], &Told::Joined { room: id, from: last + 1, last, role, members });
+    }
+
+    /// Whether somebody may be in one more room, whether they want it or others.
+    fn has_room(&self, user: u64, by_others: bool) -> bool {
+        let most = if by_others && self.level() > 1 { MOST_BY_OTHERS } else { MOST_ROOMS };
+        self.people.get(&user).is_some_and(|person| person.is_in < most)
+    }
+
+    /// Whoever has no room is passed over; if that leaves nobody, nobody is let in.
+    fn who_has_room(&self, people: &mut Vec<u64>) -> Step<()> {
+        let anybody = !people.is_empty();
+        people.retain(|person| self.has_room(*person, true));
+        if anybody && people.is_empty() { Err(Reject::TooManyRooms) } else { Ok(()) }
     }
 
     fn says(&mut self, id: u64, from: u64, body: Body) -> u64 {
@@ -202,6 +220,9 @@ impl Model {
         if let Some(room) = self.pairs.get(&pair) {
             return Ok(Accepted::Room { room: RoomId(*room), created: false });
         }
+        if !self.has_room(user, false) || !self.has_room(with, true) {
+            return Err(Reject::TooManyRooms);
+        }
         let room = self.make(Kind::Direct(pair.0, pair.1), "");
         self.pairs.insert(pair, room);
         for person in [pair.0, pair.1] {
@@ -216,6 +237,10 @@ impl Model {
         }
         let mut others = Self::named(people)?;
         others.retain(|other| *other != user);
+        if !self.has_room(user, false) {
+            return Err(Reject::TooManyRooms);
+        }
+        self.who_has_room(&mut others)?;
         let room = self.make(Kind::Group, name);
         self.admit(room, user, Role::Owner, 1);
         let all = u32::try_from(others.len() + 1).unwrap_or(u32::MAX);
@@ -242,6 +267,8 @@ impl Model {
         if all > MOST_MEMBERS {
             return Err(Reject::RoomFull);
         }
+        self.who_has_room(&mut people)?;
+        let all = room.people().len() + people.len();
         for person in &people {
             self.admit(id, *person, Role::Member, u32::try_from(all).unwrap_or(u32::MAX));
         }
@@ -270,6 +297,7 @@ impl Model {
         }
         if let Some(person) = self.people.get_mut(&user) {
             person.rooms.entry(id).or_default().set(at, false);
+            person.is_in -= 1;
         }
         self.tell([user], &Told::Left { room: id });
     }
@@ -446,6 +474,9 @@ impl Model {
         }
         if !is_name(name) {
             return Err(Reject::NameInvalid);
+        }
+        if !self.has_room(user, false) {
+            return Err(Reject::TooManyRooms);
         }
         let room = self.make(Kind::Archive(user), name);
         self.archives.insert((user, key), room);

@@ -76,7 +76,7 @@ impl World {
         let Outcome::Accepted(Accepted::Registered { user, device }) = self.anonymous(register.into())? else {
             return broken("nobody can register");
         };
-        self.people.push(Somebody { user: user.0, handle: handle(person), password: password.clone() });
+        self.people.push(Somebody::new(user.0, handle(person), password.clone()));
         self.add_device(user, handle(person), (device.0, self.model.at()), secret);
         for _ in 0..self.wishes.between(0, 2) {
             let (secret, secret_hash) = self.secret();
@@ -211,6 +211,12 @@ pub(crate) struct Somebody {
     pub(crate) user: u64,
     pub(crate) handle: String,
     password: String,
+}
+
+impl Somebody {
+    pub(crate) fn new(user: u64, handle: String, password: String) -> Self {
+        Self { user, handle, password }
+    }
 }
 
 fn handle(person: u64) -> String {

@@ -142,6 +142,11 @@ impl World {
             let (found, heard) = (self.log.shared(), self.heard(index));
             let verdict = decide::verdict(found.as_ref(), stand.applied, &stand.digest.unwrap_or_default(), &heard);
             if decide::waits_no_more(verdict, found.as_ref(), &heard) {
+                if self.would_begin_a_second_history(index, &heard) {
+                    let why =
+                        "it missed that the generation began, and nobody is there who knows what the log has lost";
+                    return self.is_refused(index, why);
+                }
                 self.note(format_args!("node {} waits no more at {}: {verdict:?}", index + 1, stand.applied));
                 if let Some(host) = self.hosts.get_mut(index) {
                     (host.halted, host.suspect) = (None, false);
@@ -155,6 +160,17 @@ impl World {
         self.says(index)?;
         self.node_soon(index, LOOK_EVERY, NodeEvent::Open);
         Ok(())
+    }
+
+    /// Whether a node that missed that the generation began would cross into it although its log is back from a backup, and hears of nobody who has
+    /// more. Its operator does not start it before somebody does.
+    fn would_begin_a_second_history(&self, index: usize, heard: &[Report]) -> bool {
+        let missed = self.hosts.get(index).is_some_and(|host| self.missed(host));
+        let Some(log) = self.log.shared().filter(|_| missed && self.lost && !self.losses.goes_on_with(&self.log))
+        else {
+            return false;
+        };
+        heard.iter().all(|report| report.applied <= log.last)
     }
 
     /// A halted node takes from the journal of another one what it lacks.

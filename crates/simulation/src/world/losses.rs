@@ -17,6 +17,9 @@ use crate::log::{Era, Log};
 use crate::random::Random;
 use crate::wan::Cut;
 
+/// For how long what a node said last may come late and then be believed.
+const BELIEVED_FOR: u64 = 40_000;
+
 /// How the log is lost in a life.
 #[derive(Debug)]
 pub(crate) struct Losses {
@@ -77,6 +80,11 @@ impl Losses {
         self.liar.is_some_and(|(_, until)| now < until)
     }
 
+    /// Whether what one has said of it may still be believed: with another one at once they could be most of a cell.
+    fn is_believed(&self, now: u64) -> bool {
+        self.liar.is_some_and(|(_, until)| now < until + BELIEVED_FOR)
+    }
+
     /// What goes on beside what people were told of.
     pub(crate) fn apart(&self) -> Option<Era> {
         self.apart
@@ -125,7 +133,9 @@ impl World {
         match what {
             0..=14 if self.hosts.len() > 2 => {
                 let ms = self.losses.random.between(4_000, 30_000);
-                self.speaks_of_a_later_generation(one, ms);
+                if !self.losses.is_believed(self.now()) {
+                    self.speaks_of_a_later_generation(one, ms);
+                }
                 Ok(())
             }
             15..=39 if several => {
@@ -228,7 +238,7 @@ impl World {
     }
 
     /// Whether a node was away when a generation began.
-    fn missed(&self, host: &Host) -> bool {
+    pub(super) fn missed(&self, host: &Host) -> bool {
         host.journal.last > 0 && self.log.generation(host.journal.era) < self.log.generation(self.log.told())
     }
 

@@ -3,6 +3,7 @@
 mod circle;
 mod devices;
 mod differing;
+mod everywhere;
 mod halted;
 mod losses;
 mod operator;
@@ -244,6 +245,10 @@ pub(crate) struct World {
     pub(crate) losses: Losses,
     /// How the log runs out of room.
     pub(crate) shortage: Shortage,
+    /// Whose names are asked for.
+    pub(crate) names: Random,
+    /// Somebody is in as many rooms as others may bring one into.
+    everywhere: bool,
 }
 
 /// What a wall clock shows when a life begins: 2026-01-01.
@@ -308,6 +313,8 @@ impl World {
             healed: None,
             losses: Losses::of(options.seed),
             shortage,
+            names: Random::new(options.seed.rotate_left(32) ^ 0x6e61_6d65),
+            everywhere: everywhere::somebody_is(options.seed),
         }
     }
 
@@ -394,6 +401,9 @@ impl World {
         self.after(differing::LOOKS_EVERY, Event::OperatorLooks);
         for person in 0..PEOPLE {
             self.register(person)?;
+        }
+        if self.everywhere {
+            self.somebody_is_everywhere()?;
         }
         if self.operators.upgrade { self.old_clients_make_rooms() } else { Ok(()) }
     }
