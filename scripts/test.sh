@@ -35,9 +35,15 @@ stage() {
     [ "$took" -le "$budget" ] || slow+=("$name took ${took} s of ${budget} s")
 }
 
+# The programs, as the tests have built them: asked for by themselves some of what they depend on would be built without what tests need of it,
+# and most of the rest with it once more.
+programs() {
+    cargo build --locked --workspace --bins --tests
+}
+
 # Short drills: data centers of this machine are lost under load, and nothing may be with them. A drill counts as a test.
 drills() {
-    cargo build --locked -p ieum -p ieum-drill --bins || return
+    programs || return
     local name well=0
     for name in power-panel split half-dead all-dark; do
         if target/debug/drill "$name" --short; then
@@ -71,15 +77,17 @@ both() {
     return "$well"
 }
 
-# Whole lives from seeds: the same is the same in every build, and those that are always lived end well. A failure prints its seed.
+# Whole lives from seeds: the same is the same in every build; those that are always lived, and fresh ones. A failure prints its seed.
 simulation() {
-    cargo build --locked -p ieum-simulation && cargo build --release --locked -p ieum-simulation || return
+    programs && cargo build --release --locked -p ieum-simulation || return
     local well=0
     passes 'two processes and two builds live the same' scripts/same-lives.sh 100 || well=1
     fixed_lives() { passes "seeds $1 to $(($1 + 149))" target/release/ieum-simulation --seed "$1" --lives 150; }
     first_half() { fixed_lives 1; }
     second_half() { fixed_lives 151; }
+    fresh_lives() { passes 'fresh seeds' target/release/ieum-simulation --minutes 3; }
     both first_half second_half || well=1
+    both fresh_lives fresh_lives || well=1
     return "$well"
 }
 
