@@ -145,7 +145,7 @@ impl<C: Cell> Gateway<C> {
         session.silence(now) < self.options.in_front || Bug::TypingToTheAway.planted()
     }
 
-    /// Whether anybody has said that they type, and it was not told yet.
+    /// Whether anybody has said that they type, and it was not told yet: for whoever checks that nothing stays.
     #[must_use]
     pub fn signals_wait(&self) -> bool {
         self.signals.waiting.lock().count() > 0
@@ -195,6 +195,9 @@ impl<C: Cell> Gateway<C> {
     }
 
     /// Looks up who may hear it, which may wait for the disk.
+    ///
+    /// # Errors
+    /// When the view fails.
     pub fn look_up(&self, Round { waiting, began }: Round) -> kv::Result<Looked> {
         let (view, count) = (self.cell.view(), waiting.count());
         let heard = |queue: Latest| -> kv::Result<Vec<Heard>> {

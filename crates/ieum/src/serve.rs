@@ -108,10 +108,15 @@ pub(crate) enum Error {
     FoundedBefore { who: String, at: Position },
     #[error(
         "node {node} has applied {at}, and etcd's log ends before that: it has lost batches that were acknowledged (an older backup of etcd was \
-         restored, or this is the etcd of before). This node has no data and does not begin with that log. Begin a new generation with `ieum \
-         log reseed`, then start it again"
+         restored). This node has no data and does not begin with that log. Begin a new generation with `ieum log reseed`, which misses this \
+         node: give it up there with --without and its number, and start it again afterwards"
     )]
     FallsShort { node: NodeId, at: Position },
+    #[error(
+        "node {node} stands at {at}, in a later generation than that of etcd's log, which was given up: an etcd that was thought lost has come \
+         back. This node has no data and does not begin with that log. Correct [log] endpoints, and switch the old etcd off"
+    )]
+    OldLog { node: NodeId, at: Position },
     #[error("the log has gone on without this node and forgotten what it needs: it asks the other nodes for it")]
     Overtaken,
 }

@@ -34,7 +34,8 @@ pub struct Delivery<T> {
     pub events: Vec<Event>,
     /// What an operator must hear of.
     pub alarms: Vec<Alarm>,
-    /// It was a batch of this life's, and the cell does not count it, because its node is no member: the node MUST stop, and serve nobody.
+    /// It was a batch of this life's, and the cell does not count it, because its node is no member. `Service` has stopped by then and serves
+    /// nobody; whoever runs a [`Machine`] by itself MUST see to that.
     pub removed: bool,
 }
 

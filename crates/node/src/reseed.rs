@@ -106,7 +106,7 @@ pub enum Obstacle {
     )]
     Runs { nodes: Vec<NodeId>, log: Option<Position> },
     #[error(
-        "{} missing{}. Start {} if that can be done (one whose data is gone ends again where there is no log, and is to be given up): what it alone has applied would be lost to the cell, which may be acknowledged messages \
+        "{} missing{}. Start {} if that can be done (one whose data is gone ends again where there is no log, or one that has lost something, and is to be given up): what it alone has applied would be lost to the cell, which may be acknowledged messages \
          of its last moments (clients keep those of the last minutes, and offer them again). To go on all the same say {}",
         named(missing), list(silent), if missing.len() == 1 { "it" } else { "them" },
         without_each(missing.iter().map(|(node, _)| node))
@@ -143,6 +143,11 @@ pub enum Obstacle {
         "the log is not lost: etcd holds it up to {last}, and node {node}, which stands at {at}, can go on with it. Restart the node"
     )]
     NotLost { last: Position, node: NodeId, at: Position },
+    #[error(
+        "node {node} is given up, and answers still: it stands at {at}, and etcd's log ends at {last}, so that beside it no node goes on with \
+         that log. Stop it, and run this again"
+    )]
+    Answers { node: NodeId, at: Position, last: Position },
     #[error(
         "etcd holds a log of this cell already, up to {last}, with which no node that answers can go on: it was restored from an old backup, \
          or has come back after it was given up. Is it the right etcd? Then say --replace, and that log is deleted"
@@ -210,6 +215,10 @@ fn other_histories(seen: &Seen, without: &[NodeId]) -> Option<Obstacle> {
 }
 
 /// How the new generation begins, if it may.
+///
+/// # Errors
+/// With the first of these that is so: somebody runs; nobody stands where it is a member; a number that is given up is nobody's; members are
+/// missing; views differ; there are two histories; a journal alone has more; etcd holds a log that goes on, has begun, or is not to be replaced.
 pub fn plan(seen: &Seen, log: Option<&Shared>, without: &[NodeId], replace: bool) -> Result<Plan, Obstacle> {
     let counts = |node: &NodeId| !without.contains(node);
     let halted = || seen.stood.values().filter(|stood| counts(&stood.node));
@@ -258,7 +267,10 @@ pub fn plan(seen: &Seen, log: Option<&Shared>, without: &[NodeId], replace: bool
     }
     let newest = seen.stood.values().map(|stood| stood.stand.applied.generation).max().unwrap_or(end.generation);
     if let Some(log) = log {
-        check_log(log, furthest, candidates(), &members, replace)?;
+        check_log(log, furthest, candidates(), &members, replace).map_err(|obstacle| match obstacle {
+            Obstacle::Already(_) | Obstacle::NotLost { .. } => who_answers(seen, log, without).unwrap_or(obstacle),
+            obstacle => obstacle,
+        })?;
     }
     let behind = candidates().filter(|other| other.stand.applied < end);
     Ok(Plan {
@@ -270,6 +282,15 @@ pub fn plan(seen: &Seen, log: Option<&Shared>, without: &[NodeId], replace: bool
         without_view: without_view().map(|stood| stood.node).chain(seen.empty.iter().copied().filter(counts)).collect(),
         given_up: without.iter().map(|node| (*node, seen.stood.get(node).map(|stood| stood.stand.applied))).collect(),
     })
+}
+
+/// One that is given up and says that it has more than the log: nodes that hear it do not go on.
+fn who_answers(seen: &Seen, log: &Shared, without: &[NodeId]) -> Option<Obstacle> {
+    let has_more =
+        |stood: &&Stood| matches!(judge(Some(log), stood.stand.applied, &[0; 32]), Verdict::CutOff | Verdict::GivenUp);
+    let given_up = seen.stood.values().filter(|stood| without.contains(&stood.node));
+    let Stood { node, stand, .. } = given_up.filter(has_more).max_by_key(|stood| stood.stand.applied)?;
+    Some(Obstacle::Answers { node: *node, at: stand.applied, last: log.last })
 }
 
 /// A log that a node can go on with is not replaced. Nor is one of a generation that has begun, if it has all that the furthest has: else no
@@ -354,6 +375,22 @@ mod tests {
     }
 
     /// It may hold what was acknowledged, though no generation can begin there.
+    /// Node 3 stands where generation 5 begins, whose log has lost its end; node 1, which is given up, has that.
+    #[test]
+    fn who_is_given_up_and_has_more_than_the_log_is_to_be_stopped() {
+        let mut all = seen([(1, 71), (3, 42)]);
+        all.stood.entry(1).and_modify(|stood| stood.stand.applied = Position::new(5, 71));
+        let log = log(Some((42, 42)), 5, 60);
+        let said = refused(&all, Some(&log), &[1, 2], false);
+        assert!(
+            said.contains("node 1 is given up, and answers still: it stands at 5.71, and etcd's log ends at 5.60"),
+            "{said}"
+        );
+        all.stood.remove(&1);
+        let said = refused(&all, Some(&log), &[1, 2], false);
+        assert!(said.contains("Generation 5 of the log has begun behind 4.42 already"), "{said}");
+    }
+
     #[test]
     fn what_is_in_a_journal_without_a_view_is_waited_for() {
         let mut all = seen([(1, 40), (2, 41), (3, 42)]);

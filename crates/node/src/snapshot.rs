@@ -218,7 +218,10 @@ pub fn adopt(file: &Path, folder: &Path, cell: u32, position: Position) -> Resul
     sync_folder_of(&path)
 }
 
-/// Whether what came from another node is the snapshot of `cell` at `position`; else what it is.
+/// Whether what came from another node is the snapshot of `cell` at `position`.
+///
+/// # Errors
+/// With what it is instead.
 pub fn is_asked_for(meta: &Meta, cell: u32, position: Position) -> Result<(), String> {
     if meta.position != position {
         return Err(format!("it stands at {}, not at {position}", meta.position));
@@ -229,7 +232,10 @@ pub fn is_asked_for(meta: &Meta, cell: u32, position: Position) -> Result<(), St
     Ok(())
 }
 
-/// A snapshot of `view` as it is now, in memory: what a file of it would hold.
+/// A snapshot of `view` as it is now, in memory: what a file of it would hold. For whoever has no files.
+///
+/// # Errors
+/// When the view fails.
 pub fn bytes_of(view: &impl Kv) -> Result<Vec<u8>, Error> {
     let look = view.snapshot();
     let mut writer = Writer::to(Vec::new(), Care::HandedOver);
@@ -243,6 +249,9 @@ pub fn bytes_of(view: &impl Kv) -> Result<Vec<u8>, Error> {
 }
 
 /// Reads what [`bytes_of`] gave against its checksums and gives what it is of.
+///
+/// # Errors
+/// When the bytes are no whole snapshot.
 pub fn check_bytes(bytes: &[u8]) -> Result<Meta, Error> {
     let mut rows = Rows::read(bytes, Path::new(IN_MEMORY))?;
     rows.try_for_each(|row| row.map(drop))?;

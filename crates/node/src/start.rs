@@ -65,7 +65,7 @@ pub enum StartError {
 ///
 /// # Errors
 /// When the log or the view fails.
-pub async fn bring_up<L: Log, K: Kv>(log: &L, applier: &mut Applier<K>) -> Result<L::Tail, StartError> {
+pub(crate) async fn bring_up<L: Log, K: Kv>(log: &L, applier: &mut Applier<K>) -> Result<L::Tail, StartError> {
     let last = log.last().await?;
     let mut tail = log.tail(log_position(applier.applied())).await?;
     while log_position(applier.applied()) < last && !Bug::ReadyBeforeCaughtUp.planted() {

@@ -84,6 +84,8 @@ pub(crate) struct Halted {
     pub(crate) has_view: bool,
     /// Nodes of another history, and where that shows.
     pub(crate) others: BTreeMap<NodeId, Position>,
+    /// Whether it takes from others what it lacks, by the log that it saw last.
+    pub(crate) takes: bool,
     /// Until then it takes nothing from others.
     pub(crate) still: u64,
 }

@@ -109,17 +109,17 @@ pub fn start(view: &(impl Read + ?Sized), cursor: Option<Position>) -> kv::Resul
     let Some(cursor) = cursor else { return Ok(Start::Resync) };
     let applied = APPLIED.get(view, &ONLY)?.map_or(Position::default(), |a| a.position);
     let horizon = HORIZON.get(view, &ONLY)?.unwrap_or_default();
-    let kept = if cursor.generation == applied.generation {
-        cursor.ordinal <= applied.ordinal
-    } else {
-        ENDS.get(view, &cursor.generation)?.is_some_and(|end| cursor <= end.position)
-    };
+    let is_ahead = cursor.generation == applied.generation && cursor.ordinal > applied.ordinal;
+    let kept = !is_ahead && !is_lost(view, cursor)?;
     let since =
         if Bug::CatchUpOneLate.planted() { Position::new(cursor.generation, cursor.ordinal + 1) } else { cursor };
     Ok(if kept && cursor >= horizon { Start::Since(since) } else { Start::Resync })
 }
 
 /// Whether a position lies behind where its generation ended, so that what was told of it is lost.
+///
+/// # Errors
+/// When the view fails.
 pub fn is_lost(view: &(impl Read + ?Sized), position: Position) -> kv::Result<bool> {
     let applied = APPLIED.get(view, &ONLY)?.map_or(Position::default(), |a| a.position);
     let goes_on = position.generation == applied.generation;

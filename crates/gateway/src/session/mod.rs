@@ -171,7 +171,7 @@ impl Session {
         self.something.notified().await;
     }
 
-    /// How much waits to be sent: items and their bytes.
+    /// How much waits to be sent: items and their bytes. For whoever checks that queues are bounded.
     #[must_use]
     pub fn waits(&self) -> (usize, usize) {
         self.queue.lock().load()

@@ -1,7 +1,7 @@
 //! A node before its log: whether it may go on with what etcd holds. If it may not it halts: its doors are shut, it answers the other nodes,
 //! and it looks again until there is a log for it (docs/decisions/reseed.md).
 
-mod decide;
+mod look;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,9 @@ use ieum_gateway::Ticket;
 use ieum_log_etcd::record::{self, Found};
 use ieum_log_etcd::{Etcd, Options};
 use ieum_node::folder::{self, Folder};
-use ieum_node::halt::decide::{Later, Start, at_start, later, others_verdict, says, shows, verdict, waits_no_more};
+use ieum_node::halt::decide::{
+    Later, Start, at_start, later, others_verdict, says, shows, takes_more, verdict, waits_no_more,
+};
 use ieum_node::halt::{self, Halted, Shared, Stand, Stood, Verdict};
 use ieum_node::peers::Report;
 use ieum_node::service::Handle;
@@ -29,7 +31,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use self::decide::{Told, look_and_hear};
+use self::look::{Told, look_and_hear};
 pub(crate) use self::waiting::or_silent;
 use crate::config::Config;
 use crate::serve::Error;
@@ -118,7 +120,8 @@ async fn passage(config: &Config, founds: bool, suspect: bool) -> Result<Passage
                 let who = node.map_or_else(|| "this node".to_owned(), |node| format!("node {node}"));
                 return Err(Error::FoundedBefore { who, at });
             }
-            Start::FallsShort { node, at } => return Err(Error::FallsShort { node, at }),
+            Start::FallsShort { node, at, given_up: false } => return Err(Error::FallsShort { node, at }),
+            Start::FallsShort { node, at, given_up: true } => return Err(Error::OldLog { node, at }),
             Start::Halts { own } => break (own, Some(found)),
         }
     };
@@ -184,13 +187,14 @@ impl Halt<'_> {
         let end = end.map(|before| core_position(before.end)).filter(|end| end.generation == self.own);
         let halted = Halted::open(&self.folder, self.config.node.cell, self.own, &view, end).await?;
         let halted = Arc::new(halted);
-        let (mut said, mut waited, mut lacking) = (None, None, BTreeMap::new());
+        let (mut said, mut waited, mut lacking, mut takes) = (None, None, BTreeMap::new(), true);
         loop {
             let stand = halted.stand().await?;
             let hearing = hear(&self.others, self.own_address.as_deref());
             let (looked, heard) =
                 look_and_hear(record::look(&self.etcd), hearing, fits, record::look(&self.etcd)).await;
             // What does not answer just now has told nothing new.
+            let looked_at = looked.as_ref().ok().map(shared_log);
             let judged = looked.ok().map(|found| (judged(&found, &stand, &heard), found));
             if let Some((verdict, found)) = &judged
                 && waits_no_more(*verdict, shared_log(found).as_ref(), &heard)
@@ -206,7 +210,11 @@ impl Halt<'_> {
                 tell(verdict, &stand, &found);
                 said = Some(verdict);
             }
-            self.level(&halted, &mut lacking).await;
+            // While etcd is silent it is as it was.
+            takes = looked_at.map_or(takes, |log| takes_more(log.as_ref(), stand.applied, &digest(&stand)));
+            if takes {
+                self.level(&halted, &mut lacking).await;
+            }
             let (applied, addresses) = (halted.stand().await?.applied, self.addresses());
             report.send_modify(|report| {
                 *report = says(report.node, report.dc.clone(), (shared::BUILD, report.life), applied, addresses);
@@ -283,8 +291,12 @@ impl Halt<'_> {
 }
 
 fn judged(found: &Found, stand: &Stand, heard: &[Report]) -> Verdict {
-    // Without a view no generation is said to begin where it stands.
-    verdict(shared_log(found).as_ref(), stand.applied, &stand.digest.unwrap_or_default(), heard)
+    verdict(shared_log(found).as_ref(), stand.applied, &digest(stand), heard)
+}
+
+/// Without a view no generation is said to begin where it stands.
+fn digest(stand: &Stand) -> [u8; 32] {
+    stand.digest.unwrap_or_default()
 }
 
 fn meet(met: &Mutex<BTreeSet<String>>, address: &str) {

@@ -7,7 +7,7 @@ use ieum_log_etcd::{Options, Unreachable, record};
 use ieum_node::chain;
 use tokio::time::sleep;
 
-use super::decide::Told;
+use super::look::Told;
 use crate::serve::Error;
 
 /// How often it looks whether etcd answers.

@@ -108,7 +108,7 @@ mod tests {
         };
         let nowhere = Position::default();
         assert!(has_nothing(&report(Phase::Joining, nowhere, nowhere)));
-        // It waits for somebody to fill it, beside an etcd from a backup.
+        // It waits for somebody to fill it.
         assert!(has_nothing(&report(Phase::Joining, nowhere, Position::new(4, 0))));
         // Its journal is not open yet, and then its view is not.
         assert!(!has_nothing(&report(Phase::Joining, Position::new(4, 0), nowhere)));

@@ -39,17 +39,26 @@ pub fn others_verdict(log: Option<&Shared>, heard: &[Report]) -> Verdict {
     }
 }
 
-/// The same for a node that stands at `applied` with this digest, and for the others. One that missed that a generation began crosses into its log
-/// only if that has not lost what others have applied since.
+/// The same for a node that stands at `applied` with this digest, and for the others. One that missed that a generation began crosses into its log,
+/// or copies the view of a node that runs there, only if that log has not lost what others have applied since.
 pub fn verdict(log: Option<&Shared>, applied: Position, digest: &[u8; 32], heard: &[Report]) -> Verdict {
     match judge(log, applied, digest) {
         Verdict::GoesOn => others_verdict(log, heard),
-        Verdict::Crosses if !Bug::CrossesIntoShortLog.planted() => match others_verdict(log, heard) {
-            Verdict::GoesOn => Verdict::Crosses,
-            verdict => verdict,
-        },
+        own @ (Verdict::Crosses | Verdict::Elsewhere) if !Bug::CrossesIntoShortLog.planted() => {
+            match others_verdict(log, heard) {
+                Verdict::GoesOn => own,
+                verdict => verdict,
+            }
+        }
         verdict => verdict,
     }
+}
+
+/// Whether a halted node takes from others what it lacks. Not where the generation of this log begins just where it stands: what they have behind
+/// that was given up, and beyond it the node could not cross any more.
+#[must_use]
+pub fn takes_more(log: Option<&Shared>, applied: Position, digest: &[u8; 32]) -> bool {
+    judge(log, applied, digest) != Verdict::Crosses
 }
 
 /// Whether a node that has halted opens its doors again.
@@ -88,6 +97,8 @@ pub enum Start {
         node: NodeId,
         /// Up to where.
         at: Position,
+        /// Whether that is of a later generation: the log is one that was given up.
+        given_up: bool,
     },
     /// It halts with what it has, which is of this generation, and looks closer.
     Halts {
@@ -112,7 +123,8 @@ pub fn at_start(
             (Some(_), _, Some(report))
                 if !foreign && others_verdict(log, heard) != Verdict::GoesOn && !Bug::ShortLogTaken.planted() =>
             {
-                Start::FallsShort { node: report.node, at: report.applied }
+                let given_up = others_verdict(log, heard) == Verdict::GivenUp;
+                Start::FallsShort { node: report.node, at: report.applied, given_up }
             }
             (None, true, Some(report)) => Start::FoundedBefore { node: Some(report.node), at: report.applied },
             (None, true, None) => Start::Founds,
@@ -225,6 +237,19 @@ mod tests {
         assert_eq!(judged(&[ready(2, 5, 70), ready(3, 4, 41)]), Verdict::Crosses);
         assert_eq!(judged(&[ready(2, 5, 70), report(3, Phase::Joining, 5, 71)]), Verdict::CutOff);
         assert_eq!(judged(&[ready(2, 9, 0)]), Verdict::GivenUp);
+        // Nor does one that stands elsewhere copy a view of it.
+        let elsewhere = |heard: &[Report]| verdict(Some(&new), Position::new(4, 39), &DIGEST, heard);
+        assert_eq!(elsewhere(&[ready(2, 5, 70)]), Verdict::Elsewhere);
+        assert_eq!(elsewhere(&[ready(2, 5, 70), report(3, Phase::Joining, 5, 71)]), Verdict::CutOff);
+    }
+
+    #[test]
+    fn a_node_takes_nothing_beyond_where_it_could_cross() {
+        let takes = |log: Option<&Shared>, ordinal| takes_more(log, Position::new(4, ordinal), &DIGEST);
+        let new = behind(4, 40, log(5, 70));
+        assert!(!takes(Some(&new), 40));
+        assert!(takes(Some(&new), 39) && takes(Some(&new), 41));
+        assert!(takes(None, 40) && takes(Some(&log(4, 30)), 40));
     }
 
     #[test]
@@ -259,8 +284,9 @@ mod tests {
         let start =
             |log: &Shared, foreign, heard: &[Report]| at_start(None, (Some(log), foreign), heard, (false, false));
         let heard = [ready(2, 4, 30), report(3, Phase::Joining, 4, 41)];
-        assert_eq!(start(&log(4, 40), false, &heard), Start::FallsShort { node: 3, at: Position::new(4, 41) });
-        assert_eq!(start(&log(3, 90), false, &heard), Start::FallsShort { node: 3, at: Position::new(4, 41) });
+        let falls_short = |given_up| Start::FallsShort { node: 3, at: Position::new(4, 41), given_up };
+        assert_eq!(start(&log(4, 40), false, &heard), falls_short(false));
+        assert_eq!(start(&log(3, 90), false, &heard), falls_short(true));
         assert_eq!(start(&log(4, 41), false, &heard), Start::GoesOn);
         assert_eq!(start(&log(5, 0), false, &heard), Start::GoesOn, "they will cross into it");
         assert_eq!(start(&log(4, 0), false, &[]), Start::GoesOn);

@@ -94,7 +94,7 @@ impl World {
                 }
             }
         }
-        host.halted = Some(Halted { has_view, others: BTreeMap::new(), still: 0 });
+        host.halted = Some(Halted { has_view, others: BTreeMap::new(), takes: true, still: 0 });
         let stands = self.stand(index)?.map(|stood| stood.stand.applied);
         self.note(format_args!("node {} halts at {stands:?}", index + 1));
         self.says(index)
@@ -140,7 +140,8 @@ impl World {
         };
         if self.way_to_log(index) == Way::Answered && self.now() >= self.log.stalled_until() {
             let (found, heard) = (self.log.shared(), self.heard(index));
-            let verdict = decide::verdict(found.as_ref(), stand.applied, &stand.digest.unwrap_or_default(), &heard);
+            let digest = stand.digest.unwrap_or_default();
+            let verdict = decide::verdict(found.as_ref(), stand.applied, &digest, &heard);
             if decide::waits_no_more(verdict, found.as_ref(), &heard) {
                 if self.would_begin_a_second_history(index, &heard) {
                     let why =
@@ -153,9 +154,14 @@ impl World {
                 }
                 return self.opens(index);
             }
+            if let Some(halted) = self.hosts.get_mut(index).and_then(|host| host.halted.as_mut()) {
+                halted.takes = decide::takes_more(found.as_ref(), stand.applied, &digest);
+            }
         }
-        for other in 0..self.hosts.len() {
-            self.levels(index, other)?;
+        if self.hosts.get(index).and_then(|host| host.halted.as_ref()).is_some_and(|halted| halted.takes) {
+            for other in 0..self.hosts.len() {
+                self.levels(index, other)?;
+            }
         }
         self.says(index)?;
         self.node_soon(index, LOOK_EVERY, NodeEvent::Open);

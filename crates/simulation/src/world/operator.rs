@@ -106,6 +106,7 @@ impl World {
             }
             Ok(_) => {}
             Err(Obstacle::Already(_)) => return Ok(()),
+            Err(Obstacle::Answers { node, .. }) => self.is_switched_off(node)?,
             Err(obstacle) if now >= asked.since + asked.patience => self.gives_up(&mut asked, &seen, &obstacle)?,
             Err(_) => {}
         }
@@ -128,6 +129,14 @@ impl World {
             self.note(format_args!("an operator gives up {without:?}"));
             asked.without = without;
         }
+        Ok(())
+    }
+
+    /// A node that is given up, and in the way of all others, has no power for a while.
+    fn is_switched_off(&mut self, node: NodeId) -> Check {
+        let Some(index) = self.hosts.iter().position(|host| host.number() == node) else { return Ok(()) };
+        self.loses_power(index, "is switched off")?;
+        self.after(HALTING, Event::NodeStarts(index));
         Ok(())
     }
 
