@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 lives=${1:-100}
 told=$(mktemp -d)
-trap 'rm -rf "$told"' EXIT
+trap 'rm -rf "$told"; kill $(jobs -p) 2>/dev/null' EXIT
 
 # live NAME PROGRAM
 live() {

@@ -7,9 +7,9 @@ passed=0
 failed=0
 slow=()
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+trap 'rm -f "$log"; kill $(jobs -p) 2>/dev/null' EXIT
 
-# What is drawn is the same everywhere, so that a failure is the change's own; `make properties` and `make fuzz` draw anew.
+# What properties and fuzzers draw is the same everywhere, so that a failure is the change's own; `make properties` and `make fuzz` draw anew.
 export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-1}
 
 # stage NAME BUDGET_SECONDS COMMAND…: runs it, counts its tests, says how long it took. One over its budget is named again at the end, but has not
@@ -82,10 +82,10 @@ simulation() {
     programs && cargo build --release --locked -p ieum-simulation || return
     local well=0
     passes 'two processes and two builds live the same' scripts/same-lives.sh 100 || well=1
-    fixed_lives() { passes "seeds $1 to $(($1 + 149))" target/release/ieum-simulation --seed "$1" --lives 150; }
+    fixed_lives() { passes "seeds $1 to $(($1 + 149))" target/release/ieum-simulation --seed "$1" --lives 150 --no-shrink; }
     first_half() { fixed_lives 1; }
     second_half() { fixed_lives 151; }
-    fresh_lives() { passes 'fresh seeds' target/release/ieum-simulation --minutes 3; }
+    fresh_lives() { passes 'fresh seeds' target/release/ieum-simulation --minutes 3 --no-shrink; }
     both first_half second_half || well=1
     both fresh_lives fresh_lives || well=1
     return "$well"

@@ -120,8 +120,8 @@ pub(crate) struct Host {
     pub(crate) skew: i64,
     /// The clock that this life of its process stamps with.
     pub(crate) clock: Option<Clock>,
-    /// When it lost its disk, and up to where that had been synced. The others may count on it until they hear otherwise.
-    pub(crate) emptied: Option<(u64, u64)>,
+    /// When it lost its disk, and the journal on it. The others may count on that until they hear otherwise.
+    pub(crate) emptied: Option<(u64, Journal)>,
     /// What its process does to the digests of its view, which is another one than the log gives.
     pub(crate) mask: Option<u64>,
     /// Its view was found to differ, and how: it does not start with it again.
@@ -215,7 +215,7 @@ impl Host {
 
     /// Its disk is gone, and a new one is put in.
     pub(crate) fn is_emptied(&mut self, now: u64) {
-        self.emptied = Some((now, self.journal.synced));
+        self.emptied = Some((now, self.journal));
         (self.disk, self.journal, self.copied) = (Memory::new(), Journal::default(), None);
         self.data = Disk::default();
     }

@@ -79,6 +79,8 @@ pub(crate) struct Log {
     forgets: bool,
     /// How many it has taken again.
     repeats: u64,
+    /// Under which name it has a batch that it took again, by ordinal.
+    repeated: BTreeMap<u64, BatchId>,
     /// The furthest batch of the era of which people are told that any node has ever applied.
     applied: u64,
     /// Nothing becomes durable before.
@@ -98,6 +100,7 @@ impl Log {
             space: most.map(Space::of),
             forgets,
             repeats: 0,
+            repeated: BTreeMap::new(),
             memory: Memory::new(FIRST),
             eras: vec![Written { generation: FIRST, before: None, entries: Vec::new() }],
             held: Some(0),
@@ -338,7 +341,10 @@ impl Log {
         self.repeats += 1;
         let id = BatchId { node: u32::MAX, incarnation: 1, number: self.repeats };
         match now(self.memory.append(id, bytes.clone())) {
-            Some(Ok(position)) => Ok(position),
+            Some(Ok(position)) => {
+                self.repeated.insert(position.ordinal, id);
+                Ok(position)
+            }
             placed => broken(format!("the log refused a batch again: {placed:?}")),
         }
     }
@@ -370,7 +376,11 @@ impl Log {
         let holds_end = journal.has(journal.last);
         let copy = MemoryJournal::new(meta, journal.last - u64::from(holds_end));
         if let Some(end) = self.batch(journal.era, journal.last).filter(|_| holds_end) {
-            now(copy.put(end)).unwrap_or(Ok(())).map_err(|error| Broken(ieum_node::chain(&error)))?;
+            let id = self.repeated.get(&journal.last).copied().unwrap_or(end.id);
+            match now(copy.put(&Entry { id, ..end.clone() })) {
+                Some(put) => put.map_err(|error| Broken(ieum_node::chain(&error)))?,
+                None => return broken("the journal in memory waits"),
+            }
         }
         match now(joins(&self.memory, &copy)) {
             Some(joins) => joins.map_err(|error| Broken(ieum_node::chain(&error))),
@@ -396,13 +406,19 @@ impl Log {
     pub(crate) fn restore(&mut self, ordinal: u64) -> Check {
         let Some(mut era) = self.eras.last().cloned() else { return broken("there was no log") };
         era.entries.truncate(usize::try_from(ordinal).unwrap_or(usize::MAX));
-        (self.memory, self.repeats) = (Memory::new(era.generation), 0);
+        (self.memory, self.repeats, self.repeated) = (Memory::new(era.generation), 0, BTreeMap::new());
         for Entry { position, id, bytes } in &era.entries {
             let again = match now(self.memory.append(*id, bytes.clone())) {
                 Some(Ok(at)) if at == *position => at,
                 _ => self.again(bytes)?,
             };
             holds(again == *position, || format!("{position} is restored as {again}"))?;
+        }
+        // Which lives there were it knows as it did then.
+        self.lives = BTreeMap::new();
+        for Entry { id, .. } in &era.entries {
+            let life = self.lives.entry(id.node).or_default();
+            *life = id.incarnation.max(*life);
         }
         self.eras.push(era);
         self.held = Some(self.newest());
@@ -420,7 +436,7 @@ impl Log {
             format!("generation {generation} begins behind {}, where nothing was", core_position(end.end))
         })?;
         self.eras.push(Written { generation, before: Some((before, end)), entries: Vec::new() });
-        (self.memory, self.repeats) = (Memory::new(generation), 0);
+        (self.memory, self.repeats, self.repeated) = (Memory::new(generation), 0, BTreeMap::new());
         (self.held, self.told) = (Some(self.newest()), self.newest());
         (self.trimmed, self.applied, self.lives, self.trims) = (0, 0, BTreeMap::new(), Vec::new());
         self.has_another_room();

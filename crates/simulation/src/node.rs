@@ -177,10 +177,10 @@ pub(crate) struct Node {
     pub(crate) queue: (usize, usize),
     /// What each device may still ask.
     pub(crate) budgets: BTreeMap<usize, Budget>,
-    /// Since when a client does not take what it is sent.
     /// In which order hellos came, by connection.
     pub(crate) greeted: BTreeMap<Link, u64>,
     pub(crate) hellos: u64,
+    /// Since when a client does not take what it is sent.
     pub(crate) untaken_since: BTreeMap<Link, u64>,
     /// Who types, as those see it who look on, and how far the node is in telling it.
     pub(crate) typing: checker::Typing,

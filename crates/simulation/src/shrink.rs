@@ -62,14 +62,15 @@ impl Smallest<'_> {
     }
 
     fn time(&mut self) {
-        let until = self.options.ms.min(self.failed.ms);
+        // It is told in whole seconds.
+        let until = self.options.ms.min(self.failed.ms.next_multiple_of(1_000));
         if until < self.options.ms {
             self.takes(Options { ms: until, ..self.options.clone() });
         }
-        let mut step = self.options.ms / 2;
-        while step >= 1_000 {
-            let ms = self.options.ms.saturating_sub(step);
-            if !self.takes(Options { ms, ..self.options.clone() }) {
+        let mut step = self.options.ms / 2_000;
+        while step > 0 {
+            let ms = self.options.ms.saturating_sub(step * 1_000).next_multiple_of(1_000).max(1_000);
+            if ms == self.options.ms || !self.takes(Options { ms, ..self.options.clone() }) {
                 step /= 2;
             }
         }
@@ -105,7 +106,7 @@ mod tests {
             return Err(failed(1, "node 1 is something else"));
         }
         if options.nodes >= 3 && options.ms >= 60_000 && with(7) && with(12) {
-            return Err(failed(60_000, "room 5 is broken"));
+            return Err(failed(59_001, "room 5 is broken"));
         }
         Ok(Report { trace: [0; 32], digest: [0; 32], lines: 0, met: Met::default() })
     }
@@ -114,7 +115,7 @@ mod tests {
     fn a_life_gets_smaller_and_breaks_as_it_did() {
         let options = Options { nodes: 6, ms: 900_000, ..Options::of(1) };
         let mut steps = 0;
-        let first = failed(60_000, "room 77 is broken");
+        let first = failed(59_001, "room 77 is broken");
         let (smaller, failed) = shrink_with(&lived, &options, first, &mut |_, _| steps += 1);
         assert_eq!(failed.broken.to_string(), "room 5 is broken");
         assert_eq!((smaller.nodes, smaller.ms), (3, 60_000));

@@ -55,7 +55,8 @@ impl Tally {
             return;
         }
         self.told = Some(Instant::now());
-        eprint!("{}{end}", self.line());
+        // At once: others may write there, too.
+        eprint!("{}", self.line() + end);
         // Nobody is left to be told.
         let _ = stderr().flush();
     }

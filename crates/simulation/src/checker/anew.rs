@@ -37,6 +37,7 @@ impl World {
         if heard.iter().copied().any(|host| runs(&host)) {
             return holds(matches!(said, Err(Obstacle::Runs { .. })), || format!("beside nodes that run: {said:?}"));
         }
+        holds(!matches!(said, Err(Obstacle::Runs { .. })), || format!("no node runs: {said:?}"))?;
         let counts = |host: &&Host| !without.contains(&host.number());
         let (mut furthest, mut journals, mut known) = (None, Position::default(), BTreeSet::new());
         let mut members: BTreeSet<NodeId> = BTreeSet::new();
@@ -81,6 +82,16 @@ impl World {
                 if named.iter().map(|(node, _)| *node).eq(missing.iter().copied()));
             return holds(right, || format!("nodes {missing:?} do not answer: {said:?}"));
         }
+        let is_so = match said {
+            Err(
+                Obstacle::Missing { .. } | Obstacle::Nobody { .. } | Obstacle::NoView { .. } | Obstacle::NobodyLeft,
+            ) => false,
+            Err(Obstacle::JournalAlone { .. }) => journals > furthest,
+            _ => true,
+        };
+        holds(is_so, || {
+            format!("all members answer, the furthest stands at {furthest}, a journal ends at {journals}: {said:?}")
+        })?;
         let is_short = self
             .log
             .shared()

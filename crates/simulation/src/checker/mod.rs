@@ -6,6 +6,7 @@ mod bounds;
 mod names;
 mod nodes;
 mod room;
+mod rows;
 mod seen;
 mod typing;
 mod wire;
@@ -208,8 +209,9 @@ impl World {
                 Body::Text { text, .. } => Some(text.as_str()),
                 _ => None,
             };
-            let unanswered = self.history.asked.iter().any(|asked| asked.answer.is_none() && touches(asked, room, seq));
-            holds(says.contains(&text) || unanswered, || {
+            let unanswered =
+                || self.history.asked.iter().any(|asked| asked.answer.is_none() && touches(asked, room, seq));
+            holds(says.contains(&text) || unanswered(), || {
                 format!("message {room}/{seq} says {text:?} and not {says:?}")
             })?;
         }
@@ -248,6 +250,7 @@ impl World {
     /// The view is what the model makes of the log.
     fn as_the_model_has_it(&self, view: &impl Read, rooms: &Rooms) -> Check {
         let (at, model) = (self.model.at(), &self.model);
+        model.has_these_rows(view)?;
         holds(rooms.keys().eq(model.rooms.keys()), || "there are other rooms".to_owned())?;
         for (id, truth) in rooms {
             let Some(room) = model.rooms.get(id) else { continue };

@@ -29,12 +29,10 @@ use crate::failure::{Check, broken, holds};
 /// What running a command gives.
 type Step<T = Accepted> = Result<T, Reject>;
 
-/// A device answers for so many of its last commands.
-const REMEMBERED: u64 = 64;
-
 /// A person.
 #[derive(Debug, Default)]
 pub(crate) struct Person {
+    pub(crate) name: String,
     password: String,
     /// The rooms that they are or were in.
     pub(crate) rooms: BTreeMap<u64, Past<bool>>,
@@ -50,7 +48,6 @@ pub(crate) struct Device {
     user: u64,
     /// The number of its last command.
     last: u64,
-    answers: BTreeMap<u64, ([u8; 16], Outcome)>,
     /// Where it was logged out, and how much its owner's devices had been told by then.
     pub(crate) out: Option<(Position, usize)>,
 }
@@ -193,14 +190,12 @@ impl Model {
             return Ok(());
         }
         let outcome = self.run(Some((user, device)), command);
-        let before = self.done.insert((device, id), (self.at, outcome.clone()));
+        let before = self.done.insert((device, id), (self.at, outcome));
         holds(before.is_none(), || {
             format!("a command of device {device} takes effect at {} and did at {:?}", self.at, before)
         })?;
         if let Some(device) = self.devices.get_mut(&device) {
             device.last = number;
-            device.answers.insert(number, (id, outcome));
-            device.answers.remove(&number.saturating_sub(REMEMBERED));
         }
         Ok(())
     }

@@ -45,7 +45,10 @@ impl Model {
                 }
                 let user = self.count(Counted::People);
                 self.handles.insert(register.handle.clone(), user);
-                self.people.insert(user, Person { password: register.password.clone(), ..Person::default() });
+                self.people.insert(
+                    user,
+                    Person { name: register.name.clone(), password: register.password.clone(), ..Person::default() },
+                );
                 let device = self.add_device(user);
                 Ok(Accepted::Registered { user: UserId(user), device: DeviceId(device) })
             }
@@ -72,13 +75,16 @@ impl Model {
 
     fn add_device(&mut self, user: u64) -> u64 {
         let device = self.count(Counted::Devices);
-        self.devices.insert(device, Device { user, last: 0, answers: Default::default(), out: None });
+        self.devices.insert(device, Device { user, last: 0, out: None });
         device
     }
 
     pub(super) fn set_name(&mut self, user: u64, name: &str) -> Step {
         if !is_name(name) {
             return Err(Reject::NameInvalid);
+        }
+        if let Some(person) = self.people.get_mut(&user) {
+            name.clone_into(&mut person.name);
         }
         self.tell([user], &Told::Profile { name: name.to_owned() });
         Ok(Accepted::Done)

@@ -126,6 +126,11 @@ impl Room {
         self.counted(self.last_at(at)).saturating_sub(self.counted(self.read_at(user, at)))
     }
 
+    /// How far everybody has read who is or was in it and has.
+    pub(crate) fn all_read(&self) -> impl Iterator<Item = (u64, Option<u64>)> {
+        self.read.iter().map(|(user, read)| (*user, read.now().copied().flatten()))
+    }
+
     fn standing(&self, user: u64) -> Option<Standing> {
         self.members.get(&user)?.now().copied().flatten()
     }

@@ -14,7 +14,7 @@ use ieum_node::trimming::{AT_ONCE_PART, KEPT_PART, News, Sight, nearest};
 
 use super::{Event, NodeEvent, World};
 use crate::failure::{Check, holds};
-use crate::host::{self, Circle};
+use crate::host::{self, Circle, Journal};
 
 /// How often a node says where it stands.
 pub(super) const BEAT_EVERY: u64 = 500;
@@ -167,14 +167,14 @@ impl World {
     /// What is trimmed lies on the disks of members in two data centers.
     fn is_safe(&self, to: Position, members: &BTreeSet<NodeId>) -> Check {
         let now = self.now();
-        let had = |(at, synced): (u64, u64)| synced >= to.ordinal && now - at < HEARD_FOR;
         let held = self.log.held().unwrap_or_default();
-        let is_here = |host: &host::Host| {
-            let same = || self.log.batch(host.journal.era, to.ordinal) == self.log.batch(held, to.ordinal);
-            self.log.generation(host.journal.era) == to.generation && same()
+        let is_in = |journal: &Journal| {
+            let same = || self.log.batch(journal.era, to.ordinal) == self.log.batch(held, to.ordinal);
+            journal.synced >= to.ordinal && self.log.generation(journal.era) == to.generation && same()
         };
-        let has =
-            |host: &&host::Host| (is_here(host) && host.journal.synced >= to.ordinal) || host.emptied.is_some_and(had);
+        // The others may not have heard of it yet.
+        let had = |(at, journal): &(u64, Journal)| now - at < HEARD_FOR && is_in(journal);
+        let has = |host: &&host::Host| is_in(&host.journal) || host.emptied.as_ref().is_some_and(had);
         let of_us = self.hosts.iter().filter(|host| members.contains(&host.number()));
         let dcs: BTreeSet<usize> = of_us.filter(has).map(host::Host::dc).collect();
         holds(dcs.len() > 1, || {
