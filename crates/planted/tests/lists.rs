@@ -85,5 +85,5 @@ fn of_every_bug_it_is_said_whether_the_simulation_finds_it() {
 #[test]
 fn the_simulation_finds_no_fewer_than_it_did() {
     let found = lines(BY_SEED).filter(|words| words.get(1) == Some(&"seed")).count();
-    assert!(found >= 85, "{found}");
+    assert!(found >= 86, "{found}");
 }

@@ -87,6 +87,9 @@ impl World {
                 Obstacle::Missing { .. } | Obstacle::Nobody { .. } | Obstacle::NoView { .. } | Obstacle::NobodyLeft,
             ) => false,
             Err(Obstacle::JournalAlone { .. }) => journals > furthest,
+            Err(Obstacle::OtherHistories { .. }) => {
+                self.of_another_history().iter().any(|node| known.contains(node) && !without.contains(node))
+            }
             _ => true,
         };
         holds(is_so, || {

@@ -25,6 +25,8 @@ const BELIEVED_FOR: u64 = 40_000;
 pub(crate) struct Losses {
     pub(crate) on: bool,
     random: Random,
+    /// Who stands still when two histories have become one.
+    still: Random,
     /// Who speaks of a later generation, and until when.
     liar: Option<(usize, u64)>,
     /// What goes on behind an old backup, beside what people were told of: none of them is let in there.
@@ -68,7 +70,8 @@ pub(crate) enum Mends {
 impl Losses {
     pub(crate) fn of(seed: u64) -> Self {
         let random = Random::new(seed.rotate_left(32) ^ 0x6c6f_7373);
-        Self { on: matches!(seed % 20, 13 | 18), random, liar: None, apart: None }
+        let still = Random::new(seed.rotate_left(32) ^ 0x7374_696c);
+        Self { on: matches!(seed % 20, 13 | 18), random, still, liar: None, apart: None }
     }
 
     /// Whether a node speaks of a later generation that there is not.
@@ -333,7 +336,7 @@ impl World {
     }
 
     /// Nodes that went on with what people were not told of.
-    pub(super) fn of_another_history(&self) -> Vec<NodeId> {
+    pub(crate) fn of_another_history(&self) -> Vec<NodeId> {
         let other = |host: &&Host| !self.log.is_told_up_to(host.journal.era, host.journal.last);
         self.hosts.iter().filter(other).map(Host::number).collect()
     }
@@ -352,6 +355,7 @@ impl World {
         if self.losses.apart.take().is_none() {
             return Ok(());
         }
+        self.one_stands_still();
         for index in 0..self.hosts.len() {
             if let Some(host) = self.hosts.get_mut(index) {
                 host.off = false;
@@ -359,6 +363,19 @@ impl World {
             self.node_starts(index)?;
         }
         Ok(())
+    }
+
+    /// One that has found another history stands still, while the others go on as one and may lose their log again: what it says then is of before.
+    fn one_stands_still(&mut self) {
+        let has_found = |host: &&Host| host.halted.as_ref().is_some_and(|halted| !halted.others.is_empty());
+        let those: Vec<usize> = self.hosts.iter().filter(has_found).map(|host| host.index).collect();
+        let (stands, ms) = (self.losses.still.chance(600), self.losses.still.between(15_000, 120_000));
+        let Some(index) = self.losses.still.pick(&those).copied().filter(|_| stands) else { return };
+        let until = self.now() + ms;
+        if let Some(host) = self.hosts.get_mut(index) {
+            host.frozen_until = host.frozen_until.max(until);
+        }
+        self.note(format_args!("node {}, which has found another history, stands still for {ms} ms", index + 1));
     }
 
     /// Whether nothing of what lies behind an ordinal of the log is about who somebody is: what was lost of that people would not offer again.
