@@ -47,42 +47,36 @@ impl<T: PartialEq> Told<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ieum_core::ids::{NodeId, Position};
+    use ieum_core::ids::Position;
     use ieum_node::halt::decide::{others_verdict, says, verdict};
     use ieum_node::halt::{Shared, Verdict};
-    use ieum_node::peers::Phase;
     use std::cell::Cell;
 
     const DIGEST: [u8; 32] = [3; 32];
 
-    fn report(node: NodeId, phase: Phase, generation: u32, ordinal: u64) -> Report {
-        let at = Position::new(generation, ordinal);
-        Report { phase, synced: at, ..says(node, "x".to_owned(), (1, node.into()), at, Vec::new()) }
+    fn log(ordinal: u64) -> Shared {
+        Shared { predecessor: None, last: Position::new(4, ordinal) }
     }
 
-    fn ready(node: NodeId, generation: u32, ordinal: u64) -> Report {
-        report(node, Phase::Ready, generation, ordinal)
-    }
-
-    fn log(generation: u32, ordinal: u64) -> Shared {
-        Shared { predecessor: None, last: Position::new(generation, ordinal) }
+    fn ahead() -> Report {
+        says(2, "x".to_owned(), (1, 2), Position::new(4, 41), Vec::new())
     }
 
     /// Others append all the time: what they say last is not in what was looked at first.
     #[tokio::test]
     async fn a_log_that_others_go_on_with_is_not_taken_for_one_that_lost_its_end() {
         let end = Cell::new(40);
-        let look = || async { log(4, end.get()) };
+        let look = || async { log(end.get()) };
         let hear = async {
             end.set(41);
-            vec![ready(2, 4, 41)]
+            vec![ahead()]
         };
         let fits = |seen: &Shared, heard: &[Report]| others_verdict(Some(seen), heard) == Verdict::GoesOn;
         let (seen, heard) = look_and_hear(look(), hear, fits, look()).await;
         assert_eq!(verdict(Some(&seen), Position::new(4, 40), &DIGEST, &heard), Verdict::GoesOn);
         // One that has lost its end is no longer when it is looked again.
-        let short = || async { log(4, 40) };
-        let (seen, heard) = look_and_hear(short(), async { vec![ready(2, 4, 41)] }, fits, short()).await;
+        let short = || async { log(40) };
+        let (seen, heard) = look_and_hear(short(), async { vec![ahead()] }, fits, short()).await;
         assert_eq!(verdict(Some(&seen), Position::new(4, 40), &DIGEST, &heard), Verdict::CutOff);
     }
 

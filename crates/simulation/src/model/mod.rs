@@ -3,6 +3,7 @@
 //! command must give, what each person must be told, in which order, and what they may see at any position.
 
 mod answer;
+mod archives;
 mod nodes;
 mod past;
 mod people;

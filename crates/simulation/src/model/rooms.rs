@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use ieum_core::commands::archive::Entry;
 use ieum_core::ids::{Position, RoomId};
 use ieum_core::outcome::{Accepted, Reject};
 use ieum_core::tables::messages::{Body, System};
@@ -75,7 +74,7 @@ pub(crate) struct Room {
     stays: BTreeMap<u64, Vec<(u64, Option<u64>)>>,
     /// Edits and deletes, in order.
     pub(crate) changes: Vec<(Position, u64)>,
-    keys: BTreeMap<[u8; 16], u64>,
+    pub(super) keys: BTreeMap<[u8; 16], u64>,
 }
 
 impl Room {
@@ -94,7 +93,7 @@ impl Room {
         }
     }
 
-    fn last(&self) -> u64 {
+    pub(super) fn last(&self) -> u64 {
         self.said.len() as u64
     }
 
@@ -149,7 +148,7 @@ impl Room {
 }
 
 impl Model {
-    fn room_of(&self, room: u64, user: u64) -> Step<(&Room, Standing)> {
+    pub(super) fn room_of(&self, room: u64, user: u64) -> Step<(&Room, Standing)> {
         let room = self.rooms.get(&room).ok_or(Reject::RoomUnknown)?;
         let standing = room.standing(user).ok_or(Reject::RoomUnknown)?;
         Ok((room, standing))
@@ -160,7 +159,7 @@ impl Model {
         if of.0.kind == Kind::Group { Ok(of) } else { Err(Reject::WrongRoomKind) }
     }
 
-    fn make(&mut self, kind: Kind, name: &str) -> u64 {
+    pub(super) fn make(&mut self, kind: Kind, name: &str) -> u64 {
         let id = self.count(Counted::Rooms);
         let mut room = Room::new(kind);
         room.name.set(self.at, name.to_owned());
@@ -169,7 +168,7 @@ impl Model {
     }
 
     /// Somebody comes in. Their messages begin behind the last one.
-    fn admit(&mut self, id: u64, user: u64, role: Role, members: u32) {
+    pub(super) fn admit(&mut self, id: u64, user: u64, role: Role, members: u32) {
         let (at, now) = (self.at, self.time.now());
         let Some(room) = self.rooms.get_mut(&id) else { return };
         let last = room.last();
@@ -188,7 +187,7 @@ impl Model {
     }
 
     /// Whether somebody may be in one more room, whether they want it or others.
-    fn has_room(&self, user: u64, by_others: bool) -> bool {
+    pub(super) fn has_room(&self, user: u64, by_others: bool) -> bool {
         let most = if by_others && self.level() > 1 { MOST_BY_OTHERS } else { MOST_ROOMS };
         self.people.get(&user).is_some_and(|person| person.is_in < most)
     }
@@ -471,48 +470,5 @@ impl Model {
             self.tell([user], &told)
         }
         Ok(Accepted::Done)
-    }
-
-    pub(super) fn open_archive(&mut self, user: u64, key: [u8; 16], name: &str) -> Step {
-        if let Some(room) = self.archives.get(&(user, key)) {
-            return Ok(Accepted::Room { room: RoomId(*room), created: false });
-        }
-        if !is_name(name) {
-            return Err(Reject::NameInvalid);
-        }
-        if !self.has_room(user, false) {
-            return Err(Reject::TooManyRooms);
-        }
-        let room = self.make(Kind::Archive(user), name);
-        self.archives.insert((user, key), room);
-        self.admit(room, user, Role::Owner, 1);
-        Ok(Accepted::Room { room: RoomId(room), created: true })
-    }
-
-    pub(super) fn add_to_archive(&mut self, user: u64, id: u64, entries: &[Entry]) -> Step {
-        let at = self.at;
-        self.room_of(id, user)?;
-        let room = self.rooms.get_mut(&id).ok_or(Reject::RoomUnknown)?;
-        if !matches!(room.kind, Kind::Archive(_)) {
-            return Err(Reject::WrongRoomKind);
-        }
-        if entries.len() > 500 {
-            return Err(Reject::TooMany);
-        }
-        let before = room.last();
-        for Entry { key, time, author, kind, text } in entries {
-            if room.keys.contains_key(key) {
-                continue;
-            }
-            let body = Body::Archived { author: author.clone(), kind: kind.clone(), text: text.clone() };
-            room.said.push(Said { at, from: user, time: *time, counted: 0, versions: vec![(at, body, None)] });
-            room.keys.insert(*key, room.last());
-        }
-        let last = room.last();
-        let added = last - before;
-        if added > 0 {
-            self.tell([user], &Told::Archived { room: id, last });
-        }
-        Ok(Accepted::Archived { added, known: entries.len() as u64 - added, last })
     }
 }

@@ -4,6 +4,8 @@ mod mood;
 mod requests;
 mod wishes;
 
+use std::collections::VecDeque;
+
 use data_encoding::BASE64URL_NOPAD;
 use ieum_core::batch::{Envelope, Origin};
 use ieum_core::commands::{Command, account, device};
@@ -30,16 +32,28 @@ impl World {
     }
 
     fn submit_at(&mut self, host: usize, origin: Origin, command: Command) -> Check<Outcome> {
+        let outcome = self.submit_all(host, [Envelope { origin, command }])?.pop();
+        outcome.map_or_else(|| broken("a command has no outcome"), Ok)
+    }
+
+    /// Submits commands to one node at once. Their outcomes, in order.
+    pub(crate) fn submit_all(&mut self, host: usize, all: impl IntoIterator<Item = Envelope>) -> Check<Vec<Outcome>> {
         let Some(node) = self.hosts.get(host).and_then(|host| host.node.as_ref()) else { return broken("no node") };
-        let (ticket, mut outcome) = Ticket::request();
-        if node.cell.submit(&Envelope { origin, command }, ticket).is_err() {
-            return broken("a command is not taken");
+        let (mut waiting, mut outcomes) = (VecDeque::new(), Vec::new());
+        for envelope in all {
+            let (ticket, outcome) = Ticket::request();
+            holds(node.cell.submit(&envelope, ticket).is_ok(), || "a command is not taken".to_owned())?;
+            waiting.push_back(outcome);
         }
         self.append(host);
         for _ in 0..1_000 {
             self.run_until(self.now() + 10)?;
-            if let Ok((_, outcome)) = outcome.try_recv() {
-                return Ok(outcome);
+            while let Some((_, outcome)) = waiting.front_mut().and_then(|next| next.try_recv().ok()) {
+                waiting.pop_front();
+                outcomes.push(outcome);
+            }
+            if waiting.is_empty() {
+                return Ok(outcomes);
             }
         }
         broken("a command has no outcome")

@@ -4,7 +4,6 @@ use ieum_core::batch::{Envelope, Origin};
 use ieum_core::commands::{account, group};
 use ieum_core::ids::DeviceId;
 use ieum_core::outcome::{Accepted, Outcome};
-use ieum_gateway::{Cell as _, Ticket};
 
 use super::World;
 use crate::failure::{Check, broken, holds};
@@ -48,24 +47,15 @@ impl World {
     }
 
     fn makes_rooms(&mut self, device: DeviceId, count: u64) -> Check {
-        let mut outcomes = Vec::new();
-        for _ in 0..count {
-            let origin = Origin::Http { device, key: self.wishes.bytes(), request: self.wishes.bytes() };
+        let wishes = &mut self.wishes;
+        let mut make = || {
+            let origin = Origin::Http { device, key: wishes.bytes(), request: wishes.bytes() };
             let command = group::CreateGroup { name: "a room".to_owned(), members: Vec::new() }.into();
-            let Some(node) = self.hosts.first().and_then(|host| host.node.as_ref()) else { return broken("no node") };
-            let (ticket, outcome) = Ticket::request();
-            let taken = node.cell.submit(&Envelope { origin, command }, ticket);
-            holds(taken.is_ok(), || "a room is not taken".to_owned())?;
-            outcomes.push(outcome);
-        }
-        self.append(0);
-        for _ in 0..1_000 {
-            self.run_until(self.now() + 10)?;
-            outcomes.retain_mut(|outcome| outcome.try_recv().is_err());
-            if outcomes.is_empty() {
-                return Ok(());
-            }
-        }
-        broken("a room is not made")
+            Envelope { origin, command }
+        };
+        let all: Vec<Envelope> = (0..count).map(|_| make()).collect();
+        let outcomes = self.submit_all(0, all)?;
+        let are_made = outcomes.iter().all(|outcome| matches!(outcome, Outcome::Accepted(_)));
+        holds(are_made, || format!("a room is not made: {outcomes:?}"))
     }
 }

@@ -29,6 +29,7 @@ use ieum_node::clock;
 use ieum_node::peers::Report;
 use ieum_node::reseed::Plan;
 pub(crate) use operators::Operators;
+use serving::SlowReads;
 pub(crate) use typing::{Chatter, Telling};
 
 pub(crate) use self::losses::Losses;
@@ -166,25 +167,6 @@ const AGAIN: u64 = 2_000;
 
 /// How many people there are.
 const PEOPLE: u64 = 24;
-
-/// In every tenth life of one or two nodes what a hello asks for is read slowly now and then, while its client may have tried again.
-#[derive(Debug)]
-pub(crate) struct SlowReads {
-    on: bool,
-    random: Random,
-}
-
-impl SlowReads {
-    fn of(seed: u64, nodes: usize) -> Self {
-        Self { on: seed % 10 == 6 && nodes < 3, random: Random::new(seed.rotate_left(32) ^ 0x7265_6164) }
-    }
-
-    /// How long a read takes, if it does not give at once.
-    pub(crate) fn takes(&mut self) -> Option<u64> {
-        let slow = self.on && self.random.chance(100);
-        slow.then(|| self.random.between(1, 4_000))
-    }
-}
 
 /// A cell, its clients and everything between them.
 pub(crate) struct World {

@@ -16,6 +16,7 @@ use crate::failure::{Broken, Check, broken, holds};
 use crate::log::now;
 use crate::network::{End, Link, Parcel};
 use crate::node::{Node, RATE, Serving};
+use crate::random::Random;
 
 /// A session is not served while its client has more than this to take, in bytes.
 const WINDOW: usize = 8 * 1024;
@@ -23,6 +24,25 @@ const WINDOW: usize = 8 * 1024;
 const PATIENCE: u64 = 10_000;
 /// For how long a client waits whose node is behind what it has seen.
 const BEHIND_PATIENCE: u64 = 1_000;
+
+/// In every tenth life of one or two nodes what a hello asks for is read slowly now and then, while its client may have tried again.
+#[derive(Debug)]
+pub(crate) struct SlowReads {
+    on: bool,
+    random: Random,
+}
+
+impl SlowReads {
+    pub(super) fn of(seed: u64, nodes: usize) -> Self {
+        Self { on: seed % 10 == 6 && nodes < 3, random: Random::new(seed.rotate_left(32) ^ 0x7265_6164) }
+    }
+
+    /// How long a read takes, if it does not give at once.
+    pub(crate) fn takes(&mut self) -> Option<u64> {
+        let slow = self.on && self.random.chance(100);
+        slow.then(|| self.random.between(1, 4_000))
+    }
+}
 
 impl World {
     /// Hands the next batch's outcomes and events to the sessions.
