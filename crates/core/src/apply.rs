@@ -117,9 +117,9 @@ pub fn apply_knowing(
     let mut run =
         Applier { known, txn: Txn::new(view), position, outcomes: Vec::new(), events: Vec::new(), alarms: Vec::new() };
     // Before the bytes are looked at: to a build that is too old a newer form of batch would seem malformed.
-    run.settings()?;
+    let settings = run.settings()?;
     match Batch::decode(bytes) {
-        Ok(batch) => run.batch(author, &batch, skips)?,
+        Ok(batch) => run.batch(author, &batch, settings, skips)?,
         Err(malformed) => run.alarms.push(Alarm::MalformedBatch { position, message: malformed.0 }),
     }
     run.txn.keep();
@@ -172,7 +172,7 @@ struct Applier<'v> {
 }
 
 impl Applier<'_> {
-    fn batch(&mut self, author: Author, batch: &Batch, skips: &Skips) -> Result<(), Error> {
+    fn batch(&mut self, author: Author, batch: &Batch, settings: Settings, skips: &Skips) -> Result<(), Error> {
         let named =
             Author { node: batch.header.node, incarnation: batch.header.incarnation, number: batch.header.number };
         if named != author {
@@ -184,15 +184,19 @@ impl Applier<'_> {
         let tick = |e: &&Envelope| matches!((&e.origin, &e.command), (Origin::Node, Command::Tick(_)));
         let ticks = batch.commands.iter().filter(tick).count();
         let now = self.advance_clock(author.node, &dc, batch.header.clock, u32::try_from(ticks).unwrap_or(u32::MAX))?;
+        let mut settings = settings;
         for (index, envelope) in batch.commands.iter().enumerate() {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
-            let settings = self.settings()?;
             let skip = skips.contains(&(self.position, index));
             let outcome = self.command(author.node, now, &settings, envelope, index, skip)?;
             self.outcomes.push(outcome);
+            // To read them for each command would cost as much as all that many a command does.
+            if self.txn.kept().contains_key(&SETTINGS.key(&ONLY)) {
+                settings = self.settings()?;
+            }
         }
         self.number(author)?;
-        self.expire(now, batch.commands.len())
+        self.expire(now, &settings, batch.commands.len())
     }
 
     /// The cell's settings, if this build knows the active level.
@@ -390,8 +394,7 @@ impl Applier<'_> {
     }
 
     /// Removes what has expired, more than a batch can add, so that it keeps up.
-    fn expire(&mut self, now: Millis, commands: usize) -> Result<(), Error> {
-        let settings = self.settings()?;
+    fn expire(&mut self, now: Millis, settings: &Settings, commands: usize) -> Result<(), Error> {
         let mut events = Vec::new();
         let mut scope = Scope {
             txn: &mut self.txn,
@@ -399,7 +402,7 @@ impl Applier<'_> {
             actor: Actor::Nobody,
             position: self.position,
             now,
-            settings: &settings,
+            settings,
         };
         let horizon = scope.remove_expired(64 + 2 * commands)?;
         if let Some(position) = horizon {

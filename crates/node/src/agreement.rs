@@ -179,6 +179,9 @@ impl Votes {
     /// itself it is not told by others: its own votes show it.
     pub(crate) fn take_over(&mut self, own: NodeId, report: &Report, is_member: impl Fn(NodeId) -> bool) {
         let teller = report.node;
+        if report.decided.is_empty() {
+            return;
+        }
         let same = self.pairs.get(&pair(own, teller)).filter(|pair| pair.same).map(|pair| pair.at);
         let is_current = self.counts.get(&teller) == Some(&report.life);
         let Some(same) = same.filter(|_| is_current && !self.out.contains_key(&teller)) else { return };
@@ -280,6 +283,11 @@ impl Votes {
     fn disputes(&self, is_member: impl Fn(NodeId) -> bool) -> impl Iterator<Item = ((NodeId, NodeId), Position)> {
         let between_members = move |((a, b), _): &(&(NodeId, NodeId), &Compared)| is_member(*a) && is_member(*b);
         self.pairs.iter().filter(between_members).filter(|(_, pair)| !pair.same).map(|(nodes, pair)| (*nodes, pair.at))
+    }
+
+    /// Whether no two views are known to differ, and nobody was found to have to go.
+    pub(crate) fn are_at_one(&self) -> bool {
+        self.out.is_empty() && self.pairs.values().all(|pair| pair.same)
     }
 
     /// Judges, and stays with it: votes that decided may go, as those of a node that is replaced by a copy of another.

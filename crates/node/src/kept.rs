@@ -7,10 +7,11 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use foldhash::quality::RandomState;
 use ieum_core::kv::{self, Direction, Read, Visit, WriteSet};
 use ieum_planted::Bug;
 
-type Rows = HashMap<Vec<u8>, Option<Bytes>>;
+type Rows = HashMap<Vec<u8>, Option<Bytes>, RandomState>;
 
 /// What a kept row takes beside its key and value, roughly.
 const AROUND: usize = 100;
@@ -29,7 +30,7 @@ pub(crate) struct Kept {
 impl Kept {
     /// Keeps about so many bytes; none for 0.
     pub(crate) fn new(bytes: usize) -> Self {
-        Self { young: Rows::new(), old: Rows::new(), young_bytes: 0, max_bytes: bytes / 2 }
+        Self { young: Rows::default(), old: Rows::default(), young_bytes: 0, max_bytes: bytes / 2 }
     }
 
     fn get(&mut self, key: &[u8]) -> Option<Option<Bytes>> {

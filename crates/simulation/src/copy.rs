@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use ieum_protocol::frames::{CatchUp, Event, RoomChanges};
 use ieum_protocol::objects::{Message, Role, Room, RoomKind, System};
-use rpds::RedBlackTreeMap;
+use rpds::Vector;
 
 use crate::failure::{Check, broken, holds};
 
@@ -21,11 +21,51 @@ pub(crate) struct HeldRoom {
     pub(crate) complete_from: u64,
     pub(crate) last: u64,
     /// Shared with the app's durable copies of the room, as the room itself is: most of it is the same in all of them.
-    pub(crate) messages: RedBlackTreeMap<u64, Rc<Message>>,
+    pub(crate) messages: Messages,
     /// How far people have read; none where what there is to know was left out.
     pub(crate) read: Option<BTreeMap<u64, u64>>,
     /// None where it would have to be read again.
     pub(crate) unread: Option<u64>,
+}
+
+/// Messages of a room that follow each other.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Messages {
+    list: Vector<Rc<Message>>,
+}
+
+impl Messages {
+    /// Takes a message, or what one has changed to. One that does not follow those that are here takes the place of all of them.
+    fn put(&mut self, message: &Message) {
+        let place = self.place(message.seq);
+        let message = Rc::new(message.clone());
+        match place {
+            Some(place) if place < self.list.len() => {
+                self.list.set_mut(place, message);
+            }
+            Some(place) if place == self.list.len() => self.list.push_back_mut(message),
+            _ => self.list = std::iter::once(message).collect(),
+        }
+    }
+
+    /// Where it is or would be.
+    fn place(&self, seq: u64) -> Option<usize> {
+        let first = self.list.first().map_or(seq, |first| first.seq);
+        usize::try_from(seq.checked_sub(first)?).ok()
+    }
+
+    pub(crate) fn get(&self, seq: u64) -> Option<&Message> {
+        self.list.get(self.place(seq)?).map(Rc::as_ref)
+    }
+
+    /// The numbers of the first and the last.
+    pub(crate) fn ends(&self) -> Option<(u64, u64)> {
+        self.list.first().zip(self.list.last()).map(|(first, last)| (first.seq, last.seq))
+    }
+
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Message> {
+        self.list.iter().map(Rc::as_ref)
+    }
 }
 
 /// What a device holds.
@@ -79,7 +119,7 @@ impl Copy {
         let first = changes.messages.first().map_or(nothing_new + 1, |message| message.seq);
         if changes.gap {
             self.gaps += 1;
-            held.messages = RedBlackTreeMap::new();
+            held.messages = Messages::default();
             held.complete_from = first;
             held.read = None;
         } else {
@@ -92,7 +132,7 @@ impl Copy {
             holds(message.seq == seq, || format!("a catch-up of room {id} has {} instead of {seq}", message.seq))?;
             self.touched.insert((id, seq));
             held.reads(message);
-            held.messages.insert_mut(seq, Rc::new(message.clone()));
+            held.messages.put(message);
         }
         held.last = held.last.max(first + changes.messages.len() as u64 - 1);
         holds(held.last <= changes.room.last, || {
@@ -123,7 +163,7 @@ impl Copy {
                 held.last = message.seq;
                 held.reads(message);
                 held.counts(message, me);
-                held.messages.insert_mut(message.seq, Rc::new(message.clone()));
+                held.messages.put(message);
             }
             Event::Changed { room, message } => match self.room(*room) {
                 Some(held) => held.change(*room, message)?,
@@ -170,7 +210,7 @@ impl HeldRoom {
             role: room.role,
             complete_from: room.from,
             last: room.from - 1,
-            messages: RedBlackTreeMap::new(),
+            messages: Messages::default(),
             read: Some(BTreeMap::new()),
             unread: Some(room.unread),
         }
@@ -186,10 +226,10 @@ impl HeldRoom {
         if message.seq < self.complete_from {
             return Ok(());
         }
-        holds(self.messages.contains_key(&message.seq), || {
+        holds(self.messages.get(message.seq).is_some(), || {
             format!("a change of message {room}/{}, which never came", message.seq)
         })?;
-        self.messages.insert_mut(message.seq, Rc::new(message.clone()));
+        self.messages.put(message);
         Ok(())
     }
 
@@ -241,8 +281,8 @@ impl HeldRoom {
 
     /// How many messages behind this one count as unread, if all of them are held.
     fn behind(&self, seq: u64) -> Option<u64> {
-        let counted = |message: &&Rc<Message>| message.text.is_some() || message.deleted;
-        let behind = self.messages.range(seq + 1..).map(|(_, message)| message);
+        let counted = |message: &&Message| message.text.is_some() || message.deleted;
+        let behind = self.messages.iter().rev().take_while(|message| message.seq > seq);
         (seq + 1 >= self.complete_from).then(|| behind.filter(counted).count() as u64)
     }
 }

@@ -10,10 +10,13 @@ use bytes::Bytes;
 use ieum_core::kv::{self, Direction, Kv, Read, Visit, WriteSet};
 use parking_lot::Mutex;
 use rpds::RedBlackTreeMapSync;
+use smallvec::SmallVec;
 
-type Rows = RedBlackTreeMapSync<Bytes, Bytes>;
+/// A key beside its row in the tree, as nearly all are short: to follow a pointer for each that is compared costs more than comparing them.
+type Key = SmallVec<[u8; 32]>;
+type Rows = RedBlackTreeMapSync<Key, Bytes>;
 /// Rows and what is to be in them.
-type Changes = Vec<(Bytes, Option<Bytes>)>;
+type Changes = Vec<(Key, Option<Bytes>)>;
 
 /// An engine that keeps its rows in memory.
 #[derive(Clone, Default)]
@@ -102,7 +105,7 @@ fn apply(rows: &mut Rows, changes: Changes) {
 fn write(rows: &mut Rows, writes: &WriteSet) -> Changes {
     let mut before = Changes::with_capacity(writes.rows.len());
     for (key, value) in &writes.rows {
-        let owned = Bytes::copy_from_slice(key);
+        let owned = Key::from_slice(key);
         let row = match value {
             // Most rows that are written are there, and to find them twice would cost as much as all else here.
             Some(value) => match rows.get_mut(key.as_slice()) {
@@ -128,7 +131,7 @@ fn write(rows: &mut Rows, writes: &WriteSet) -> Changes {
 /// Every row of a [`Snapshot`].
 pub struct AllRows {
     rows: Rows,
-    last: Option<Bytes>,
+    last: Option<Key>,
 }
 
 impl Iterator for AllRows {
@@ -137,9 +140,9 @@ impl Iterator for AllRows {
     fn next(&mut self) -> Option<Self::Item> {
         let from = self.last.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let (key, value) = self.rows.range::<[u8], _>((from, Bound::Unbounded)).next()?;
-        let (key, value) = (key.clone(), value.clone());
+        let row = (Bytes::copy_from_slice(key), value.clone());
         self.last = Some(key.clone());
-        Some(Ok((key, value)))
+        Some(Ok(row))
     }
 }
 

@@ -202,19 +202,16 @@ fn messages(
     (id, touched): (u64, &BTreeSet<(u64, u64)>),
 ) -> Check {
     if held.last >= held.complete_from && !matches!(room.kind, Kind::Archive(_)) {
-        let ends = (held.messages.first(), held.messages.last());
-        let ends = (ends.0.map(|(seq, _)| *seq), ends.1.map(|(seq, _)| *seq));
-        let count = held.last + 1 - held.complete_from;
-        let all = ends == (Some(held.complete_from), Some(held.last)) && held.messages.size() as u64 == count;
-        holds(all, || {
-            format!("it holds {} messages {ends:?} of {}..={}", held.messages.size(), held.complete_from, held.last)
+        let ends = held.messages.ends();
+        holds(ends == Some((held.complete_from, held.last)), || {
+            format!("it holds messages {ends:?} of {}..={}", held.complete_from, held.last)
         })?;
     }
     let first = room.changes.partition_point(|(changed, _)| since.is_some_and(|since| *changed <= since));
     let changed = room.changes.iter().skip(first).take_while(|(changed, _)| *changed <= at).map(|(_, seq)| *seq);
     let told = touched.range((id, 1)..=(id, u64::MAX)).map(|(_, seq)| *seq);
     for seq in changed.chain(told) {
-        if let (Some(has), Some(said)) = (held.messages.get(&seq), room.message(seq)) {
+        if let (Some(has), Some(said)) = (held.messages.get(seq), room.message(seq)) {
             same_message(said, said.as_of(at), has)?;
         }
     }

@@ -62,7 +62,7 @@ impl World {
     /// One of a person's own messages; often one whose time is just about over.
     fn own_message(&mut self, device: usize, room: u64, me: u64, limit: u64) -> Option<u64> {
         let held = self.devices.get(device)?.process.as_ref()?.copy.rooms.get(&room)?;
-        let own = held.messages.values().rev().take(80).filter(|message| message.from == me && message.text.is_some());
+        let own = held.messages.iter().rev().take(80).filter(|message| message.from == me && message.text.is_some());
         if self.wishes.chance(500) {
             let own: Vec<u64> = own.take(20).map(|message| message.seq).collect();
             return self.wishes.pick(&own).copied();
@@ -138,6 +138,6 @@ fn somebody_in(held: &HeldRoom, user: u64, random: &mut Random) -> u64 {
     if random.chance(300) {
         return user;
     }
-    let lately: Vec<u64> = held.messages.values().rev().take(10).map(|message| message.from).collect();
+    let lately: Vec<u64> = held.messages.iter().rev().take(10).map(|message| message.from).collect();
     random.pick(&lately).copied().unwrap_or(user)
 }

@@ -48,7 +48,8 @@ impl Chatter {
 
     /// What a server says that writes positions in a way of its own: nothing that its client could order.
     pub(super) fn strange_pong(&mut self, text: &str) -> Option<String> {
-        let (before, rest) = text.split_once(r#"{"pong":{"#).filter(|_| self.on)?.1.split_once(r#""pos":""#)?;
+        let pong = text.strip_prefix(r#"{"pong":{"#).filter(|_| self.on)?;
+        let (before, rest) = pong.split_once(r#""pos":""#)?;
         let (_, behind) = rest.split_once('"')?;
         let strange = || format!(r#"{{"pong":{{{before}"pos":"elsewhere"{behind}"#);
         self.random.chance(2).then(strange)

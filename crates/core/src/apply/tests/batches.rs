@@ -216,6 +216,15 @@ mod levels {
         assert!(cell.node(register("minji")).is_ok());
     }
 
+    #[test]
+    fn a_command_has_what_one_before_it_in_its_batch_has_set() {
+        let mut cell = at_level(0);
+        let activate = own(Activate { level: LEVEL });
+        let outcomes = cell.batch(vec![own(register("minji")), activate, own(register("jisoo"))]);
+        assert_eq!(outcomes[..2], [Outcome::Rejected(Reject::Unsupported), DONE]);
+        assert!(matches!(outcomes[2], Outcome::Accepted(_)), "{outcomes:?}");
+    }
+
     /// Also before bytes that a newer build may be able to read.
     #[test]
     fn a_build_stops_before_a_level_that_it_does_not_know() {
