@@ -5,7 +5,7 @@ TOOLS := $(CURDIR)/.tools
 # Commands or files, and Debian's packages that have them.
 DRILL_NEEDS := etcd:etcd-server etcdctl:etcd-client ip:iproute2 nft:nftables mkfs.ext4:e2fsprogs '/usr/lib/*/faketime/libfaketime.so.1:libfaketime'
 
-.PHONY: help run cluster test check fmt lint fast deny drill bench join apart planted planted-seeds simulate simulate-speed fuzz properties
+.PHONY: help run cluster test check fmt lint fast deny deny-tool drill bench join apart planted planted-seeds simulate simulate-speed fuzz properties
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -27,9 +27,11 @@ lint:
 fast:
 	$(CARGO) test --workspace --locked --lib --bins
 
-deny: ## Check dependencies: bans, licences, sources.
-	@command -v cargo-deny >/dev/null || test -x $(TOOLS)/bin/cargo-deny || CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install --debug --locked --root $(TOOLS) cargo-deny@0.20.2
+deny: deny-tool ## Check dependencies: bans, licences, sources.
 	PATH="$(TOOLS)/bin:$$PATH" $(CARGO) deny check bans licenses sources
+
+deny-tool:
+	@command -v cargo-deny >/dev/null || test -x $(TOOLS)/bin/cargo-deny || CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install --debug --locked --root $(TOOLS) cargo-deny@0.20.2
 
 cluster: ## Run a cell over three data centers on this machine (namespaces; NODES=2 for two nodes in each). Needs root; installs etcd-server and iproute2.
 	$(CARGO) build --release --locked -p ieum
