@@ -202,7 +202,7 @@ impl World {
                 self.after(away, Event::NodeStarts(index));
             }
             Some((index, Fate::Dark)) => self.goes_dark(self.dc_of(index), away)?,
-            Some((index, Fate::ViewLost)) if self.another_has_a_view(index)? => {
+            Some((index, Fate::ViewLost)) if self.journal_has_all(index)? && self.another_has_a_view(index)? => {
                 self.loses_power(index, "loses its view and all copies of it")?;
                 self.view_is_lost(index);
                 if self.losses.random.chance(400) {
@@ -224,6 +224,12 @@ impl World {
             host.disk = Memory::new();
             host.data.loses_view();
         }
+    }
+
+    /// Whether all that a node has is in its journal: one that has lost its power since it got ahead may have more in its view.
+    fn journal_has_all(&self, index: usize) -> Check<bool> {
+        let Some(journal) = self.hosts.get(index).map(|host| host.journal) else { return Ok(false) };
+        Ok(self.has(index)? == self.log.told_of(journal.era, journal.last))
     }
 
     /// Whether another node has a view that the journal of this one brings further.
