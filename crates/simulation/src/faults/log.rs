@@ -23,6 +23,7 @@ impl World {
 
     /// The log is gone, or, if it may be, back as it was a while ago. Whether it is back.
     pub(crate) fn loses_log(&mut self, restored: bool) -> Check<bool> {
+        self.journals_reach_views()?;
         // Who has anything has more than what comes back: who has not would go on with it while nobody else can be asked.
         let mut least = u64::MAX;
         for host in &self.hosts {

@@ -202,7 +202,7 @@ impl World {
                 self.after(away, Event::NodeStarts(index));
             }
             Some((index, Fate::Dark)) => self.goes_dark(self.dc_of(index), away)?,
-            Some((index, Fate::ViewLost)) if self.journal_has_all(index)? && self.another_has_a_view(index)? => {
+            Some((index, Fate::ViewLost)) if self.another_has_a_view(index)? => {
                 self.loses_power(index, "loses its view and all copies of it")?;
                 self.view_is_lost(index);
                 if self.losses.random.chance(400) {
@@ -218,18 +218,25 @@ impl World {
         Ok(())
     }
 
+    /// The log is about to be lost. A view that a power cut has left ahead of its journal is compared with nobody's then: where another one has only a
+    /// journal an operator would have to say what is to be lost, and nothing but their digests would tell it from another history.
+    pub(crate) fn journals_reach_views(&mut self) -> Check {
+        for host in self.hosts.iter_mut().filter(|host| !host.data.view_is_damaged) {
+            let at = applied(&host.disk.snapshot())?.position;
+            let journal = &mut host.journal;
+            if at.generation == self.log.generation(journal.era) && at.ordinal > journal.last {
+                (journal.last, journal.synced) = (at.ordinal, at.ordinal);
+            }
+        }
+        Ok(())
+    }
+
     /// Of a node that is off.
     pub(crate) fn view_is_lost(&mut self, index: usize) {
         if let Some(host) = self.hosts.get_mut(index) {
             host.disk = Memory::new();
             host.data.loses_view();
         }
-    }
-
-    /// Whether all that a node has is in its journal: one that has lost its power since it got ahead may have more in its view.
-    fn journal_has_all(&self, index: usize) -> Check<bool> {
-        let Some(journal) = self.hosts.get(index).map(|host| host.journal) else { return Ok(false) };
-        Ok(self.has(index)? == self.log.told_of(journal.era, journal.last))
     }
 
     /// Whether another node has a view that the journal of this one brings further.
@@ -291,6 +298,7 @@ impl World {
         if !may || self.backup_of(first, new_disk)?.is_none() {
             return self.node_starts(first);
         }
+        self.journals_reach_views()?;
         self.lost = true;
         for index in 0..self.hosts.len() {
             self.loses_power(index, "goes off")?;

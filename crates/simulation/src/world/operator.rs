@@ -22,8 +22,9 @@ const HALTING: u64 = 15_000;
 /// An operator who is about to have the log begin anew.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reseed {
-    /// Since when the command runs.
+    /// Since when an operator is at it, and since when the command runs, which is run again with those who are given up.
     pub(super) since: u64,
+    pub(super) runs: u64,
     /// After which members that are in the way are given up.
     pub(super) patience: u64,
     /// Members that are given up.
@@ -51,7 +52,7 @@ impl World {
     /// An operator runs `ieum log reseed` in so many milliseconds.
     pub(super) fn operator_comes(&mut self, after: u64, asked: Reseed) {
         let since = self.now() + after;
-        self.after(after, Event::Reseed(Reseed { since, ..asked }));
+        self.after(after, Event::Reseed(Reseed { since, runs: since, ..asked }));
     }
 
     /// What the nodes say to an operator.
@@ -87,7 +88,7 @@ impl World {
     pub(super) fn reseed(&mut self, mut asked: Reseed) -> Check {
         let (now, found) = (self.now(), self.log.shared());
         let seen = self.seen(false)?;
-        let late = now >= asked.since + HALTING;
+        let late = now >= asked.runs + HALTING;
         let planned = plan(&seen, found.as_ref(), &asked.without, asked.replace);
         self.is_right(&asked.without, &planned)?;
         if let Err(obstacle) = &planned {
@@ -127,7 +128,7 @@ impl World {
         without.dedup();
         if without != asked.without && self.may_be_lost(seen, &without, asked.loses)? {
             self.note(format_args!("an operator gives up {without:?}"));
-            asked.without = without;
+            (asked.without, asked.runs) = (without, self.now());
         }
         Ok(())
     }

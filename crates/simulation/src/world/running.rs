@@ -29,8 +29,7 @@ impl World {
         let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
         let links: Vec<Link> = host.node.iter().flat_map(|node| node.sessions.keys().copied()).collect();
         if self.losses.on && self.lost {
-            // A view that is ahead of its journal is compared with nobody's: where another one has only a journal an operator would have to say what is
-            // to be lost.
+            // As where the log was lost behind it.
             host.journal.synced = host.journal.last;
         }
         host.dies(keep, &mut self.random)?;
