@@ -5,6 +5,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 lives=${1:-100}
+[ "$lives" -ge 2 ] || { echo 'at least 2 lives' >&2; exit 2; }
 told=$(mktemp -d)
 trap 'rm -rf "$told"; kill $(jobs -p) 2>/dev/null' EXIT
 

@@ -172,7 +172,7 @@ struct Applier<'v> {
 }
 
 impl Applier<'_> {
-    fn batch(&mut self, author: Author, batch: &Batch, settings: Settings, skips: &Skips) -> Result<(), Error> {
+    fn batch(&mut self, author: Author, batch: &Batch, mut settings: Settings, skips: &Skips) -> Result<(), Error> {
         let named =
             Author { node: batch.header.node, incarnation: batch.header.incarnation, number: batch.header.number };
         if named != author {
@@ -184,14 +184,14 @@ impl Applier<'_> {
         let tick = |e: &&Envelope| matches!((&e.origin, &e.command), (Origin::Node, Command::Tick(_)));
         let ticks = batch.commands.iter().filter(tick).count();
         let now = self.advance_clock(author.node, &dc, batch.header.clock, u32::try_from(ticks).unwrap_or(u32::MAX))?;
-        let mut settings = settings;
+        let settings_key = SETTINGS.key(&ONLY);
         for (index, envelope) in batch.commands.iter().enumerate() {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
             let skip = skips.contains(&(self.position, index));
             let outcome = self.command(author.node, now, &settings, envelope, index, skip)?;
             self.outcomes.push(outcome);
-            // To read them for each command would cost as much as all that many a command does.
-            if self.txn.kept().contains_key(&SETTINGS.key(&ONLY)) {
+            // Next to no command changes them.
+            if self.txn.kept().contains_key(&settings_key) {
                 settings = self.settings()?;
             }
         }
