@@ -316,6 +316,8 @@ pub enum Bug {
     OneLateHello,
     /// The client drops answers that its store did not take.
     FailedWritesDropped,
+    /// The client tries what its store did not take again only when there is more to be stored.
+    FailedWritesWait,
     /// A client takes any position for its cursor and for what it has seen.
     AnyPositionTaken,
     /// An acknowledgement moves the client's cursor.

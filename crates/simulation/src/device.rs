@@ -183,9 +183,12 @@ impl Device {
         (self.durable, self.durable_kept) = (self.saved.clone(), Rc::clone(&self.kept));
     }
 
-    /// Somebody copies its disk away.
+    /// Somebody copies its disk away. Not before its first session: what it asks until then has no numbers yet, and to go on from that copy
+    /// would ask it once more under others.
     pub(crate) fn back_up(&mut self) {
-        self.backup = Some((self.saved.clone(), Rc::clone(&self.kept)));
+        if self.saved.last.is_some() {
+            self.backup = Some((self.saved.clone(), Rc::clone(&self.kept)));
+        }
     }
 
     pub(crate) fn has_backup(&self) -> bool {

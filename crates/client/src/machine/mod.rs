@@ -260,6 +260,13 @@ impl Machine {
         }
     }
 
+    /// What the store did not take is tried again, also where nothing else is to be stored.
+    fn store_again(&mut self) {
+        if self.writes.is_empty() {
+            self.writes.append(&mut self.failed);
+        }
+    }
+
     /// When [`Machine::tick`] is to be called; `None`: not before another input.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
@@ -405,10 +412,8 @@ impl Machine {
             self.hang_up(line);
         }
         self.outbox.rest();
-        if self.writes.is_empty() {
-            // The last chance.
-            self.writes.append(&mut self.failed);
-        }
+        // The last chance.
+        self.store_again();
         self.link = Link::Stopped(stop.clone());
         self.deliver(Delivery::State(State::Stopped(stop)));
     }

@@ -67,8 +67,10 @@ impl World {
         }
         let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
         let joins = if is_shared { self.log.joins(host.journal)? } else { Joins::Yes };
-        // Where the log has forgotten it, others are asked in production, and what cannot be compared is set aside; here it stays where it is.
-        let forgotten = self.losses.apart() == Some(era) && host.journal.last <= trimmed;
+        // Where the log has forgotten it, others are asked in production, and what cannot be compared is set aside, as with a view that was
+        // copied and has no batch yet; here it stays where it is.
+        let journal = host.journal;
+        let forgotten = self.losses.apart() == Some(era) && (journal.last <= trimmed || !journal.has(journal.last));
         if joins == Joins::Differs || (forgotten && !self.log.follows(host.journal, era)) {
             return self.is_refused(index, "the log has another batch where its journal ends");
         }

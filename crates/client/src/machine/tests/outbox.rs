@@ -390,6 +390,22 @@ fn what_a_full_disk_did_not_take_goes_before_the_next_commit() {
 }
 
 #[test]
+fn what_a_full_disk_did_not_take_is_tried_again_while_nothing_else_is_stored() {
+    let mut driver = Driver::new(&["ws://a:1"]);
+    driver.live(0, "1.1");
+    driver.submit("a");
+    driver.broken_store = true;
+    driver.ack(1, "1.2");
+    let ping = Timing::default().ping_ms;
+    driver.run(ping);
+    assert_eq!(driver.saved.outbox.len(), 1, "there is no room yet");
+    driver.broken_store = false;
+    driver.run(ping);
+    assert!(driver.saved.outbox.is_empty());
+    assert_eq!((driver.saved.answered, driver.saved.kept.len()), (1, 1));
+}
+
+#[test]
 fn a_server_that_says_an_absurd_number_is_left() {
     for n in [u64::MAX, (1 << 63) + 5, (1 << 53) - 1] {
         let mut driver = Driver::new(&["ws://a:1", "ws://b:1"]);
