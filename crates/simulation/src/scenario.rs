@@ -88,6 +88,11 @@ impl Scenario {
         self.world.held_up.insert(device, seconds.iter().map(|seconds| seconds * 1_000).collect());
     }
 
+    /// A device's disk takes nothing more for so many seconds.
+    pub fn disk_is_full(&mut self, device: usize, seconds: u64) {
+        self.world.fills_disk(device, seconds * 1_000);
+    }
+
     /// Somebody looks at a device.
     pub fn is_looked_at(&mut self, device: usize) -> Check {
         self.world.foreground(device, true)

@@ -1,6 +1,7 @@
 //! What went wrong once, or would: each is a life of a few lines in which it would again. Where a bug of `ieum-planted` stands above one, it was
 //! seen to fail with that.
 
+use ieum_protocol::frames::Change;
 use ieum_simulation::{Broken, Scenario};
 
 /// `TrimWithOneDataCenter`: what only one data center has on its disks was trimmed, and lost with it.
@@ -262,5 +263,16 @@ fn a_client_goes_on_although_two_hellos_of_its_own_come_late() -> Result<(), Bro
     cell.device_dies(0, 1);
     cell.hellos_are_held_up(0, &[7, 9]);
     cell.passes(30)?;
+    cell.ends_well()
+}
+
+/// `FailedWritesWait`: a client's disk was full when a command of its was answered. That it was answered was stored with what was stored next, and
+/// nothing was.
+#[test]
+fn what_was_answered_while_the_disk_was_full_is_stored_once_there_is_room() -> Result<(), Broken> {
+    let mut cell = Scenario::of(1)?;
+    cell.asks(0, Change::CreateGroup { name: "산책".to_owned(), handles: vec![] })?;
+    cell.disk_is_full(0, 5);
+    cell.passes(10)?;
     cell.ends_well()
 }

@@ -144,12 +144,17 @@ impl World {
     pub(super) fn device_disk_full(&mut self) -> Check {
         let Some(device) = self.any_device() else { return Ok(()) };
         let for_ms = self.trouble.between(1_000, 60_000);
+        self.fills_disk(device, for_ms);
+        Ok(())
+    }
+
+    /// This one's disk does.
+    pub(crate) fn fills_disk(&mut self, device: usize, for_ms: u64) {
         self.note(format_args!("the disk of device {device} is full for {for_ms} ms"));
         if let Some(of) = self.devices.get_mut(device) {
             of.fills_up();
         }
         self.after(for_ms, Event::HasRoom(device));
-        Ok(())
     }
 
     /// A device's disk takes something again; a client that had to stop starts again.
