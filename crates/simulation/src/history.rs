@@ -145,11 +145,9 @@ impl History {
         }
     }
 
-    /// A device goes on from an old copy of its disk: what waited since may be lost, or not.
+    /// A device goes on from an old copy of its disk: what waited since may be lost, or not, and what was answered since it does not offer again.
     pub(crate) fn lose(&mut self, device: usize) {
-        self.asked.iter_mut().filter(|asked| asked.device == device && asked.answer.is_none()).for_each(|asked| {
-            asked.lost = true;
-        });
+        self.asked.iter_mut().filter(|asked| asked.device == device).for_each(|asked| asked.lost = true);
     }
 
     /// The length of all that was asked and not answered.
