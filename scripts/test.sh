@@ -77,15 +77,17 @@ both() {
     return "$well"
 }
 
-# Whole lives from seeds: the same is the same in every build, and those that are always lived end well. A failure prints its seed.
+# Whole lives from seeds: the same is the same in every build, and those that are always lived, and fresh ones, end well. A failure prints its seed.
 simulation() {
     programs && cargo build --release --locked -p ieum-simulation || return
     local well=0
     passes 'two processes and two builds live the same' scripts/same-lives.sh 100 || well=1
     fixed_lives() { passes "seeds $1 to $(($1 + 149))" target/release/ieum-simulation --seed "$1" --lives 150 --no-shrink; }
+    fresh_lives() { passes 'fresh seeds' target/release/ieum-simulation --minutes 3 --no-shrink; }
     first_half() { fixed_lives 1; }
     second_half() { fixed_lives 151; }
     both first_half second_half || well=1
+    both fresh_lives fresh_lives || well=1
     return "$well"
 }
 

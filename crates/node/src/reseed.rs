@@ -42,6 +42,36 @@ impl Seen {
     }
 }
 
+/// How long somebody who asks for a new generation waits for nodes to halt and to become level, in milliseconds of any clock.
+#[derive(Debug, Clone, Default)]
+pub struct Patience {
+    until: u64,
+    at: BTreeMap<NodeId, Position>,
+}
+
+/// So long in any case.
+const HALTING_MS: u64 = 15_000;
+/// And so long since one has halted or moved: by then those behind it have compared what they have with it.
+const COMPARING_MS: u64 = 5_000;
+
+impl Patience {
+    /// From now on.
+    #[must_use]
+    pub fn since(now: u64) -> Self {
+        Self { until: now + HALTING_MS, at: BTreeMap::new() }
+    }
+
+    /// Whether it is over, now that the nodes are seen like this.
+    pub fn is_over(&mut self, now: u64, seen: &Seen) -> bool {
+        let at: BTreeMap<NodeId, Position> = seen.stood.iter().map(|(node, of)| (*node, of.stand.applied)).collect();
+        if self.at != at && !Bug::LateComersUncompared.planted() {
+            self.until = self.until.max(now + COMPARING_MS);
+            self.at = at;
+        }
+        now >= self.until
+    }
+}
+
 /// How the new generation begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
@@ -351,6 +381,17 @@ mod tests {
         let at = |ordinal| Position::new(4, ordinal);
         assert_eq!(plan.behind, [(1, at(40)), (3, at(41))]);
         assert_eq!(plan.given_up, []);
+    }
+
+    #[test]
+    fn who_halts_late_is_compared_before_anybody_counts_as_behind() {
+        let (mut patience, two) = (Patience::since(1_000), seen([(1, 42), (3, 41)]));
+        assert!(!patience.is_over(1_000, &two) && !patience.is_over(15_900, &two));
+        let mut all = seen([(1, 42), (2, 40), (3, 41)]);
+        assert!(!patience.is_over(15_950, &all));
+        all.stood.insert(2, node(2, 42));
+        assert!(!patience.is_over(16_000, &all) && !patience.is_over(20_900, &all));
+        assert!(patience.is_over(21_000, &all));
     }
 
     #[test]

@@ -260,6 +260,8 @@ pub enum Bug {
     LevelsWithoutComparing,
     /// A generation begins without what only a node without a view has in its journal.
     JournalAloneForgotten,
+    /// A log begins anew although a node has only just halted, with which those behind it have not compared what they have.
+    LateComersUncompared,
     /// A halted node becomes level with others although a generation is about to begin where it stands.
     MovesWhenHeld,
     /// A generation may begin where a node stands that has nothing yet, and knows of no members.
@@ -316,8 +318,8 @@ pub enum Bug {
     OneLateHello,
     /// The client drops answers that its store did not take.
     FailedWritesDropped,
-    /// The client tries what its store did not take again only when there is more to be stored.
-    FailedWritesWait,
+    /// The client tells the app to forget its copy although the store did not take that the cursor is void.
+    ResyncBeforeStored,
     /// A client takes any position for its cursor and for what it has seen.
     AnyPositionTaken,
     /// An acknowledgement moves the client's cursor.

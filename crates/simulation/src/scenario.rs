@@ -272,6 +272,12 @@ impl Scenario {
         self.world.log_is_emptied(false);
     }
 
+    /// The same by one who gives up the nodes that went on with the backup, and waits for the others for long.
+    pub fn log_is_emptied_by_the_patient(&mut self) {
+        self.world.log.lose();
+        self.world.a_patient_operator_comes();
+    }
+
     /// A node speaks of a later generation than there is for so many seconds.
     pub fn speaks_of_a_later_generation(&mut self, node: usize, seconds: u64) {
         self.world.speaks_of_a_later_generation(node - 1, seconds * 1_000);

@@ -100,6 +100,30 @@ fn two_histories(nodes: usize) -> Result<Scenario, Broken> {
     Ok(cell)
 }
 
+/// `LateComersUncompared`, found by seed 1528163405494833: a node that had been off for long came last, and took what it lacked from the one that had gone on
+/// with an old backup, which the operator had given up. The log was about to begin anew with that, before the others had compared what they had.
+#[test]
+fn who_comes_last_and_takes_another_history_is_compared_first() -> Result<(), Broken> {
+    let mut cell = Scenario::of(3)?;
+    cell.people_talk(10)?;
+    cell.node_goes_off(1)?;
+    cell.people_talk(10)?;
+    cell.node_goes_off(3)?;
+    cell.people_talk(5)?;
+    cell.log_is_as_a_node_saw_it(3, false)?;
+    cell.node_starts(3)?;
+    cell.passes(30)?;
+    cell.node_starts(2)?;
+    cell.log_is_emptied_by_the_patient();
+    cell.passes(25)?;
+    // Of the two that stand when it is asked again, neither has heard the other.
+    cell.node_freezes(2, 2);
+    cell.is_cut_off('b', 4);
+    cell.node_starts(1)?;
+    cell.passes(30)?;
+    cell.ends_well()
+}
+
 /// `OldFindingCounts`, found by seed 1033: the log was lost once more after a node of another history had begun anew with the others, and did not begin
 /// anew, as a node that had stood still since remembered that history.
 #[test]

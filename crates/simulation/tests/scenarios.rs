@@ -266,7 +266,7 @@ fn a_client_goes_on_although_two_hellos_of_its_own_come_late() -> Result<(), Bro
     cell.ends_well()
 }
 
-/// `FailedWritesWait`: a client's disk was full when a command of its was answered. That it was answered was stored with what was stored next, and
+/// `FailedWritesDropped`: a client's disk was full when a command of its was answered. That it was answered was stored with what was stored next, and
 /// nothing was.
 #[test]
 fn what_was_answered_while_the_disk_was_full_is_stored_once_there_is_room() -> Result<(), Broken> {

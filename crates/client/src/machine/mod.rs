@@ -335,16 +335,25 @@ impl Machine {
                 self.outbox.stored();
                 self.pump(moment);
             }
-            Err(error) => match self.outbox.not_stored() {
-                Some(lost) => {
+            Err(error) => {
+                // An app that forgot its copy would be told what follows a cursor that the store still has.
+                let voids = self.storing.contains(&Write::Cursor(None)) && !Bug::ResyncBeforeStored.planted();
+                let lost = self.outbox.not_stored();
+                if voids {
+                    self.outputs.retain(|output| *output != Output::Deliver(Delivery::Resync));
+                }
+                let goes_on = lost.is_some() && !voids;
+                if let Some(lost) = lost {
                     self.keep_failed(&lost);
                     for Command { id, body, .. } in lost {
                         let result = Err(Failure::NotStored(error.clone()));
                         self.deliver(Delivery::Outcome { id, body, result, again: false });
                     }
                 }
-                None => self.stop_because(Stop::Store(error)),
-            },
+                if !goes_on {
+                    self.stop_because(Stop::Store(error));
+                }
+            }
         }
     }
 

@@ -145,10 +145,12 @@ impl Write {
             Self::Identity(_) | Self::Add(_) | Self::Number { .. } | Self::Replace { .. } | Self::Reoffer { .. } => {
                 true
             }
+            // The app forgets its copy once it is stored.
+            Self::Cursor(None) => true,
             Self::Answered { .. }
             | Self::Forget { .. }
             | Self::Counter { .. }
-            | Self::Cursor(_)
+            | Self::Cursor(Some(_))
             | Self::Seen(_)
             | Self::Endpoints(_) => false,
         }

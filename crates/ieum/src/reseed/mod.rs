@@ -14,7 +14,7 @@ use ieum_log_etcd::Options;
 use ieum_log_etcd::record::{self, Begun, Found};
 use ieum_node::backup::next_generation;
 use ieum_node::peers::{Phase, Report};
-use ieum_node::reseed::{Already, Obstacle, Plan, Seen, plan};
+use ieum_node::reseed::{Already, Obstacle, Patience, Plan, Seen, plan};
 use tokio::time::sleep;
 
 pub(crate) use self::ask::{Stay, ask};
@@ -25,8 +25,6 @@ use crate::config::{Config, Engine};
 use crate::halted::{BEGIN_WITHIN, shared_log};
 use crate::shared;
 
-/// How long nodes may take to halt and to become level.
-const HALTING: Duration = Duration::from_secs(15);
 /// How long they may take to run again before the operator is told that they do not.
 const COMING: Duration = Duration::from_secs(60);
 /// How often they are asked.
@@ -107,11 +105,11 @@ impl Reseed<'_> {
 
     /// What is to be done, as soon as all nodes have halted and are level; or that it was done before.
     async fn halted(&self) -> Result<Result<Plan, Already>, Failure> {
-        let (until, mut told) = (Instant::now() + HALTING, BTreeSet::new());
+        let (began, mut patience, mut told) = (Instant::now(), Patience::since(0), BTreeSet::new());
         loop {
-            let late = Instant::now() >= until;
             let found = record::look(&self.etcd).await;
             let seen = self.seen(Stay::Free).await?;
+            let late = patience.is_over(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX), &seen);
             for line in seen.lines() {
                 if told.insert(line.clone()) {
                     println!("{line}");

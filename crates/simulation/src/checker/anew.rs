@@ -137,7 +137,9 @@ impl World {
             reached && answers && host.index != index && host.frozen_until <= self.now()
         };
         for host in self.hosts.iter().filter(is_heard) {
-            let at = applied(&host.disk.snapshot())?.position;
+            // One that has halted and whose disk hangs does not say yet where it stands.
+            let said = host.halted.as_ref().and_then(|_| Some(host.circle.as_ref()?.own.applied));
+            let at = said.map_or_else(|| applied(&host.disk.snapshot()).map(|at| at.position), Ok)?;
             holds(at.generation != generation || at.ordinal <= last, || {
                 format!(
                     "node {} goes on with a log that ends at {last}, and node {} has {at}",

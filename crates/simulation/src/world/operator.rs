@@ -1,11 +1,12 @@
 //! An operator whose cell has lost its log: what `ieum log reseed` does with sockets is done here event by event.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use ieum_core::ids::{NodeId, Position};
 use ieum_node::backup::next_generation;
 use ieum_node::halt::Shared;
-use ieum_node::reseed::{Obstacle, Plan, Seen, plan};
+use ieum_node::reseed::{Obstacle, Patience, Plan, Seen, plan};
 
 use super::halted::LOOK_EVERY;
 use super::{Event, World};
@@ -16,15 +17,20 @@ use crate::wan::Way;
 const STILL: u64 = 12_000;
 /// How long after it asked them to the command may send what begins a generation.
 const BEGIN_WITHIN: u64 = 8_000;
-/// How long nodes may take to halt and to become level.
+/// So long after one has halted or moved the others have compared what they have with it, if they can.
+const COMPARING: u64 = 5_000;
+/// How long one that was switched off is off, and how long nodes may take to answer people again.
 const HALTING: u64 = 15_000;
 
 /// An operator who is about to have the log begin anew.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reseed {
-    /// Since when an operator is at it, and since when the command runs, which is run again with those who are given up.
+    /// Since when an operator is at it, and how long the command waits for nodes, which is run again with those who are given up.
     pub(super) since: u64,
-    pub(super) runs: u64,
+    pub(super) runs: Patience,
+    /// Where the nodes stand, and since when.
+    pub(super) stand: BTreeMap<NodeId, Position>,
+    pub(super) still: u64,
     /// After which members that are in the way are given up.
     pub(super) patience: u64,
     /// Members that are given up.
@@ -49,10 +55,16 @@ impl World {
         self.operator_comes(1_000, Reseed { patience: 5_000, loses: true, ..Reseed::default() });
     }
 
+    /// An operator is there at once who knows which nodes have another history, and waits for long for who is missing.
+    pub(crate) fn a_patient_operator_comes(&mut self) {
+        let without = self.of_another_history();
+        self.operator_comes(1_000, Reseed { patience: 90_000, without, ..Reseed::default() });
+    }
+
     /// An operator runs `ieum log reseed` in so many milliseconds.
     pub(super) fn operator_comes(&mut self, after: u64, asked: Reseed) {
         let since = self.now() + after;
-        self.after(after, Event::Reseed(Reseed { since, runs: since, ..asked }));
+        self.after(after, Event::Reseed(Reseed { since, runs: Patience::since(since), ..asked }));
     }
 
     /// What the nodes say to an operator.
@@ -88,7 +100,11 @@ impl World {
     pub(super) fn reseed(&mut self, mut asked: Reseed) -> Check {
         let (now, found) = (self.now(), self.log.shared());
         let seen = self.seen(false)?;
-        let late = now >= asked.runs + HALTING;
+        let late = asked.runs.is_over(now, &seen);
+        let stand = seen.stood.iter().map(|(node, of)| (*node, of.stand.applied)).collect();
+        if asked.stand != stand {
+            (asked.stand, asked.still) = (stand, now);
+        }
         let planned = plan(&seen, found.as_ref(), &asked.without, asked.replace);
         self.is_right(&asked.without, &planned)?;
         if let Err(obstacle) = &planned {
@@ -98,8 +114,9 @@ impl World {
         }
         match planned {
             Ok(plan) if plan.behind.is_empty() || late => {
-                if self.has_uncompared(&seen, &asked.without) {
-                    // Who went on with an old backup is known to the operator, if not to those who could not compare what they have.
+                let cannot = plan.behind.is_empty() || now >= asked.still + COMPARING;
+                if cannot && self.has_uncompared(&seen, &asked.without) {
+                    // Who went on with an old backup is known to the operator, if not to those who cannot compare what they have.
                     asked.without.extend(self.of_another_history());
                 } else {
                     return self.stand_still(asked, &plan);
@@ -128,7 +145,7 @@ impl World {
         without.dedup();
         if without != asked.without && self.may_be_lost(seen, &without, asked.loses)? {
             self.note(format_args!("an operator gives up {without:?}"));
-            (asked.without, asked.runs) = (without, self.now());
+            (asked.without, asked.runs) = (without, Patience::since(self.now()));
         }
         Ok(())
     }
@@ -156,12 +173,13 @@ impl World {
         Ok(furthest >= told || (loses && furthest.generation == told.generation && self.is_harmless(furthest.ordinal)))
     }
 
-    /// Whether nodes have different histories and none of those who stand has found that out.
+    /// Whether nodes that count have different histories and none of them has found that out.
     fn has_uncompared(&self, seen: &Seen, without: &[NodeId]) -> bool {
-        let found = seen.stood.values().any(|stood| !stood.stand.others.is_empty());
-        let other = self.of_another_history();
-        let counts = |node: &NodeId| other.contains(node) && !without.contains(node);
-        !found && seen.stood.keys().any(counts) && self.losses.apart().is_some()
+        let counts = |node: &NodeId| seen.stood.contains_key(node) && !without.contains(node);
+        let mut those = seen.stood.values().filter(|stood| counts(&stood.node));
+        let found = those.any(|stood| stood.stand.others.iter().any(|(other, _)| counts(other)));
+        let is_other = self.of_another_history().iter().any(counts);
+        !found && is_other && self.losses.apart().is_some()
     }
 
     /// The nodes are asked once more, and from then on stand still.

@@ -74,7 +74,6 @@ impl World {
         if joins == Joins::Differs || (forgotten && !self.log.follows(host.journal, era)) {
             return self.is_refused(index, "the log has another batch where its journal ends");
         }
-        self.goes_on_rightly(index)?;
         let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
         let reach = if host.journal.last < trimmed { trimmed } else { trimmed.min(host.journal.from) };
         let extent = self.log.extent(era, reach);
@@ -85,6 +84,8 @@ impl World {
             self.node_soon(index, 0, NodeEvent::Open);
             return Ok(());
         };
+        self.goes_on_rightly(index)?;
+        let Some(host) = self.hosts.get_mut(index) else { return Ok(()) };
         let at = applied(&host.disk.snapshot())?.position.ordinal;
         let same = fits != Fit::Fits || self.log.batch(host.journal.era, at) == self.log.batch(era, at);
         holds(same, || format!("node {} goes on with another history than its own", index + 1))?;

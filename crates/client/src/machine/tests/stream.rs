@@ -107,6 +107,27 @@ fn a_resync_makes_the_copy_void_until_the_catch_up_is_complete() {
     assert_eq!(cursor(&driver), "1.5");
 }
 
+/// Else the next process would go on from that cursor with an app that holds nothing.
+#[test]
+fn an_app_is_not_told_to_forget_what_the_store_says_it_has() {
+    let mut driver = Driver::new(&["ws://a:1"]);
+    driver.live(0, "1.10");
+    driver.machine.applied(driver.moment(), &"1.10".into());
+    driver.lose_connection();
+    driver.until_connect();
+    driver.connected();
+    driver.broken_store = true;
+    let welcome = Welcome { n: 0, pos: "1.5".into(), user: 1, resync: true, endpoints: vec![], takes: vec![] };
+    driver.frame(&ServerFrame::Welcome(welcome));
+    assert!(!driver.delivered.contains(&Delivery::Resync));
+    let stopped = Delivery::State(State::Stopped(Stop::Store("disk full".into())));
+    assert_eq!(driver.delivered.last(), Some(&stopped));
+    // With room again it starts where the app's copy ends, and is told to forget it then.
+    let mut driver = driver.restart();
+    driver.until_connect();
+    assert_eq!(driver.connected().cursor.as_deref(), Some("1.10"));
+}
+
 #[test]
 fn the_store_has_the_cursor_that_the_app_has_applied() {
     let mut driver = Driver::new(&["ws://a:1"]);
