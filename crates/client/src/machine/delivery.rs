@@ -14,7 +14,8 @@ use crate::command::CommandId;
 pub enum Delivery {
     /// The connection's state changed.
     State(State),
-    /// What the app holds is void: the catch-up that follows holds everything.
+    /// What the app holds is void: the catch-up that follows holds everything. It comes when the store has it, on disk, that there is no cursor
+    /// any more; where the store does not take that the client stops instead, and the app's copy stays what it was.
     Resync,
     /// What changed while the client was away. A part may come twice when the connection breaks in the middle, so apply it by
     /// `(room, seq)`.
