@@ -28,7 +28,7 @@ pub(crate) struct Reseed {
     /// Since when an operator is at it, and how long the command waits for nodes, which is run again with those who are given up.
     pub(super) since: u64,
     pub(super) runs: Patience,
-    /// Where the nodes stand, and since when.
+    /// Where the nodes stand, and since when: looked at apart from what the command itself waits for, which is what is tried.
     pub(super) stand: BTreeMap<NodeId, Position>,
     pub(super) still: u64,
     /// After which members that are in the way are given up.

@@ -86,8 +86,8 @@ fn a_slow_catch_up_is_waited_for_as_long_as_a_welcome() {
     assert_eq!(driver.closes, 1);
 }
 
-#[test]
-fn a_resync_makes_the_copy_void_until_the_catch_up_is_complete() {
+/// A client whose app has a copy of its own is told to begin anew.
+fn begins_anew(broken_store: bool) -> Driver {
     let mut driver = Driver::new(&["ws://a:1"]);
     driver.live(0, "1.10");
     driver.machine.applied(driver.moment(), &"1.10".into());
@@ -95,8 +95,15 @@ fn a_resync_makes_the_copy_void_until_the_catch_up_is_complete() {
     driver.until_connect();
     driver.connected();
     driver.delivered.clear();
+    driver.broken_store = broken_store;
     let welcome = Welcome { n: 0, pos: "1.5".into(), user: 1, resync: true, endpoints: vec![], takes: vec![] };
     driver.frame(&ServerFrame::Welcome(welcome));
+    driver
+}
+
+#[test]
+fn a_resync_makes_the_copy_void_until_the_catch_up_is_complete() {
+    let mut driver = begins_anew(false);
     assert!(driver.delivered.contains(&Delivery::Resync));
     assert_eq!(driver.saved.cursor, None);
     driver.lose_connection();
@@ -110,15 +117,7 @@ fn a_resync_makes_the_copy_void_until_the_catch_up_is_complete() {
 /// Else the next process would go on from that cursor with an app that holds nothing.
 #[test]
 fn an_app_is_not_told_to_forget_what_the_store_says_it_has() {
-    let mut driver = Driver::new(&["ws://a:1"]);
-    driver.live(0, "1.10");
-    driver.machine.applied(driver.moment(), &"1.10".into());
-    driver.lose_connection();
-    driver.until_connect();
-    driver.connected();
-    driver.broken_store = true;
-    let welcome = Welcome { n: 0, pos: "1.5".into(), user: 1, resync: true, endpoints: vec![], takes: vec![] };
-    driver.frame(&ServerFrame::Welcome(welcome));
+    let driver = begins_anew(true);
     assert!(!driver.delivered.contains(&Delivery::Resync));
     let stopped = Delivery::State(State::Stopped(Stop::Store("disk full".into())));
     assert_eq!(driver.delivered.last(), Some(&stopped));
