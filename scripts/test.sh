@@ -7,13 +7,14 @@ passed=0
 failed=0
 slow=()
 log=$(mktemp)
-trap 'rm -f "$log"; kill $(jobs -p) 2>/dev/null' EXIT
+broken=$(mktemp)
+trap 'rm -f "$log" "$broken"; kill $(jobs -p) 2>/dev/null' EXIT
 
 # What properties and fuzzers draw is the same everywhere, so that a failure is the change's own; `make properties` and `make fuzz` draw anew.
 export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-1}
 
-# stage NAME BUDGET_SECONDS COMMAND…: runs it, counts its tests, says how long it took. One over its budget is named again at the end, but has not
-# failed: budgets are those of a machine that does nothing else.
+# stage NAME BUDGET_SECONDS COMMAND…: runs it, counts its tests, says how long it took. What failed is said again at the end, and so is a stage over its
+# budget, which has not failed: budgets are those of a machine that does nothing else.
 stage() {
     local name=$1 budget=$2 started=$SECONDS status
     shift 2
@@ -31,6 +32,11 @@ stage() {
     fi
     passed=$((passed + ok))
     failed=$((failed + bad))
+    if [ "$bad" -gt 0 ]; then
+        echo "failed in $name:"
+        awk 'told-- > 0 || /^test .*FAILED|^seed [0-9]+, after |make simulate SEED|^error/
+            /panicked at/ {print; told = 1}' "$log" | head -40
+    fi >>"$broken"
     echo "== $name: $ok passed, $bad failed, ${took} s of ${budget} s"
     [ "$took" -le "$budget" ] || slow+=("$name took ${took} s of ${budget} s")
 }
@@ -39,21 +45,6 @@ stage() {
 # and most of the rest with it once more.
 programs() {
     cargo build --locked --workspace --bins --tests
-}
-
-# Short drills: data centers of this machine are lost under load, and nothing may be with them. A drill counts as a test.
-drills() {
-    programs || return
-    local name well=0
-    for name in power-panel split half-dead all-dark; do
-        if target/debug/drill "$name" --short; then
-            echo "test result: ok. 1 passed; 0 failed"
-        else
-            echo "test result: FAILED. 0 passed; 1 failed"
-            well=1
-        fi
-    done
-    return "$well"
 }
 
 # passes NAME COMMAND…: a command that counts as a test.
@@ -66,6 +57,16 @@ passes() {
         echo "test result: FAILED. 0 passed; 1 failed; $name"
         return 1
     fi
+}
+
+# Short drills: data centers of this machine are lost under load, and nothing may be with them. A drill counts as a test.
+drills() {
+    programs || return
+    local name well=0
+    for name in power-panel split half-dead all-dark; do
+        passes "$name" target/debug/drill "$name" --short || well=1
+    done
+    return "$well"
 }
 
 # Both at once, on a core each.
@@ -118,13 +119,16 @@ stage lint 300 cargo clippy --workspace --all-targets --locked -- -D warnings
 # stage that needs it, if it failed.
 nice -n 19 bash -c 'make --no-print-directory deny-tool; scripts/planted-seeds.sh build' >/dev/null 2>&1 &
 builds=$!
-stage tests 900 cargo test --workspace --locked --no-fail-fast
+stage tests 1300 cargo test --workspace --locked --no-fail-fast
 stage drills 600 drills
 wait "$builds"
 stage simulation 900 simulation
 stage 'planted by seed' 300 planted_by_seed
 stage deny 240 make --no-print-directory deny
 
+cat "$broken"
+whole=2700
+[ "$SECONDS" -le "$whole" ] || slow+=("everything took $SECONDS s of $whole s")
 [ "${#slow[@]}" -eq 0 ] || printf 'over its budget: %s\n' "${slow[@]}"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

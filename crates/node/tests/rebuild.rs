@@ -146,20 +146,29 @@ async fn a_snapshot_of_a_view_that_is_written_is_of_one_position() {
     let mut fixture = Fixture::new(root.path()).await;
     fixture.say(50).await;
     let (view, snapshots) = (std::sync::Arc::clone(fixture.view()), fixture.folder.snapshots());
-    let (begun, beginning) = std::sync::mpsc::channel();
+    let (taken, takes) = std::sync::mpsc::channel();
+    let (applied, applies) = std::sync::mpsc::channel();
     let copies = std::thread::spawn(move || {
         let mut positions = Vec::new();
         for _ in 0..4 {
             positions.push(snapshot::take(view.as_ref(), &snapshots, unwatched()).unwrap().0.position);
-            begun.send(()).unwrap();
+            taken.send(()).unwrap();
+            applies.recv().unwrap();
         }
         positions
     });
-    while beginning.try_recv() != Err(std::sync::mpsc::TryRecvError::Disconnected) {
+    loop {
+        let take = takes.try_recv();
+        if take == Err(std::sync::mpsc::TryRecvError::Disconnected) {
+            break;
+        }
         fixture.say(1).await;
+        if take.is_ok() {
+            applied.send(()).unwrap();
+        }
     }
     let positions = copies.join().unwrap();
-    assert!(positions.first() < positions.last(), "nothing was applied meanwhile");
+    assert!(positions.is_sorted_by(|one, next| one < next), "{positions:?}");
     let (folder, _) = fixture.close();
     let mut all = snapshot::list(&folder.snapshots()).unwrap();
     while let Some((position, path)) = all.pop() {
