@@ -50,7 +50,7 @@ pub(crate) enum Request {
     /// Make a node a member.
     AddNode { node: u32, dc: String },
     /// Take a node out.
-    RemoveNode { node: u32 },
+    RemoveNode { node: u32, force: bool },
     /// Send the node's clients elsewhere and take no more; over so many seconds, or as it is set.
     Drain { seconds: Option<u64> },
     /// Take clients again.
@@ -300,7 +300,10 @@ fn answer<L: Kept>(request: Request, desk: &Desk<L>, runtime: &Runtime, watch: W
         Request::Invite { uses, days } => desk.wait(runtime, crate::invite::make(&context.node, uses, days)),
         Request::Nodes => nodes::list(&context.node, context.circle.as_deref()),
         Request::AddNode { node, dc } => desk.wait(runtime, nodes::add(&context.node, node, dc)),
-        Request::RemoveNode { node } => desk.wait(runtime, nodes::remove(&context.node, context.log.as_ref(), node)),
+        Request::RemoveNode { node, force } => {
+            let circle = context.circle.as_deref();
+            desk.wait(runtime, nodes::remove(&context.node, circle, context.log.as_ref(), (node, force)))
+        }
         Request::Drain { seconds } => {
             let over = seconds.map_or(context.drain, Duration::from_secs);
             desk.wait(runtime, nodes::drain(&context.gateway, context.circle.as_deref(), over, watch))

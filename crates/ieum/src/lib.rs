@@ -159,6 +159,9 @@ enum NodeCommand {
         settings: Settings,
         /// Its number.
         number: u32,
+        /// Also where what the log has forgotten then lies on the disks of one data center alone, or is lost.
+        #[arg(long)]
+        force: bool,
     },
     /// Have this node of a cell of several begin anew from the others: what it has is set aside and kept. The node must be stopped.
     Resync(Settings),
@@ -285,8 +288,8 @@ fn run(command: Command, known: u32) -> Result<ExitCode, Failure> {
             return operate::drain(&settings.load()?, seconds);
         }
         Command::Node(NodeCommand::Drain { settings, end: true, .. }) => return operate::end_drain(&settings.load()?),
-        Command::Node(NodeCommand::Remove { settings, number }) => {
-            return operate::remove_node(&settings.load()?, number);
+        Command::Node(NodeCommand::Remove { settings, number, force }) => {
+            return operate::remove_node(&settings.load()?, number, force);
         }
         Command::Node(NodeCommand::Resync(settings)) => return operate::resync(&settings.load_to_write()?),
         Command::Level { settings, command: None } => return operate::levels(&settings.load()?),

@@ -121,7 +121,21 @@ pub(crate) fn end_drain(gateway: &Gateway<NodeCell>, circle: Option<&Circle>) ->
 }
 
 /// Takes a node out of the cell, and has the log refuse what it appends.
-pub(crate) async fn remove(node: &Handle<Fjall, Ticket>, log: &impl Log, number: u32) -> Answer {
+pub(crate) async fn remove(
+    node: &Handle<Fjall, Ticket>,
+    circle: Option<&Circle>,
+    log: &impl Log,
+    (number, force): (u32, bool),
+) -> Answer {
+    if !force && circle.is_some_and(|circle| circle.is_needed(number)) {
+        return Answer::Failed {
+            reason: format!(
+                "node {number} is needed: without it, what the log has forgotten would not lie on disks of two data centers. `ieum node list` \
+                 tells who is behind, or not heard; wait until they are ready. Where they will never be, and for what only node {number} has \
+                 to be lost, there is --force"
+            ),
+        };
+    }
     match ask_cell(node, RemoveNode { node: number }.into()).await {
         Ok(Ok(_)) => match log.remove(number).await {
             Ok(()) => Answer::NodeRemoved { node: number },

@@ -181,8 +181,8 @@ pub(crate) fn end_drain(config: &Config) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) fn remove_node(config: &Config, node: u32) -> Result<ExitCode, Failure> {
-    match ask_running(config, &Request::RemoveNode { node })? {
+pub(crate) fn remove_node(config: &Config, node: u32, force: bool) -> Result<ExitCode, Failure> {
+    match ask_running(config, &Request::RemoveNode { node, force })? {
         Answer::NodeRemoved { node } => println!("Node {node} is no member any more; stop it."),
         other => return unexpected(other),
     }

@@ -320,24 +320,37 @@ impl Peers {
         if !self.is_settled(now) {
             return Trim::Diverged;
         }
-        let counted = || {
-            let others = self.lately(now, GONE_AFTER).filter(|report| report.node != own.node);
-            let others = others.filter(|report| !self.verdict.out.contains_key(&report.node));
-            let said = others.chain([own]).filter(|report| report.synced.generation == own.synced.generation);
-            said.filter_map(|report| Some((self.members.get(&report.node)?, report)))
-        };
-        let mut furthest: BTreeMap<&str, Position> = BTreeMap::new();
-        for (dc, report) in counted() {
-            let of_dc = furthest.entry(dc.as_str()).or_default();
-            *of_dc = report.synced.max(*of_dc);
-        }
-        let mut by_dc: Vec<Position> = furthest.into_values().collect();
-        by_dc.sort_unstable_by(|a, b| b.cmp(a));
+        let by_dc = furthest_first(self.counted(own, now));
         let enough = usize::from(!Bug::TrimWithOneDataCenter.planted());
         let Some(safe) = by_dc.get(enough).copied() else { return Trim::OneDataCenter };
-        let slowest =
-            counted().map(|(_, report)| report.synced).filter(|synced| *synced >= nearest).min().unwrap_or(safe);
+        let slowest = self
+            .counted(own, now)
+            .map(|(_, report)| report.synced)
+            .filter(|synced| *synced >= nearest)
+            .min()
+            .unwrap_or(safe);
         Trim::UpTo(safe.min(slowest))
+    }
+
+    /// Whether what the log has forgotten, up to `trimmed`, would lie on the disks of one data center alone without this member; of none, where
+    /// the others are all in one.
+    #[must_use]
+    pub fn is_needed(&self, member: NodeId, own: &Report, trimmed: Position, now: Millis) -> bool {
+        if !self.members.contains_key(&member) || Bug::NeededTakenOut.planted() {
+            return false;
+        }
+        let others = self.members.iter().filter(|(node, _)| **node != member);
+        let dcs: BTreeSet<&str> = others.map(|(_, dc)| dc.as_str()).collect();
+        let by_dc = furthest_first(self.counted(own, now).filter(|(_, report)| report.node != member));
+        by_dc.into_iter().take_while(|synced| *synced >= trimmed).count() < dcs.len().min(2)
+    }
+
+    /// The members whose disks count, this node's own with them, and their data centers.
+    fn counted<'a>(&'a self, own: &'a Report, now: Millis) -> impl Iterator<Item = (&'a str, &'a Report)> {
+        let others = self.lately(now, GONE_AFTER).filter(|report| report.node != own.node);
+        let others = others.filter(|report| !self.verdict.out.contains_key(&report.node));
+        let said = others.chain([own]).filter(|report| report.synced.generation == own.synced.generation);
+        said.filter_map(move |report| Some((self.members.get(&report.node)?.as_str(), report)))
     }
 
     /// How many nodes come before this one when it is about who trims: the ready ones by number, then those that are behind. Nothing when this one does
@@ -379,6 +392,18 @@ impl Peers {
         ready.sort_by_key(|report| (report.dc == own.dc, report.node));
         ready.into_iter().filter_map(|report| report.endpoint.clone()).collect()
     }
+}
+
+/// How far each data center has the log on a disk, the furthest first.
+fn furthest_first<'a>(counted: impl Iterator<Item = (&'a str, &'a Report)>) -> Vec<Position> {
+    let mut furthest: BTreeMap<&str, Position> = BTreeMap::new();
+    for (dc, report) in counted {
+        let of_dc = furthest.entry(dc).or_default();
+        *of_dc = report.synced.max(*of_dc);
+    }
+    let mut by_dc: Vec<Position> = furthest.into_values().collect();
+    by_dc.sort_unstable_by(|a, b| b.cmp(a));
+    by_dc
 }
 
 #[cfg(test)]
@@ -432,6 +457,25 @@ pub(crate) mod tests {
         assert_eq!(trim(&all[..2]), Trim::UpTo(at(70)));
         assert_eq!(trim(&all[..1]), Trim::OneDataCenter, "two nodes, but of one data center");
         assert_eq!(trim(&[]), Trim::OneDataCenter);
+    }
+
+    #[test]
+    fn who_alone_has_beside_one_what_the_log_has_forgotten_is_needed() {
+        let own = report(1, "a", 90);
+        let is_needed = |others: &[Report], member, trimmed| {
+            peers(&["a", "b", "c"], &own, others, 0).is_needed(member, &own, at(trimmed), 0)
+        };
+        let all = [report(2, "b", 50), report(3, "c", 90)];
+        assert!(!is_needed(&all, 3, 50), "the second data center has it, too");
+        assert!(is_needed(&all, 3, 51) && !is_needed(&all, 2, 51));
+        assert!(is_needed(&all[1..], 3, 51), "nobody knows what the third has");
+        assert!(!is_needed(&all[1..], 2, 51) && !is_needed(&all[..1], 3, 50), "one whose data center has burnt");
+        assert!(!is_needed(&all, 4, 51), "no member");
+        let two = peers(&["a", "b"], &own, &all[..1], 0);
+        assert!(
+            !two.is_needed(2, &own, at(90), 0) && two.is_needed(2, &own, at(91), 0),
+            "one data center is to be left"
+        );
     }
 
     /// It rebuilds its view for minutes, while its journal is level with the log; the third data center is down, or has a witness alone.

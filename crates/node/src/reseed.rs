@@ -46,6 +46,7 @@ impl Seen {
 #[derive(Debug, Clone, Default)]
 pub struct Patience {
     until: u64,
+    at_most: u64,
     at: BTreeMap<NodeId, Position>,
 }
 
@@ -53,19 +54,21 @@ pub struct Patience {
 const HALTING_MS: u64 = 15_000;
 /// And so long since one has halted or moved: by then those behind it have compared what they have with it.
 const COMPARING_MS: u64 = 5_000;
+/// But no longer than so: a node that is started again and again would keep everybody waiting.
+const AT_MOST_MS: u64 = 60_000;
 
 impl Patience {
     /// From now on.
     #[must_use]
     pub fn since(now: u64) -> Self {
-        Self { until: now + HALTING_MS, at: BTreeMap::new() }
+        Self { until: now + HALTING_MS, at_most: now + AT_MOST_MS, at: BTreeMap::new() }
     }
 
     /// Whether it is over, now that the nodes are seen like this.
     pub fn is_over(&mut self, now: u64, seen: &Seen) -> bool {
         let at: BTreeMap<NodeId, Position> = seen.stood.iter().map(|(node, of)| (*node, of.stand.applied)).collect();
         if self.at != at && !Bug::LateComersUncompared.planted() {
-            self.until = self.until.max(now + COMPARING_MS);
+            self.until = self.until.max(now + COMPARING_MS).min(self.at_most);
             self.at = at;
         }
         now >= self.until
@@ -392,6 +395,13 @@ mod tests {
         all.stood.insert(2, node(2, 42));
         assert!(!patience.is_over(16_000, &all) && !patience.is_over(20_900, &all));
         assert!(patience.is_over(21_000, &all));
+        // One that comes and goes is not waited for without end.
+        let mut restless = Patience::since(1_000);
+        let over = (1..).map(|times| times * 1_000).find(|now| {
+            let seen = if now / 1_000 % 2 == 0 { &two } else { &all };
+            restless.is_over(*now, seen)
+        });
+        assert_eq!(over, Some(61_000));
     }
 
     #[test]

@@ -157,6 +157,15 @@ impl Circle {
         self.peers.lock().reports(self.now())
     }
 
+    /// Whether a member must not be taken out yet: what the log has forgotten would not lie on disks of two data centers without it.
+    #[must_use]
+    pub fn is_needed(&self, member: NodeId) -> bool {
+        let own = self.own.borrow().clone();
+        // What was not looked at yet may be all that there is.
+        let trimmed = self.trimming.lock().trimmed.unwrap_or(own.synced);
+        self.peers.lock().is_needed(member, &own, trimmed, self.now())
+    }
+
     /// The cell's members, as this node's view has them; none before it was looked.
     #[must_use]
     pub fn members(&self) -> BTreeSet<NodeId> {

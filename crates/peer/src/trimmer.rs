@@ -44,6 +44,8 @@ pub struct Figures {
 pub(crate) struct State {
     trimming: Trimming,
     left_behind: BTreeSet<NodeId>,
+    /// What the log had forgotten when it was last asked.
+    pub(crate) trimmed: Option<Position>,
     failures: u64,
 }
 
@@ -113,7 +115,7 @@ impl Circle {
                     "alarm: the shared log no longer reaches back to a member that runs; it will have to resync"
                 );
             }
-            state.left_behind = left_behind;
+            (state.left_behind, state.trimmed) = (left_behind, Some(trimmed));
             state.trimming.look(&sight, |position| log.behind(log_position(position)))
         };
         news.into_iter().for_each(tell);

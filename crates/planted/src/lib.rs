@@ -136,6 +136,10 @@ pub enum Bug {
     ViewBehindTrimTrusted,
     /// The shared log is trimmed although one data center alone has its batches on disk.
     TrimWithOneDataCenter,
+    /// What an app says late of a copy that it has forgotten since becomes the cursor.
+    VoidCopyCounts,
+    /// A member may be taken out whatever only it has beside one data center of what the shared log has forgotten.
+    NeededTakenOut,
     /// What a node that has halted has on its disk counts for its data center when the shared log is trimmed.
     HaltedVouches,
     /// What a node that comes up has on its disk counts before it was compared with the log.

@@ -139,6 +139,15 @@ impl Scenario {
         holds(refused.is_none(), || format!("node {node} cannot be removed: {refused:?}"))
     }
 
+    /// An operator asks the next node to take a node out, which says so where it is needed. Whether it is out.
+    pub fn takes_out(&mut self, node: usize) -> Check<bool> {
+        let needed = self.world.is_needed(node - 1, node % self.world.hosts.len());
+        if !needed {
+            self.removes(node, true)?;
+        }
+        Ok(!needed)
+    }
+
     /// An operator adds a node again that was removed.
     pub fn adds_again(&mut self, node: usize) -> Check {
         let index = node - 1;

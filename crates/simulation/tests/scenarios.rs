@@ -15,6 +15,23 @@ fn what_one_data_center_alone_has_stays_in_the_log() -> Result<(), Broken> {
     cell.ends_well()
 }
 
+/// `NeededTakenOut`, 7014765430686579: a node was taken out while another one was off, and with a third one's disk what the log had forgotten was gone.
+#[test]
+fn who_has_what_others_lack_is_not_taken_out() -> Result<(), Broken> {
+    let mut cell = Scenario::of(3)?;
+    cell.people_talk(20)?;
+    cell.node_loses_power(3)?;
+    cell.people_talk(60)?;
+    let is_out = cell.takes_out(1)?;
+    cell.node_loses_its_disk(2)?;
+    cell.node_starts(2)?;
+    cell.node_starts(3)?;
+    cell.passes(20)?;
+    assert!(is_out || cell.takes_out(1)?, "the others have all");
+    cell.adds_again(1)?;
+    cell.ends_well()
+}
+
 /// `NobodyTakesOver`: the node whose turn it is hangs in trimming, and the log grows until it is full.
 #[test]
 fn the_log_is_trimmed_although_it_hangs_in_the_first_node() -> Result<(), Broken> {

@@ -156,6 +156,8 @@ pub struct Machine {
     shown: Option<State>,
     /// Up to where the stream was delivered to the app.
     cursor: Option<Position>,
+    /// Where the cursor stood when the app was last told to forget its copy.
+    voided: Option<Position>,
     /// Up to where the app said that it has the stream in its own durable copy.
     applied: Option<Position>,
     /// When `applied` was stored last.
@@ -203,6 +205,7 @@ impl Machine {
             round_trip: 0,
             shown: None,
             applied: cursor.clone(),
+            voided: None,
             applied_at: moment.now,
             cursor,
             delivered: None,
@@ -340,7 +343,7 @@ impl Machine {
                 let voids = self.storing.contains(&Write::Cursor(None)) && !Bug::ResyncBeforeStored.planted();
                 let lost = self.outbox.not_stored();
                 if voids {
-                    self.outputs.retain(|output| *output != Output::Deliver(Delivery::Resync));
+                    self.takes_resync_back();
                 }
                 let goes_on = lost.is_some() && !voids;
                 if let Some(lost) = lost {
@@ -357,10 +360,27 @@ impl Machine {
         }
     }
 
+    /// The app is told neither to forget its copy nor what would have followed.
+    fn takes_resync_back(&mut self) {
+        let resync = Output::Deliver(Delivery::Resync);
+        let Some(at) = self.outputs.iter().position(|output| *output == resync) else { return };
+        let stays = |output: &Output| match output {
+            Output::Deliver(delivery) => matches!(delivery, Delivery::Outcome { .. }),
+            _ => true,
+        };
+        let behind = self.outputs.split_off(at);
+        self.outputs.extend(behind.into_iter().filter(stays));
+    }
+
     /// Input: the app has everything up to `pos` in its own durable copy, so that the next process may go on from there. An app
     /// that holds its copy in memory only never says this, and gets everything anew at each start.
     pub fn applied(&mut self, moment: Moment, pos: &Pos) {
-        self.store_applied(moment.now, Position::read(pos));
+        let position = Position::read(pos);
+        // Said of a copy that the app has forgotten since, or is about to.
+        let is_void = self.voided.as_ref().is_some_and(|voided| position == *voided || position.is_before(voided));
+        if !is_void || Bug::VoidCopyCounts.planted() {
+            self.store_applied(moment.now, position);
+        }
     }
 
     fn store_applied(&mut self, now: u64, position: Position) {

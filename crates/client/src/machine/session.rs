@@ -58,7 +58,6 @@ impl Machine {
             self.pings += 1;
             let ping = ClientFrame::Ping(Ping { id: self.pings });
             self.send(line, &ping);
-            self.store_again();
             if first {
                 self.doubt(moment);
             }
@@ -194,7 +193,9 @@ impl Machine {
         self.hedge_at = None;
         self.deliver(Delivery::State(State::CatchingUp { endpoint, user: welcome.user }));
         if welcome.resync {
-            self.cursor = None;
+            if let Some(cursor) = self.cursor.take() {
+                self.voided = Some(cursor);
+            }
             if self.applied.take().is_some() {
                 self.writes.push(Write::Cursor(None));
             }
@@ -252,6 +253,8 @@ impl Machine {
             self.store_applied(moment.now, cursor);
         }
         self.outbox.prune(moment.now, &mut self.writes);
+        // Nothing that is timed waits for the store now.
+        self.store_again();
     }
 
     fn ack(&mut self, moment: Moment, ack: Ack) {

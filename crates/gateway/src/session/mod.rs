@@ -157,7 +157,8 @@ impl Session {
     }
 
     /// Why the session is over, whatever it still has to send: for a client that is too slow it is not, it may take what it was told before.
-    pub(crate) fn over(&self) -> Option<Code> {
+    #[must_use]
+    pub fn over(&self) -> Option<Code> {
         self.queue.lock().ended().filter(|code| *code != Code::SlowReader)
     }
 

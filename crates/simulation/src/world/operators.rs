@@ -16,7 +16,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 
 use super::{Event, World};
 use crate::failure::{Check, holds};
-use crate::host::{Host, dc_name};
+use crate::host::{Circle, Host, dc_name};
 use crate::random::Random;
 use crate::wan::Way;
 
@@ -251,6 +251,10 @@ impl World {
         if index == at || self.operators.out.contains_key(&index) || !self.go_on_without(index, levels)? {
             return Ok(());
         }
+        if self.is_needed(index, at) {
+            self.note(format_args!("node {} is not taken out: it is needed", index + 1));
+            return Ok(());
+        }
         self.note(format_args!("node {} is to go, hangs: {hangs}, is stopped: {stops}", index + 1));
         self.operators.out.insert(index, out);
         if let Some(host) = self.hosts.get_mut(index) {
@@ -263,6 +267,16 @@ impl World {
             self.node_stops(index);
         }
         self.asks(at, RemoveNode { node: self.number_of(index) }.into())
+    }
+
+    /// Whether this node, asked to take another one out, says that it is needed.
+    pub(crate) fn is_needed(&self, index: usize, at: usize) -> bool {
+        let Some(era) = self.log.held() else { return false };
+        let trimmed = self.log.at(era, self.log.trimmed());
+        let circle = self.hosts.get(at).and_then(|host| host.circle.as_ref());
+        circle.is_some_and(|Circle { started, peers, own, .. }| {
+            peers.is_needed(self.number_of(index), own, trimmed, self.now() - started)
+        })
     }
 
     /// Whether the other members are enough: in two data centers, and all of them serve with what is right.

@@ -280,11 +280,13 @@ impl World {
 
     /// A session begins whose client has seen nothing that the view has not.
     fn begin(&mut self, link: Link, asked: &Asked, arrival: Arrival) -> Check {
-        let instant = self.clock.instant();
+        let (instant, newer) = (self.clock.instant(), self.newer(link));
         let Some(node) = self.server(link) else { return Ok(()) };
         match Opening::begin(&node.gateway, asked, arrival, instant) {
             Ok((welcome, opening)) => {
-                self.is_the_newest(link)?;
+                holds(newer.is_none(), || {
+                    format!("session {link} takes the place of session {newer:?}, whose hello came later")
+                })?;
                 let Some(node) = self.server(link) else { return Ok(()) };
                 node.sessions.insert(link, Serving::Opening(Box::new(opening)));
                 self.send_frame(link, &ServerFrame::Welcome(welcome));
@@ -305,17 +307,20 @@ impl World {
         }
     }
 
-    /// Of two hellos of a device the later one has its place.
-    fn is_the_newest(&mut self, link: Link) -> Check {
+    /// The session that has the place of this one's device, if its hello came later: it keeps it.
+    fn newer(&mut self, link: Link) -> Option<Link> {
         let device = self.network.device(link);
-        let Some(node) = self.server(link) else { return Ok(()) };
+        let node = self.server(link)?;
         let came = node.greeted.get(&link).copied();
-        let has_place = |serving: &Serving| matches!(serving, Serving::Opening(_) | Serving::Live(_));
+        let has_place = |serving: &Serving| match serving {
+            Serving::Opening(opening) => opening.session().over().is_none(),
+            Serving::Live(live) => live.session().over().is_none(),
+            Serving::Greeting { .. } | Serving::Behind { .. } | Serving::Reads { .. } => false,
+        };
         let later = |link: &Link| node.greeted.get(link).copied() > came;
         let sessions = node.sessions.iter().filter(|(_, serving)| has_place(serving)).map(|(link, _)| *link);
         let newer: Vec<Link> = sessions.filter(later).collect();
-        let own = newer.into_iter().find(|newer| self.network.device(*newer) == device);
-        holds(own.is_none(), || format!("session {link} takes the place of session {own:?}, whose hello came later"))
+        newer.into_iter().find(|newer| self.network.device(*newer) == device)
     }
 
     fn next_step(&mut self, link: Link) {

@@ -396,11 +396,10 @@ fn what_a_full_disk_did_not_take_is_tried_again_while_nothing_else_is_stored() {
     driver.submit("a");
     driver.broken_store = true;
     driver.ack(1, "1.2");
-    let ping = Timing::default().ping_ms;
-    driver.run(ping);
+    driver.frame(&ServerFrame::Pong { id: 1, pos: "1.2".into() });
     assert_eq!(driver.saved.outbox.len(), 1, "there is no room yet");
     driver.broken_store = false;
-    driver.run(ping);
+    driver.frame(&ServerFrame::Pong { id: 2, pos: "1.2".into() });
     assert!(driver.saved.outbox.is_empty());
     assert_eq!((driver.saved.answered, driver.saved.kept.len()), (1, 1));
 }

@@ -88,6 +88,17 @@ fn a_slow_catch_up_is_waited_for_as_long_as_a_welcome() {
 
 /// A client whose app has a copy of its own is told to begin anew.
 fn begins_anew(broken_store: bool) -> Driver {
+    let mut driver = is_to_begin_anew(broken_store);
+    driver.frame(&anew());
+    driver
+}
+
+fn anew() -> ServerFrame {
+    ServerFrame::Welcome(Welcome { n: 0, pos: "1.5".into(), user: 1, resync: true, endpoints: vec![], takes: vec![] })
+}
+
+/// It has said hello.
+fn is_to_begin_anew(broken_store: bool) -> Driver {
     let mut driver = Driver::new(&["ws://a:1"]);
     driver.live(0, "1.10");
     driver.machine.applied(driver.moment(), &"1.10".into());
@@ -96,8 +107,6 @@ fn begins_anew(broken_store: bool) -> Driver {
     driver.connected();
     driver.delivered.clear();
     driver.broken_store = broken_store;
-    let welcome = Welcome { n: 0, pos: "1.5".into(), user: 1, resync: true, endpoints: vec![], takes: vec![] };
-    driver.frame(&ServerFrame::Welcome(welcome));
     driver
 }
 
@@ -125,6 +134,34 @@ fn an_app_is_not_told_to_forget_what_the_store_says_it_has() {
     let mut driver = driver.restart();
     driver.until_connect();
     assert_eq!(driver.connected().cursor.as_deref(), Some("1.10"));
+}
+
+/// The store may answer late, when more has come.
+#[test]
+fn an_app_that_is_not_told_to_forget_is_not_told_what_would_follow() {
+    let mut driver = is_to_begin_anew(true);
+    let line = driver.hello.unwrap();
+    for frame in [anew(), ServerFrame::CaughtUp { pos: "1.5".into() }, events("1.6")] {
+        driver.machine.frame(driver.moment(), line, &serde_json::to_string(&frame).unwrap());
+    }
+    driver.settle();
+    let streamed = |delivery: &&Delivery| !matches!(delivery, Delivery::State(_));
+    assert_eq!(driver.delivered.iter().find(streamed), None);
+    assert_eq!(driver.delivered.last(), Some(&Delivery::State(State::Stopped(Stop::Store("disk full".into())))));
+}
+
+/// An app that is behind says of its old copy what it holds, and forgets it then.
+#[test]
+fn what_an_app_says_late_of_a_copy_that_is_void_does_not_count() {
+    let mut driver = begins_anew(false);
+    for late in ["1.9", "1.10"] {
+        driver.machine.applied(driver.moment(), &late.into());
+        driver.settle();
+        assert_eq!(driver.saved.cursor, None);
+    }
+    driver.machine.applied(driver.moment(), &"1.11".into());
+    driver.settle();
+    assert_eq!(driver.saved.cursor, Some(Position::read("1.11")));
 }
 
 #[test]
