@@ -302,7 +302,7 @@ fn answer<L: Kept>(request: Request, desk: &Desk<L>, runtime: &Runtime, watch: W
         Request::AddNode { node, dc } => desk.wait(runtime, nodes::add(&context.node, node, dc)),
         Request::RemoveNode { node, force } => {
             let circle = context.circle.as_deref();
-            desk.wait(runtime, nodes::remove(&context.node, circle, context.log.as_ref(), (node, force)))
+            desk.wait(runtime, nodes::remove(&context.node, circle, context.log.as_ref(), node, force))
         }
         Request::Drain { seconds } => {
             let over = seconds.map_or(context.drain, Duration::from_secs);

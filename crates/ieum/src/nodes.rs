@@ -125,12 +125,13 @@ pub(crate) async fn remove(
     node: &Handle<Fjall, Ticket>,
     circle: Option<&Circle>,
     log: &impl Log,
-    (number, force): (u32, bool),
+    number: u32,
+    force: bool,
 ) -> Answer {
     if !force && circle.is_some_and(|circle| circle.is_needed(number)) {
         return Answer::Failed {
             reason: format!(
-                "node {number} is needed: without it, what the log has forgotten would not lie on disks of two data centers. `ieum node list` \
+                "node {number} is needed: without it, what the log has forgotten would lie on disks of too few data centers. `ieum node list` \
                  tells who is behind, or not heard; wait until they are ready. Where they will never be, and for what only node {number} has \
                  to be lost, there is --force"
             ),

@@ -54,7 +54,7 @@ pub struct Patience {
 const HALTING_MS: u64 = 15_000;
 /// And so long since one has halted or moved: by then those behind it have compared what they have with it.
 const COMPARING_MS: u64 = 5_000;
-/// But no longer than so: a node that is started again and again would keep everybody waiting.
+/// But no longer than this: a node that is started again and again would keep everybody waiting.
 const AT_MOST_MS: u64 = 60_000;
 
 impl Patience {

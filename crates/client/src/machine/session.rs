@@ -193,9 +193,7 @@ impl Machine {
         self.hedge_at = None;
         self.deliver(Delivery::State(State::CatchingUp { endpoint, user: welcome.user }));
         if welcome.resync {
-            if let Some(cursor) = self.cursor.take() {
-                self.voided = Some(cursor);
-            }
+            self.voided = self.cursor.take().or(self.voided.take());
             if self.applied.take().is_some() {
                 self.writes.push(Write::Cursor(None));
             }

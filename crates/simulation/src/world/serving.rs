@@ -287,7 +287,6 @@ impl World {
                 holds(newer.is_none(), || {
                     format!("session {link} takes the place of session {newer:?}, whose hello came later")
                 })?;
-                let Some(node) = self.server(link) else { return Ok(()) };
                 node.sessions.insert(link, Serving::Opening(Box::new(opening)));
                 self.send_frame(link, &ServerFrame::Welcome(welcome));
                 self.next_step(link);
